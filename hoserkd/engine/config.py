@@ -1,0 +1,270 @@
+"""The engine's settings: one frozen section a concern, each default in one place.
+
+Every field carries its meaning; `hoserkd profiles show` prints it. Where the values of the
+`beijing` profile come from, the profile says.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Window = int | Literal["full"]
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class CityConfig(Section):
+    """Where a city comes from and how it is prepared."""
+
+    name: str = Field("city", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the prepared city under the data folder."""
+    source: Path | None = None
+    """Folder with roadmap.geo, roadmap.rel, train.csv, val.csv, test.csv; None: `--source` says."""
+    synthetic: bool = False
+    """Make the embedded demo city instead of reading a folder."""
+    zones: int = Field(300, ge=1)
+    """Parts the road graph is cut into; fewer where there are fewer roads."""
+    partitioner: Literal["metis", "kahip"] = "metis"
+    """Used where the folder holds no road_network_partition."""
+    max_rejected_share: float = Field(0.05, ge=0, le=1)
+    """Preparing fails if more than this share of the trips is bad."""
+    seed: int = 0
+    """Seed of the partition and of the demo city."""
+    demo_roads: int = Field(1200, ge=60)
+    """About how many roads the demo city has."""
+    demo_trips: int = Field(4000, ge=50)
+    """How many trips the demo city has, over all splits."""
+
+
+class DataConfig(Section):
+    """How trips reach the model."""
+
+    residency: Literal["auto", "device", "ram", "stream"] = "auto"
+    """Where the packed splits live; auto: on the device if they fit, else RAM, else on disk."""
+    candidate_top_k: int = Field(64, ge=1)
+    """Of more candidates than this only the nearest to the destination are kept."""
+
+
+class StudentConfig(Section):
+    """HOSER's dimensions (ENGINE.md section 2)."""
+
+    hidden_dim: int = Field(128, ge=4)
+    """Width d of roads and zones; the trajectory encoder is twice as wide."""
+    road_id_dim: int = Field(64, ge=1)
+    """Width of a road's own embedding; with the four attribute widths it adds up to `hidden_dim`."""
+    attribute_dim: int = Field(16, ge=1)
+    """Width of each of the embeddings of length, class, longitude and latitude."""
+    heads: int = Field(2, ge=1)
+    """Attention heads of the trajectory encoder."""
+    layers: int = Field(2, ge=1)
+    """Blocks of the trajectory encoder."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout in the trajectory encoder; the public model has none."""
+    features: Literal["geographic", "aaai2025"] = "geographic"
+    """Convention of angles and intervals; aaai2025 repeats the public code's, for its weights."""
+
+    @model_validator(mode="after")
+    def widths_add_up(self) -> Self:
+        """Check that the attribute widths fill the hidden width and heads divide it."""
+        if self.road_id_dim + 4 * self.attribute_dim != self.hidden_dim:
+            raise ValueError(
+                f"road_id_dim + 4 * attribute_dim must be hidden_dim, "
+                f"but {self.road_id_dim} + 4 * {self.attribute_dim} is not {self.hidden_dim}"
+            )
+        if (2 * self.hidden_dim) % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide 2 * hidden_dim")
+        return self
+
+
+class TeacherConfig(Section):
+    """LM-TAD: its dimensions, its grid and its own training (ENGINE.md section 4)."""
+
+    name: str = "teacher"
+    """Which teacher under the teachers folder, or a path to an export."""
+    n_layer: int = Field(8, ge=1)
+    n_head: int = Field(12, ge=1)
+    n_embd: int = Field(768, ge=2)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    block_size: int = Field(512, ge=8)
+    """Longest token sequence, SOT and EOT included; longer trips are cut."""
+    cell_size_deg: float = Field(0.001, gt=0)
+    """Height and width of a grid cell of a teacher trained here, in degrees."""
+    epochs: int = Field(10, ge=1)
+    batch_tokens: int = Field(16384, ge=16)
+    """Tokens of a training batch, padding included."""
+    learning_rate: float = Field(3e-4, gt=0)
+    weight_decay: float = Field(0.1, ge=0)
+    warmup_share: float = Field(0.02, ge=0, lt=1)
+    clip: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def heads_divide_width(self) -> Self:
+        """Check that the heads share the width equally."""
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_head ({self.n_head}) must divide n_embd ({self.n_embd})")
+        return self
+
+
+class DistillConfig(Section):
+    """What the teacher adds to the loss (ENGINE.md sections 3 and 7)."""
+
+    enabled: bool = True
+    """False: vanilla HOSER."""
+    mode: Literal["precomputed", "online"] = "precomputed"
+    """precomputed: read the stored signal; online: ask the teacher at every batch."""
+    lambda_kl: float = Field(0.01, ge=0)
+    """Weight of the KL term; 0 gives exactly the vanilla run."""
+    temperature: float = Field(2.0, gt=0)
+    """Temperature of both distributions; with a cosine schedule, the one at the start."""
+    temperature_end: float | None = Field(None, gt=0)
+    """Temperature at the end of training, reached along a cosine; None: constant."""
+    tau_squared: bool = False
+    """Multiply the KL term by the squared temperature."""
+    ramp_epochs: float = Field(0.0, ge=0)
+    """Epochs over which lambda_kl rises linearly from 0."""
+    collisions: Literal["duplicate", "share"] = "duplicate"
+    """Where candidates fall in one cell: each gets the cell's mass, or they share it."""
+    steps: Literal["all", "last"] | int = "all"
+    """Which steps of a trip are distilled; a number: that many, drawn at random."""
+    window: Window = 4
+    """Tokens of history that the teacher sees after SOT, 1 to 8, or `full`."""
+
+    @model_validator(mode="after")
+    def ranges_hold(self) -> Self:
+        """Check the fields that are either a word or a number."""
+        if self.window != "full" and not 1 <= self.window <= 8:
+            raise ValueError(f"window must be 1 to 8 or full, not {self.window}")
+        if isinstance(self.steps, int) and self.steps < 1:
+            raise ValueError(f"steps must be all, last or at least 1, not {self.steps}")
+        return self
+
+
+class PrecomputeConfig(Section):
+    """How the teacher's signal is computed and stored."""
+
+    splits: tuple[Literal["train", "val", "test"], ...] = ("train", "val")
+    batch_size: int = Field(4096, ge=1)
+    """Contexts that go through the teacher at once."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Type of the stored logits."""
+
+
+class TrainConfig(Section):
+    """The student's training."""
+
+    epochs: int = Field(25, ge=1)
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after so many optimiser steps; None: after `epochs`."""
+    batch_size: int = Field(64, ge=1)
+    """Trips of a forward pass."""
+    accumulation: int = Field(1, ge=1)
+    """Forward passes of an optimiser step; the last one of an epoch may have fewer."""
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.1, ge=0)
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    """Share of all optimiser steps over which the learning rate rises."""
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    amp: Literal["auto", "off", "fp16", "bf16"] = "auto"
+    """Mixed precision; auto: bf16 on CUDA devices that have it, fp16 on older ones, off on a CPU."""
+    compile: bool = False
+    """Compile the student with torch.compile."""
+    checkpoint_every: int = Field(500, ge=1)
+    """Optimiser steps between two resumable checkpoints; one is written at every epoch's end too."""
+    validation_batch_size: int = Field(256, ge=1)
+    deterministic: bool = True
+    """Ask torch for deterministic algorithms."""
+
+
+class ProfilingConfig(Section):
+    """How often a training looks at its own clock."""
+
+    interval: int = Field(50, ge=0)
+    """Time the parts of every n-th step; 0: never."""
+
+
+class GenerateConfig(Section):
+    """The search (ENGINE.md section 6)."""
+
+    search: Literal["astar", "beam", "sample", "greedy"] = "astar"
+    num: int = Field(5000, ge=1)
+    """Trips to generate where the OD pairs are drawn."""
+    max_steps: int = Field(5000, ge=1)
+    """Expansions (astar) or roads (others) before a search gives up."""
+    batch_size: int = Field(256, ge=1)
+    """Searches that advance together."""
+    beam_width: int = Field(4, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    """Of `sample`."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Of `sample`: draw among the likeliest candidates that hold this mass."""
+    forbid_loops: bool = True
+    """Of `sample`: never enter a road twice."""
+
+
+class Scenario(Section):
+    """Hours and areas by which an evaluation is broken down."""
+
+    peak_hours: tuple[tuple[float, float], ...] = ((7.0, 9.0), (17.0, 19.0))
+    """Half-open intervals of hours of the wall clock, on weekdays."""
+    centre_share: float = Field(0.33, gt=0, lt=1)
+    """The centre is the disc round the median trip end that holds this share of trip ends."""
+
+
+class EvaluateConfig(Section):
+    """The judgement (ENGINE.md section 8)."""
+
+    bins: int = Field(100, ge=2)
+    """Equal bins of every distribution, over [0, max of the real data]; one more is open above."""
+    cell_m: float = Field(200.0, gt=0)
+    """Side of the cells by which real and generated trips are paired."""
+    edr_epsilon_m: float = Field(100.0, gt=0)
+    bootstrap: int = Field(1000, ge=0)
+    """Resamples behind every interval; 0: no intervals."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    scenario: Scenario = Scenario()
+
+
+class TuneConfig(Section):
+    """The two-phase study (ENGINE.md section 9)."""
+
+    study: str = "study"
+    trials: int = Field(12, ge=1)
+    sampler: Literal["cmaes", "tpe", "gp", "random"] = "cmaes"
+    epochs: int = Field(8, ge=1)
+    """Epochs of a trial that is not pruned."""
+    min_resource: int = Field(5, ge=1)
+    """Epochs before Hyperband may prune."""
+    reduction_factor: int = Field(3, ge=2)
+    lambda_kl: tuple[float, float] = (0.001, 0.1)
+    temperature: tuple[float, float] = (1.0, 5.0)
+    window: tuple[int, int] = (2, 8)
+    final_epochs: int = Field(25, ge=1)
+    """Epochs of the runs that follow with the best setting and with vanilla."""
+    final_seeds: tuple[int, ...] = (42, 43, 44)
+    """Empty: no final runs."""
+
+
+class EngineConfig(Section):
+    """All that the engine reads; a run stores it resolved."""
+
+    city: CityConfig = CityConfig()
+    data: DataConfig = DataConfig()
+    student: StudentConfig = StudentConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    distill: DistillConfig = DistillConfig()
+    precompute: PrecomputeConfig = PrecomputeConfig()
+    train: TrainConfig = TrainConfig()
+    profiling: ProfilingConfig = ProfilingConfig()
+    generate: GenerateConfig = GenerateConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    tune: TuneConfig = TuneConfig()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto: CUDA where there is one."""
+    seed: int = Field(0, ge=0)
+    """Seed of all that is drawn."""

@@ -1,0 +1,41 @@
+# make demo    installs into .venv and runs the whole way on the embedded city
+# make test    installs into .venv and runs the tests
+# make check   lint, types, import contract, tests
+# make lock    pins the versions that .venv holds
+# VENV=DIR     another environment; PYTHON=NAME another Python to make it with
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.hoserkd-installed
+PYTEST ?= -n 2 --dist loadfile
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo install test check lint types imports lock pictures clean
+
+demo: $(STAMP)
+	env -u OMP_NUM_THREADS $(BIN)/hoserkd demo
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml requirements.lock .ci/install
+	.ci/install $(VENV)
+	touch $@
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: lint types imports test
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+lock:
+	$(BIN)/python .ci/lock.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -48,6 +48,9 @@ class RoadNetwork:
     zone: Int32[np.ndarray, "R"]
     zone_transitions: Int64[np.ndarray, "Z Z"]
     """Zone changes counted over the training trips; the diagonal is zero."""
+    highway_verbatim: Int64[np.ndarray, "R"] | None = None
+    """Rank among the `highway` texts with lists left as written, as the public code ranks them in
+    most cities; None: the same as `highway`."""
 
     @property
     def roads(self) -> int:

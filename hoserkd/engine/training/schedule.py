@@ -1,0 +1,38 @@
+"""What changes over a training: learning rate, temperature and weight of the KL term.
+
+Pure functions of the optimiser step, counted from 0, and the number of steps there will be.
+"""
+
+import math
+
+
+def learning_rate(step: int, total: int, base: float, warmup_share: float) -> float:
+    """Return the learning rate of a step: a linear rise, then a cosine towards 0.
+
+    The first `int(total * warmup_share)` steps rise by equal parts to `base`, the first of them
+    above 0. The cosine starts at `base` and would reach 0 at step `total`.
+    """
+    warmup = int(total * warmup_share)
+    if step < warmup:
+        return base * (step + 1) / warmup
+    passed = (step - warmup) / max(total - warmup, 1)
+    return base * 0.5 * (1 + math.cos(math.pi * min(passed, 1.0)))
+
+
+def temperature(step: int, total: int, start: float, end: float | None) -> float:
+    """Return T(s) = start + (1 - cos(pi s)) / 2 * (end - start); `start` where `end` is None.
+
+    s runs from 0 at the first step to 1 at the last.
+    """
+    if end is None:
+        return start
+    passed = min(step / max(total - 1, 1), 1.0)
+    return start + 0.5 * (1 - math.cos(math.pi * passed)) * (end - start)
+
+
+def kl_weight(step: int, steps_per_epoch: int, weight: float, ramp_epochs: float) -> float:
+    """Return the weight of the KL term: a linear rise from 0 over the first `ramp_epochs`."""
+    ramp = ramp_epochs * steps_per_epoch
+    if step >= ramp:
+        return weight
+    return weight * step / ramp

@@ -1,6 +1,6 @@
 """The loss of ENGINE.md section 3 against its plain form, its laws and its worked examples."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,17 @@ from torch import Tensor
 
 from hoserkd.engine.config import DistillConfig
 from hoserkd.engine.training.losses import (
+    Term,
     cell_mates,
-    distilled,
+    distillation_meters,
+    kl_term,
     road_term,
     segment_argmax,
     segment_ids,
     segment_log_softmax,
+    student_log_probability,
     supervised,
+    teacher_target,
 )
 from hoserkd.engine.types import NavigatorOutput, StepBatch, TeacherSignal, TimeStatistics
 
@@ -50,6 +54,20 @@ def random_case(seed: int, steps: int = 9) -> tuple[StepBatch, Tensor, TeacherSi
     logits = torch.tensor(rng.normal(0, 2, size), dtype=torch.float32)
     return batch, logits, TeacherSignal(
         step=torch.arange(steps), offset=batch.candidate_offset, logits=teacher, cell=cell)
+
+
+@dataclass
+class Distilled:
+    kl: Term
+    meters: dict[str, Tensor]
+
+
+def distilled(logits, batch, signal, distill, temperature) -> Distilled:
+    """Return the KL term and the meters, as the training loop computes them."""
+    target = teacher_target(batch, signal, distill, temperature)
+    log_p = student_log_probability(logits, target, temperature)
+    return Distilled(kl_term(log_p, target, temperature, distill.tau_squared),
+                     distillation_meters(log_p, target, batch))
 
 
 def plain_kl(batch: StepBatch, logits: Tensor, signal: TeacherSignal, temperature: float,
@@ -140,7 +158,7 @@ def test_kl_of_some_steps_equals_the_plain_form_of_those():
     expected, _ = plain_kl(batch, logits, part, 2.0, False)
     got = distilled(logits, batch, part, DistillConfig(), 2.0)
     assert float(got.kl.mean()) == pytest.approx(expected, rel=1e-5)
-    assert float(got.asked) == 3
+    assert float(got.meters["asked"]) == 3
 
 
 def test_tau_squared_multiplies_the_kl_by_the_squared_temperature():
@@ -203,8 +221,28 @@ def test_steps_without_choice_or_in_one_cell_are_not_averaged_in():
     got = distilled(student, batch, signal, DistillConfig(), 1.0)
     got.kl.mean().backward()
     assert float(got.kl.steps) == 1
-    assert float(got.collided) == 1
+    assert float(got.meters["collided"]) == 1
     assert student.grad[:3].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_meters_equal_the_plain_form(seed):
+    batch, logits, signal = random_case(seed, steps=14)
+    got = distilled(logits, batch, signal, DistillConfig(), 2.0).meters
+    entropies, agreed, right, collided = [], 0, 0, 0
+    for step in range(batch.steps):
+        c = slice(batch.candidate_offset[step], batch.candidate_offset[step + 1])
+        distinct = len(set(signal.cell[c].tolist()))
+        collided += distinct < c.stop - c.start
+        if distinct == 1:
+            continue
+        q = torch.softmax(signal.logits[c] / 2, 0)
+        entropies.append(float(-(q * q.log()).sum()))
+        agreed += int(q.argmax() == logits[c].argmax())
+        right += int(q.argmax() == batch.label[step])
+    assert float(got["teacher_entropy"]) == pytest.approx(sum(entropies), rel=1e-5)
+    assert [float(got[k]) for k in ("agreed", "teacher_correct", "collided")] == [
+        agreed, right, collided]
 
 
 def test_cell_mates_counts_within_the_step_alone():

@@ -33,23 +33,21 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Distilled:
-    """The KL term and what teacher and student say, all as sums over steps."""
+class TeacherTarget:
+    """A teacher's signal as the loss wants it; nothing in it depends on the student."""
 
-    kl: Term
-    """Counts the informative steps."""
-    asked: Float[Tensor, ""]
-    """Steps whose signal was given."""
-    collided: Float[Tensor, ""]
-    """Steps of which at least two candidates fall in one cell."""
-    teacher_entropy: Float[Tensor, ""]
-    """Over informative steps, in nats, at the temperature."""
-    student_entropy: Float[Tensor, ""]
-    """As `teacher_entropy`."""
-    agreed: Float[Tensor, ""]
-    """Informative steps at which teacher and student prefer the same candidate."""
-    teacher_correct: Float[Tensor, ""]
-    """Informative steps at which the teacher prefers the road that was taken."""
+    step: Int[Tensor, "Q"]
+    """Which steps of the batch."""
+    offset: Int[Tensor, "Q+1"]
+    segment: Int[Tensor, "K'"]
+    position: Int[Tensor, "K'"]
+    """Packed index in the batch of each candidate."""
+    log_q: Float[Tensor, "K'"]
+    """Log-probability at the temperature; -inf for a candidate that the teacher forbids."""
+    informative: Bool[Tensor, "Q"]
+    """More than one candidate, not all of them in one cell, not all of them forbidden."""
+    collided: Bool[Tensor, "Q"]
+    """At least two candidates fall in one cell."""
 
 
 def segment_ids(offset: Int[Tensor, "S+1"], size: int) -> Int[Tensor, "K"]:
@@ -174,7 +172,7 @@ def teacher_log_probability(
     signal: TeacherSignal,
     segment: Int[Tensor, "K'"],
     mates: Float[Tensor, "K'"] | None,
-    temperature: float | Float[Tensor, ""],
+    temperature: float,
 ) -> Float[Tensor, "K'"]:
     """Return log q: the teacher's softmax over each step's candidates at the temperature.
 
@@ -219,63 +217,69 @@ def entropy(
     return segment_sum(-log_p.exp() * finite, segment, steps)
 
 
-def distilled(
-    logits: Float[Tensor, "K"],
-    batch: StepBatch,
-    signal: TeacherSignal,
-    distill: DistillConfig,
-    temperature: float | Float[Tensor, ""],
-) -> Distilled:
-    """Return the forward KL sum_c q_c (log q_c - log p_c) over the informative steps, and meters.
-
-    q and p are softmaxes over the step's candidates at `temperature`; with
-    `distill.tau_squared` the KL term is multiplied by its square.
-    """
-    steps = len(signal.step)
+@torch.no_grad()
+def teacher_target(
+    batch: StepBatch, signal: TeacherSignal, distill: DistillConfig, temperature: float
+) -> TeacherTarget:
+    """Return the teacher's distribution over the candidates of the steps it was asked about."""
     segment, position = gathered_candidates(batch.candidate_offset, signal)
     mates = None if signal.cell is None else cell_mates(signal.cell, segment)
     informative = informative_steps(signal, segment, mates)
+    if mates is None:
+        collided = torch.zeros_like(informative)
+    else:
+        collided = segment_max(mates, segment, len(signal.step)) > 1
     shared = mates if distill.collisions == "share" else None
     log_q = teacher_log_probability(signal, segment, shared, temperature)
-    log_p = segment_log_softmax(logits.float()[position] / temperature, segment, steps)
+    return TeacherTarget(
+        signal.step, signal.offset, segment, position, log_q, informative, collided)
 
-    kl = segment_sum(relative_entropy(log_q, log_p), segment, steps)
-    kl = torch.where(informative, kl, torch.zeros_like(kl)).sum()
-    if distill.tau_squared:
+
+def student_log_probability(
+    logits: Float[Tensor, "K"], target: TeacherTarget, temperature: float
+) -> Float[Tensor, "K'"]:
+    """Return log p: the student's softmax over the target's candidates at the temperature."""
+    gathered = logits.float()[target.position] / temperature
+    return segment_log_softmax(gathered, target.segment, len(target.step))
+
+
+def kl_term(
+    log_p: Float[Tensor, "K'"], target: TeacherTarget, temperature: float, tau_squared: bool
+) -> Term:
+    """Return the forward KL sum_c q_c (log q_c - log p_c) over the informative steps.
+
+    Both distributions are at `temperature`; with `tau_squared` the term is multiplied by its
+    square.
+    """
+    kl = segment_sum(relative_entropy(target.log_q, log_p), target.segment, len(target.step))
+    kl = torch.where(target.informative, kl, torch.zeros_like(kl)).sum()
+    if tau_squared:
         kl = kl * temperature**2
-    with torch.no_grad():
-        return Distilled(
-            kl=Term(kl, informative.sum(dtype=kl.dtype)),
-            asked=informative.new_full((), steps, dtype=kl.dtype),
-            collided=_collided(mates, segment, steps, log_q),
-            teacher_entropy=(entropy(log_q, segment, steps) * informative).sum(),
-            student_entropy=(entropy(log_p, segment, steps) * informative).sum(),
-            **_preferences(log_q, log_p, segment, signal, batch, informative),
-        )
+    return Term(kl, target.informative.sum(dtype=kl.dtype))
 
 
-def _collided(
-    mates: Float[Tensor, "K'"] | None, segment: Int[Tensor, "K'"], steps: int, like: Tensor
-) -> Float[Tensor, ""]:
-    if mates is None:
-        return like.new_zeros(())
-    return (segment_max(mates, segment, steps) > 1).sum(dtype=like.dtype)
-
-
-def _preferences(
-    log_q: Float[Tensor, "K'"],
-    log_p: Float[Tensor, "K'"],
-    segment: Int[Tensor, "K'"],
-    signal: TeacherSignal,
-    batch: StepBatch,
-    informative: Bool[Tensor, "Q"],
+@torch.no_grad()
+def distillation_meters(
+    log_p: Float[Tensor, "K'"], target: TeacherTarget, batch: StepBatch
 ) -> dict[str, Float[Tensor, ""]]:
-    teacher = segment_argmax(log_q, segment, signal.offset)
-    student = segment_argmax(log_p, segment, signal.offset)
+    """Return what teacher and student say, as sums over steps.
+
+    `asked` and `collided` count the steps asked about; the others are over the informative
+    ones: both entropies in nats at the temperature, `agreed` where both prefer the same
+    candidate, `teacher_correct` where the teacher prefers the road that was taken.
+    """
+    steps, informative = len(target.step), target.informative
+    teacher = segment_argmax(target.log_q, target.segment, target.offset)
+    student = segment_argmax(log_p, target.segment, target.offset)
+    right = teacher == batch.label[target.step]
+    real = log_p.dtype
     return {
-        "agreed": (informative & (teacher == student)).sum(dtype=log_q.dtype),
-        "teacher_correct": (informative & (teacher == batch.label[signal.step]))
-        .sum(dtype=log_q.dtype),
+        "asked": log_p.new_full((), steps),
+        "collided": target.collided.sum(dtype=real),
+        "teacher_entropy": (entropy(target.log_q, target.segment, steps) * informative).sum(),
+        "student_entropy": (entropy(log_p, target.segment, steps) * informative).sum(),
+        "agreed": (informative & (teacher == student)).sum(dtype=real),
+        "teacher_correct": (informative & right).sum(dtype=real),
     }
 
 

@@ -1,0 +1,185 @@
+"""The public search: best-first over roads by cumulative log-probability (ENGINE.md section 6)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int8, Int32, Int64
+
+from hoserkd.engine.search.compiled import compiled
+from hoserkd.engine.search.frontier import (
+    Queue,
+    Tree,
+    add_node,
+    build_queue,
+    build_tree,
+    grow_queue,
+    grow_tree,
+    pop,
+    push,
+    read_path,
+    squared_chord,
+    start_tree,
+)
+from hoserkd.engine.search.queries import Answer, Continuation, Expansion, Queries, Reason
+from hoserkd.engine.search.rounds import Selection
+from hoserkd.engine.types import Candidates
+
+EXPAND, REACHED, EXHAUSTED, OUT_OF_STEPS = 0, 1, 2, 3
+VISITED = np.float32(np.inf)
+FIRST_CAPACITY = 512
+
+
+class BestFirst(NamedTuple):
+    """What a best-first search keeps beside its nodes and its queue."""
+
+    destination: Int32[np.ndarray, "B"]
+    expansions: Int32[np.ndarray, "B"]
+    answer: Int32[np.ndarray, "B"]
+    """The node that came nearest so far, or the one that arrived."""
+    nearest: Float64[np.ndarray, "B"]
+    """Squared chord between that node and the destination."""
+    outcome: Int8[np.ndarray, "B"]
+    best: Float32[np.ndarray, "B R"]
+    """Highest log-probability with which a road was queued; infinite once it was visited."""
+
+
+@compiled
+def _start(tree: Tree, queue: Queue, state: BestFirst, slot: int, origin: int,
+           destination: int) -> None:
+    start_tree(tree, slot, origin)
+    state.destination[slot] = destination
+    state.expansions[slot] = 0
+    state.answer[slot] = 0
+    state.nearest[slot] = np.inf
+    state.best[slot, :] = -np.inf
+    state.best[slot, origin] = 0.0
+    queue.size[slot] = 0
+    push(queue, slot, np.float32(0.0), 0)
+
+
+@compiled
+def _start_all(tree: Tree, queue: Queue, state: BestFirst, slot: Int32[np.ndarray, "S"],
+               origin: Int64[np.ndarray, "S"], destination: Int64[np.ndarray, "S"]) -> None:
+    for i in range(len(slot)):
+        _start(tree, queue, state, slot[i], origin[i], destination[i])
+
+
+@compiled
+def _next_node(
+    tree: Tree, queue: Queue, state: BestFirst, slot: int, offset: Int64[np.ndarray, "R+1"],
+    centroid: Float64[np.ndarray, "R 3"], max_steps: int,
+) -> tuple[int, int]:
+    """Visit queued roads up to the next one that can be expanded; return (outcome, node)."""
+    destination = state.destination[slot]
+    while queue.size[slot] > 0:
+        if state.expansions[slot] >= max_steps:
+            return OUT_OF_STEPS, -1
+        node = pop(queue, slot)
+        road = tree.road[slot, node]
+        if state.best[slot, road] == VISITED:
+            continue
+        state.best[slot, road] = VISITED
+        if road == destination:
+            state.answer[slot] = node
+            return REACHED, node
+        distance = squared_chord(centroid, road, destination)
+        if distance < state.nearest[slot]:
+            state.nearest[slot] = distance
+            state.answer[slot] = node
+        if offset[road + 1] > offset[road]:
+            state.expansions[slot] += 1
+            return EXPAND, node
+    return EXHAUSTED, -1
+
+
+@compiled
+def _select(
+    tree: Tree, queue: Queue, state: BestFirst, slot: Int32[np.ndarray, "S"],
+    offset: Int64[np.ndarray, "R+1"], centroid: Float64[np.ndarray, "R 3"], max_steps: int,
+) -> Int32[np.ndarray, "S"]:
+    """Return the node to expand in each slot, -1 where the search is over."""
+    chosen = np.empty(len(slot), np.int32)
+    for i in range(len(slot)):
+        outcome, node = _next_node(tree, queue, state, slot[i], offset, centroid, max_steps)
+        state.outcome[slot[i]] = outcome
+        chosen[i] = node if outcome == EXPAND else -1
+    return chosen
+
+
+@compiled
+def _absorb(
+    tree: Tree, queue: Queue, state: BestFirst, slot: Int32[np.ndarray, "M"],
+    node: Int32[np.ndarray, "M"], offset: Int64[np.ndarray, "M+1"], road: Int32[np.ndarray, "K"],
+    log_prob: Float32[np.ndarray, "K"], travel_time_s: Int32[np.ndarray, "K"],
+) -> None:
+    """Queue each candidate that is strictly likelier than the road's entry so far."""
+    for i in range(len(slot)):
+        s = slot[i]
+        for k in range(offset[i], offset[i + 1]):
+            total = tree.log_prob[s, node[i]] + log_prob[k]
+            if total > state.best[s, road[k]]:
+                state.best[s, road[k]] = total
+                clock_s = tree.clock_s[s, node[i]] + travel_time_s[k]
+                child = add_node(tree, s, road[k], node[i], clock_s, total)
+                push(queue, s, -total, child)
+
+
+class AStar:
+    """Best-first searches, one a slot."""
+
+    def __init__(self, candidates: Candidates, centroid: Float64[np.ndarray, "R 3"],
+                 queries: Queries, *, slots: int, max_steps: int) -> None:
+        roads = len(candidates.offset) - 1
+        self.tree = build_tree(slots, FIRST_CAPACITY)
+        self.rows_needed = min(max_steps, roads)
+        self._queue = build_queue(slots, FIRST_CAPACITY)
+        self._state = BestFirst(
+            np.zeros(slots, np.int32), np.zeros(slots, np.int32), np.zeros(slots, np.int32),
+            np.zeros(slots), np.zeros(slots, np.int8), np.empty((slots, roads), np.float32))
+        self._candidates = candidates
+        self._centroid = centroid
+        self._queries = queries
+        self._max_steps = max_steps
+
+    @property
+    def slots(self) -> int:
+        """Searches that fit."""
+        return len(self.tree.used)
+
+    def start(self, slot: Int32[np.ndarray, "S"], index: Int64[np.ndarray, "S"]) -> None:
+        """Begin the searches of queries `index` in `slot`."""
+        _start_all(self.tree, self._queue, self._state, slot, self._queries.origin[index],
+                   self._queries.destination[index])
+
+    def select(self, slot: Int32[np.ndarray, "S"]) -> Selection:
+        """Choose the likeliest road not yet visited in each of `slot`."""
+        node = _select(self.tree, self._queue, self._state, slot, self._candidates.offset,
+                       self._centroid, self._max_steps)
+        going = node >= 0
+        return Selection(slot[going], node[going], slot[~going])
+
+    def absorb(self, selection: Selection, expansion: Expansion, answer: Continuation) -> None:
+        """Queue the candidates of the expanded roads."""
+        self._make_room(int(np.diff(expansion.candidate_offset).max()))
+        _absorb(self.tree, self._queue, self._state, selection.slot, selection.node,
+                expansion.candidate_offset, expansion.candidate_road, answer.log_prob,
+                answer.travel_time_s)
+
+    def answer(self, slot: int) -> Answer:
+        """Return the path that arrived, or the one whose end came nearest."""
+        node = int(self._state.answer[slot])
+        road, clock_s = read_path(self.tree, slot, node)
+        return Answer(road, clock_s, float(self.tree.log_prob[slot, node]), self._reason(slot))
+
+    def _reason(self, slot: int) -> Reason:
+        outcome = self._state.outcome[slot]
+        if outcome == EXHAUSTED:
+            return "dead end" if self.tree.used[slot] == 1 else "unreachable"
+        return "reached" if outcome == REACHED else "max steps"
+
+    def _make_room(self, most: int) -> None:
+        """Double the slots' room where the next candidates might not fit."""
+        if int(self.tree.used.max()) + most > self.tree.capacity:
+            capacity = 2 * self.tree.capacity + most
+            self.tree = grow_tree(self.tree, capacity)
+            self._queue = grow_queue(self._queue, capacity)

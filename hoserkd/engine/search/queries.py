@@ -1,0 +1,66 @@
+"""What is searched for, and how a search is answered."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64
+
+Reason = Literal["reached", "same road", "unreachable", "dead end", "max steps", "unknown road",
+                 "time limit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """N requests for a trip."""
+
+    origin: Int64[np.ndarray, "N"]
+    """Road index; -1 for a road that the city lacks."""
+    destination: Int64[np.ndarray, "N"]
+    departure_s: Int64[np.ndarray, "N"]
+    """Seconds since 1970-01-01 of the wall clock."""
+
+    def __len__(self) -> int:
+        return len(self.origin)
+
+    def select(self, index: Int64[np.ndarray, "M"] | slice) -> "Queries":
+        """Return the queries at `index`, in that order."""
+        return Queries(self.origin[index], self.destination[index], self.departure_s[index])
+
+
+class Answer(NamedTuple):
+    """The path that one search settled on."""
+
+    road: Int32[np.ndarray, "P"]
+    clock_s: Int32[np.ndarray, "P"]
+    """Seconds since the departure at which each road is entered."""
+    log_prob: float
+    reason: Reason
+
+
+class Expansion(NamedTuple):
+    """M nodes of M or fewer searches that are to be continued at once (K candidates, packed)."""
+
+    road: Int32[np.ndarray, "M"]
+    destination: Int32[np.ndarray, "M"]
+    entered_at_s: Int64[np.ndarray, "M"]
+    """When the node's road is entered, seconds since 1970-01-01."""
+    departure_s: Int64[np.ndarray, "M"]
+    """When the node's search starts."""
+    history_offset: Int64[np.ndarray, "M+1"]
+    history: Int32[np.ndarray, "H"]
+    """Memory row of the node itself and then of each of its ancestors, nearest first."""
+    candidate_offset: Int64[np.ndarray, "M+1"]
+    candidate_road: Int32[np.ndarray, "K"]
+
+    def __len__(self) -> int:
+        return len(self.road)
+
+
+class Continuation(NamedTuple):
+    """What the model says about the candidates of an `Expansion`."""
+
+    log_prob: Float32[np.ndarray, "K"]
+    """Natural log of the probability of each candidate, given the path so far."""
+    travel_time_s: Int32[np.ndarray, "K"]
+    """Whole seconds on the expanded road if that candidate follows."""

@@ -1,0 +1,178 @@
+"""Many searches advance together: each round all of them go through one model call.
+
+What a search answers does not depend on its company: a strategy keeps every search in its own slot,
+and an expander answers each node of a batch on its own.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from hoserkd.engine.search.frontier import (
+    Tree,
+    claim_rows,
+    histories,
+    pack_candidates,
+    rows_of,
+)
+from hoserkd.engine.search.queries import Answer, Continuation, Expansion, Queries
+from hoserkd.engine.types import Candidates
+
+
+class Selection(NamedTuple):
+    """What a strategy wants done: nodes to expand, and slots whose search is over."""
+
+    slot: Int32[np.ndarray, "M"]
+    node: Int32[np.ndarray, "M"]
+    finished: Int32[np.ndarray, "F"]
+
+
+class Strategy(Protocol):
+    """A way to search: best-first, beam or drawing. Holds all its searches, a slot each."""
+
+    tree: Tree
+
+    @property
+    def slots(self) -> int:
+        """Searches that fit."""
+        ...
+
+    @property
+    def rows_needed(self) -> int:
+        """The most nodes that one search can have expanded."""
+        ...
+
+    def start(self, slot: Int32[np.ndarray, "S"], index: Int64[np.ndarray, "S"]) -> None:
+        """Begin the searches of queries `index` in `slot`."""
+        ...
+
+    def select(self, slot: Int32[np.ndarray, "S"]) -> Selection:
+        """Choose what to expand next in each of `slot`."""
+        ...
+
+    def absorb(self, selection: Selection, expansion: Expansion, answer: Continuation) -> None:
+        """Take in what the model said."""
+        ...
+
+    def answer(self, slot: int) -> Answer:
+        """Return the path of a search that is over."""
+        ...
+
+
+class Expander(Protocol):
+    """Continues paths, remembering each expanded node in a memory row until it is released."""
+
+    def claim(self, count: int) -> Int32[np.ndarray, "M"] | None:
+        """Return `count` free rows, or None if memory has no room for them."""
+        ...
+
+    def release(self, rows: Int32[np.ndarray, "M"]) -> None:
+        """Give rows back."""
+        ...
+
+    def reserve(self, rows: int) -> None:
+        """Make sure that at least `rows` rows fit at once."""
+        ...
+
+    def expand(self, expansion: Expansion) -> Continuation:
+        """Say what follows each node."""
+        ...
+
+
+class Rounds:
+    """Runs the searches of many queries through a strategy and an expander."""
+
+    def __init__(self, strategy: Strategy, expander: Expander, candidates: Candidates,
+                 queries: Queries) -> None:
+        self._strategy = strategy
+        self._expander = expander
+        self._candidates = candidates
+        self._queries = queries
+        self._running = np.full(strategy.slots, -1, np.int64)
+        self._crowded = False
+        self.expansions = 0
+        """Nodes expanded so far."""
+        expander.reserve(strategy.rows_needed)
+
+    def run(self, indices: Int64[np.ndarray, "N"]) -> Iterator[tuple[int, Answer]]:
+        """Yield (query, answer) for each of `indices`, as the searches end.
+
+        Every query must have a known origin and destination that differ.
+        """
+        waiting = deque(indices.tolist())
+        while waiting or (self._running >= 0).any():
+            self._admit(waiting)
+            ready = np.flatnonzero(self._running >= 0).astype(np.int32)
+            selections: list[Selection] = []
+            while len(ready):
+                selections.append(self._strategy.select(ready))
+                yield from self._finish(selections[-1].finished)
+                ready = self._admit(waiting)
+            self._advance(_join(selections), waiting)
+
+    def _admit(self, waiting: deque[int]) -> Int32[np.ndarray, "S"]:
+        """Start waiting queries in all idle slots, if memory allows; return those slots."""
+        self._crowded = self._crowded and bool((self._running >= 0).any())
+        if self._crowded:
+            return np.empty(0, np.int32)
+        idle = np.flatnonzero(self._running < 0)[:len(waiting)].astype(np.int32)
+        if len(idle):
+            index = np.array([waiting.popleft() for _ in idle], np.int64)
+            self._running[idle] = index
+            self._strategy.start(idle, index)
+        return idle
+
+    def _finish(self, finished: Int32[np.ndarray, "F"]) -> Iterator[tuple[int, Answer]]:
+        for slot in finished.tolist():
+            query = int(self._running[slot])
+            answer = self._strategy.answer(slot)
+            self._empty(slot)
+            self._crowded = False
+            yield query, answer
+
+    def _empty(self, slot: int) -> None:
+        self._expander.release(rows_of(self._strategy.tree, slot))
+        self._running[slot] = -1
+
+    def _advance(self, selection: Selection, waiting: deque[int]) -> None:
+        """Expand the selected nodes and let the strategy take in the result."""
+        rows = self._expander.claim(len(selection.slot))
+        while rows is None:
+            selection = self._put_back_youngest(selection, waiting)
+            rows = self._expander.claim(len(selection.slot))
+        if not len(rows):
+            return
+        claim_rows(self._strategy.tree, selection.slot, selection.node, rows)
+        expansion = self._expansion(selection)
+        self.expansions += len(expansion)
+        self._strategy.absorb(selection, expansion, self._expander.expand(expansion))
+
+    def _put_back_youngest(self, selection: Selection, waiting: deque[int]) -> Selection:
+        """Drop the search that began last; it starts anew when there is room."""
+        slot = int(self._running.argmax())
+        waiting.appendleft(int(self._running[slot]))
+        self._empty(slot)
+        self._crowded = True
+        keep = selection.slot != slot
+        return Selection(selection.slot[keep], selection.node[keep], selection.finished)
+
+    def _expansion(self, selection: Selection) -> Expansion:
+        tree, slot, node = self._strategy.tree, selection.slot, selection.node
+        query = self._running[slot]
+        road = tree.road[slot, node]
+        departure_s = self._queries.departure_s[query]
+        history_offset, history = histories(tree, slot, node)
+        candidate_offset, candidate_road = pack_candidates(
+            self._candidates.offset, self._candidates.road, road)
+        return Expansion(road, self._queries.destination[query].astype(np.int32),
+                         departure_s + tree.clock_s[slot, node], departure_s,
+                         history_offset, history, candidate_offset, candidate_road)
+
+
+def _join(selections: list[Selection]) -> Selection:
+    if len(selections) == 1:
+        return selections[0]
+    return Selection(*(np.concatenate(part) for part in zip(*selections, strict=True)))

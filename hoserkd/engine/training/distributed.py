@@ -44,7 +44,7 @@ class Ranks:
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([g.flatten() for g in grads])
         dist.all_reduce(flat)
-        pieces = flat.split([g.numel() for g in grads])
+        pieces = torch.split(flat, [g.numel() for g in grads])
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.grad = piece.view_as(parameter)
 

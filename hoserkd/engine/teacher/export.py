@@ -1,0 +1,320 @@
+"""From a training checkpoint, public or ours, to a safe export that says all about itself."""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hoserkd.engine.city.grid import Grid, kilometre_cell
+from hoserkd.engine.files import file_sha256
+from hoserkd.engine.teacher.lmtad import LMTADDimensions
+from hoserkd.engine.teacher.pickles import Archive, Record, TensorRef, read_archive
+from hoserkd.engine.teacher.storage import (
+    CARD,
+    Teacher,
+    TeacherCard,
+    build_model,
+    check_vocabulary,
+    load_card,
+    load_teacher,
+    save_teacher,
+)
+from hoserkd.errors import TeacherError
+
+__all__ = ["ExportOptions", "Teacher", "TeacherCard", "export_checkpoint", "load_card",
+           "load_teacher", "parse_bounds", "parse_cell_size", "save_teacher"]
+
+OWN_CHECKPOINT = "hoserkd-teacher-checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What a public checkpoint does not say; None: not given."""
+
+    rows: int | None = None
+    cols: int | None = None
+    bounds: tuple[float, float, float, float] | None = None
+    """South, west, north, east edge in degrees."""
+    cell_deg: tuple[float, float] | None = None
+    """Height and width of a cell in degrees; None: the bounds hold rows x cols cells exactly."""
+    downsample: int = 1
+    vocab: Path | None = None
+    """LM-TAD's vocab.json: token to id."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Public:
+    """A public checkpoint, its records read and its weights' shapes known."""
+
+    path: Path
+    archive: Archive
+    state: Mapping[str, TensorRef]
+    model_config: Record
+    dataset_config: Record
+
+
+def export_checkpoint(checkpoint: Path, output: Path, options: ExportOptions | None = None
+                      ) -> TeacherCard:
+    """Write the export of a public training checkpoint, of ours, or of another export.
+
+    Nothing of a public checkpoint is run. `output` appears whole or not at all.
+
+    Raises:
+        TeacherError: The checkpoint is unreadable, unsafe, of a kind that cannot be used, lacks
+            what no option gives, or contradicts itself or the options.
+    """
+    options = options or ExportOptions()
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise TeacherError(f"{output} already exists",
+                           hint="name another --output, or delete it first")
+    if checkpoint.is_dir():
+        teacher = load_teacher(checkpoint)
+        model, card = teacher.model, _with_grid_of(options, teacher.card)
+    else:
+        card, state = _read(checkpoint, options)
+        model = build_model(card.dimensions, state, str(checkpoint))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    try:
+        card = save_teacher(staging, model, replace(card, name=output.name))
+        if output.exists():
+            output.rmdir()
+        staging.chmod(0o755)
+        staging.rename(output)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return card
+
+
+def parse_bounds(text: str) -> tuple[float, float, float, float]:
+    """Return south, west, north, east of `LAT0,LON0,LAT1,LON1`.
+
+    Raises:
+        TeacherError: The text is no such box.
+    """
+    try:
+        south, west, north, east = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise TeacherError(f"--bounds: expected LAT0,LON0,LAT1,LON1, found {text!r}") from error
+    if not (-90 <= south < north <= 90 and -180 <= west < east <= 180):
+        raise TeacherError(
+            f"--bounds: expected LAT0,LON0,LAT1,LON1 with LAT0 < LAT1 and LON0 < LON1 in degrees, "
+            f"found {text!r}", hint="the south-west corner first; latitude before longitude")
+    return south, west, north, east
+
+
+def parse_cell_size(text: str) -> tuple[float, float]:
+    """Return height and width in degrees of `0.001`, `0.001,0.002` or `0.1km`.
+
+    Raises:
+        TeacherError: The text is no such size.
+    """
+    kilometres = text.endswith("km")
+    try:
+        sizes = [float(part) for part in text.removesuffix("km").split(",")]
+        height, width = sizes if len(sizes) == 2 else (sizes[0], sizes[0])
+    except ValueError as error:
+        raise TeacherError(f"--cell-size: expected degrees, or kilometres as 0.1km, found {text!r}"
+                           ) from error
+    if not (0 < height < 1e3 and 0 < width < 1e3) or len(sizes) > 2:
+        raise TeacherError(f"--cell-size: expected one or two positive sizes, found {text!r}")
+    return kilometre_cell(height, width) if kilometres else (height, width)
+
+
+def _read(path: Path, options: ExportOptions) -> tuple[TeacherCard, dict[str, Tensor]]:
+    archive = read_archive(path)
+    root = archive.root
+    if not isinstance(root, dict) or not isinstance(root.get("model"), dict):
+        raise TeacherError(f"{path}: no training checkpoint: it holds no `model` weights")
+    state = {str(k).removeprefix("_orig_mod."): v for k, v in root["model"].items()
+             if isinstance(v, TensorRef)}
+    if root.get("format") == OWN_CHECKPOINT:
+        card = _own_card(path, root, options)
+    else:
+        public = _Public(path, archive, state, _record(root, "model_config"),
+                         _record(root, "dataset_config"))
+        card = _public_card(public, options)
+    tensors = {name: archive.tensor(ref) for name, ref in state.items()}
+    head = tensors.pop("lm_head.weight", None)
+    if head is not None and not head.equal(tensors.get("transformer.wte.weight", head)):
+        raise TeacherError(f"{path}: lm_head and the token embedding differ; LM-TAD ties them")
+    return card, tensors
+
+
+def _record(root: Mapping[str, Any], name: str) -> Record:
+    value = root.get(name)
+    if isinstance(value, dict):
+        record = Record()
+        record.__setstate__(value)
+        return record
+    return value if isinstance(value, Record) else Record()
+
+
+def _public_card(public: _Public, options: ExportOptions) -> TeacherCard:
+    dimensions = _dimensions(public)
+    pad, eot, sot, source = _special_ids(public, dimensions.vocab_size, options.vocab)
+    grid = _grid(public, options)
+    cell_ids = min(pad, eot, sot)
+    # LM-TAD's Porto vocabulary has one spare row and one id more than the grid has cells.
+    if cell_ids not in (grid.cells, grid.cells + grid.cols + 1):
+        raise TeacherError(
+            f"{public.path}: the vocabulary has {cell_ids} ids before its special ones, but the "
+            f"grid has {grid.rows} x {grid.cols} = {grid.cells} cells",
+            hint="give the grid it was trained with: --grid-rows and --grid-cols")
+    saved = public.archive.root
+    best = saved.get("best_val_loss")
+    best = float(public.archive.tensor(best)) if isinstance(best, TensorRef) else best
+    meta = {"source": public.path.name, "source_sha256": file_sha256(public.path),
+            "kind": "public LM-TAD checkpoint", "special_ids_from": source,
+            "iterations": _number(saved.get("iter_num")), "val_loss": _number(best)}
+    card = TeacherCard(public.path.stem, dimensions, grid, sot, eot, pad, "", meta)
+    check_vocabulary(card, str(public.path))
+    return card
+
+
+def _dimensions(public: _Public) -> LMTADDimensions:
+    """Read the dimensions off the weights, and hold the checkpoint's own words against them."""
+    config, path = public.model_config, public.path
+    if config.get("integer_poe") or "transformer.wpe.pe" in public.state:
+        raise TeacherError(
+            f"{path}: trained with integer_poe, which cannot be used: the public code adds those "
+            "position codes by batch row, so what the model learnt has no meaning outside its "
+            "batches", hint="train without --integer_poe, or use `hoserkd train-teacher`")
+    if any(name.endswith(".bias") and "attn.bias" not in name for name in public.state):
+        raise TeacherError(f"{path}: its layers have biases; LM-TAD's have none")
+    embedding, position = (public.state.get(f"transformer.{n}.weight") for n in ("wte", "wpe"))
+    if embedding is None or position is None or len(embedding.shape) != 2:
+        raise TeacherError(f"{path}: not LM-TAD: transformer.wte and transformer.wpe are missing")
+    layers = {int(found[1]) for name in public.state
+              if (found := re.match(r"transformer\.h\.(\d+)\.", name))}
+    weights = {"vocab_size": embedding.shape[0], "n_embd": embedding.shape[1],
+               "block_size": position.shape[0], "n_layer": len(layers)}
+    stated = {name: config.get(name) for name in weights}
+    wrong = [f"{name} {stated[name]} (config) but {value} (weights)"
+             for name, value in weights.items() if stated[name] not in (None, value)]
+    if wrong:
+        raise TeacherError(f"{path}: its settings contradict its weights: {'; '.join(wrong)}")
+    heads = config.get("n_head")
+    if not isinstance(heads, int) or heads < 1 or embedding.shape[1] % heads:
+        raise TeacherError(f"{path}: n_head is {heads!r}, which must divide the width "
+                           f"{embedding.shape[1]}; the weights do not tell it")
+    return LMTADDimensions(**weights, n_head=heads, dropout=float(config.get("dropout") or 0.0))
+
+
+def _special_ids(public: _Public, size: int, vocab: Path | None) -> tuple[int, int, int, str]:
+    """Return PAD, EOT, SOT and where they were read."""
+    pad = public.model_config.get("pad_token")
+    if vocab is None:
+        if pad != size - 3:
+            raise TeacherError(
+                f"{public.path}: its pad_token is {pad!r}, but PAD, EOT, SOT should be the last "
+                f"three of {size} tokens, so PAD {size - 3}", hint="give --vocab vocab.json")
+        return size - 3, size - 2, size - 1, "pad_token, then LM-TAD's order PAD, EOT, SOT"
+    words = _read_vocabulary(vocab)
+    if len(words) != size or set(words.values()) != set(range(size)):
+        raise TeacherError(
+            f"{vocab} has {len(words)} tokens with ids up to {max(words.values(), default=0)}, but "
+            f"the weights of {public.path} have {size} tokens")
+    misplaced = [word for word, token in words.items() if word.isdigit() and int(word) != token]
+    if misplaced:
+        word = misplaced[0]
+        raise TeacherError(f"{vocab}: cell {word} has id {words[word]}; expected ids in the order "
+                           f"of the cells")
+    if pad is not None and pad != words["PAD"]:
+        raise TeacherError(f"{vocab} says PAD is {words['PAD']}, {public.path} says {pad}")
+    return words["PAD"], words["EOT"], words["SOT"], vocab.name
+
+
+def _read_vocabulary(path: Path) -> dict[str, int]:
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+        words = {str(word): int(token) for word, token in words.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise TeacherError(f"{path}: no vocabulary of LM-TAD: {error}") from error
+    missing = [word for word in ("PAD", "EOT", "SOT") if word not in words]
+    if missing:
+        raise TeacherError(f"{path}: the vocabulary has no {', '.join(missing)}")
+    return words
+
+
+def _grid(public: _Public, options: ExportOptions) -> Grid:
+    stated = public.dataset_config.get("grip_size")
+    stated = tuple(stated) if isinstance(stated, (tuple, list)) and len(stated) == 2 else None
+    given = (options.rows, options.cols) if options.rows and options.cols else None
+    if given and stated and given != stated:
+        raise TeacherError(
+            f"--grid-rows and --grid-cols say {given[0]} x {given[1]}, but {public.path} was "
+            f"trained on {stated[0]} x {stated[1]} cells")
+    shape = given or stated
+    if options.bounds is None or (shape is None and options.cell_deg is None):
+        lacking = "--bounds LAT0,LON0,LAT1,LON1" if options.bounds is None else \
+            "--grid-rows and --grid-cols, or --cell-size"
+        known = f" (it has {shape[0]} x {shape[1]} cells)" if shape else ""
+        raise TeacherError(
+            f"{public.path} does not say where its grid lies{known}",
+            hint=f"give {lacking}, as in the preprocessing that the teacher was trained with")
+    return lay_grid(options, shape)
+
+
+def lay_grid(options: ExportOptions, shape: tuple[int, int] | None) -> Grid:
+    """Return the grid that bounds, cell size and, where known, rows and columns describe.
+
+    Raises:
+        TeacherError: They contradict each other; shows both sides.
+    """
+    assert options.bounds is not None
+    south, west, north, east = options.bounds
+    factor = options.downsample
+    if options.cell_deg is None:
+        assert shape is not None
+        height, width = (north - south) / shape[0], (east - west) / shape[1]
+        return Grid(south, west, height / factor, width / factor, *shape, factor)
+    grid = Grid.from_bounds(options.bounds, options.cell_deg, factor)
+    if shape is None or shape == (grid.rows, grid.cols):
+        return grid
+    # Bounds may also be meant as the outer edges of whole cells.
+    whole = tuple(ceil(span / (cell * factor) - 1e-6) for span, cell in
+                  zip((north - south, east - west), options.cell_deg, strict=True))
+    if shape != whole:
+        raise TeacherError(
+            f"bounds {options.bounds} with cells of {options.cell_deg[0]:g} x "
+            f"{options.cell_deg[1]:g} degrees make {grid.rows} x {grid.cols} cells, but the "
+            f"teacher has {shape[0]} x {shape[1]}",
+            hint="give the bounds and the cell size of the teacher's own preprocessing")
+    return replace(grid, rows=shape[0], cols=shape[1])
+
+
+def _own_card(path: Path, root: Mapping[str, Any], options: ExportOptions) -> TeacherCard:
+    try:
+        content = json.loads(root["card"])
+        tokens = content["tokens"]
+        card = TeacherCard(
+            path.parent.name, LMTADDimensions.from_json(content["model"]),
+            Grid.from_json(content["grid"]), int(tokens["sot"]), int(tokens["eot"]),
+            int(tokens["pad"]), "", {**content.get("meta", {}), "source": path.name})
+    except (KeyError, TypeError, ValueError) as error:
+        raise TeacherError(f"{path}: damaged checkpoint of train-teacher: {error!r}") from error
+    return _with_grid_of(options, card)
+
+
+def _with_grid_of(options: ExportOptions, card: TeacherCard) -> TeacherCard:
+    """Refuse grid options where the source has a grid of its own that differs."""
+    given = options.bounds is not None and lay_grid(options, (card.grid.rows, card.grid.cols))
+    if (given and given != card.grid) or options.vocab is not None or \
+            options.rows not in (None, card.grid.rows) or \
+            options.cols not in (None, card.grid.cols):
+        raise TeacherError(
+            f"the source brings its own grid and vocabulary ({CARD}): {card.grid}; the options "
+            f"say otherwise", hint="leave the grid options out")
+    return card
+
+
+def _number(value: object) -> int | float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

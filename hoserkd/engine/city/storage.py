@@ -1,0 +1,299 @@
+"""A prepared city on disk: a manifest, and memory-mapped arrays in a folder named by content.
+
+    CITY/manifest.json              names the content folder; replaced as a whole, last
+    CITY/content-<hash>/network/*.npy
+    CITY/content-<hash>/trips/{train,val,test}/{offset,road,entered_at_s}.npy
+
+A city that is being rewritten stays whole for its readers: the manifest moves on at once, and a
+process that was killed leaves at most a folder that nothing names, swept by the next one.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Int32, Int64, Shaped
+
+from hoserkd.engine.files import file_sha256, write_json
+from hoserkd.engine.types import Candidates, RoadNetwork, TimeStatistics, TrajectorySet
+from hoserkd.errors import DataError
+
+FORMAT = 1
+SPLITS = ("train", "val", "test")
+CONTENT = "content-"
+NETWORK_ARRAYS = (
+    "road_id", "length_m", "highway", "free_flow_kmh", "centroid_lonlat", "start_lonlat",
+    "end_lonlat", "shape_offset", "shape_lonlat", "adjacency", "adjacency_attr", "zone",
+    "zone_transitions",
+)
+TRIP_ARRAYS = ("offset", "road", "entered_at_s")
+NPY_HEADER_BYTES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class City:
+    """A prepared city."""
+
+    directory: Path
+    name: str
+    sha256: str
+    """Hash of the contents, in hex: the key of whatever is computed from the city."""
+    network: RoadNetwork
+    times: TimeStatistics
+    manifest: dict[str, Any]
+
+    def split(self, name: str) -> TrajectorySet:
+        """Return the trips of `train`, `val` or `test` as memory maps.
+
+        Raises:
+            DataError: the stored arrays are missing or damaged.
+            ValueError: there is no such split.
+        """
+        if name not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {name}")
+        loaded = {
+            array: _load_array(self.directory, self.manifest, f"trips/{name}/{array}", mapped=True)
+            for array in TRIP_ARRAYS
+        }
+        return TrajectorySet(**loaded)
+
+
+def load_city(directory: Path) -> City:
+    """Return the prepared city of a folder.
+
+    Raises:
+        DataError: the folder holds no city, or one of another version, or a damaged one.
+    """
+    manifest = read_manifest(directory)
+    try:
+        arrays: dict[str, Any] = {
+            name: _load_array(directory, manifest, f"network/{name}") for name in NETWORK_ARRAYS
+        }
+        verbatim = "network/highway_verbatim"
+        network = RoadNetwork(
+            **arrays,
+            highway_names=tuple(manifest["highway_names"]),
+            candidates=Candidates(
+                offset=_load_array(directory, manifest, "network/candidate_offset"),
+                road=_load_array(directory, manifest, "network/candidate_road"),
+            ),
+            highway_verbatim=(
+                _load_array(directory, manifest, verbatim)
+                if verbatim in manifest["arrays"] else None
+            ),
+        )
+        return City(
+            directory=directory,
+            name=manifest["name"],
+            sha256=manifest["sha256"],
+            network=network,
+            times=TimeStatistics(**manifest["times"]),
+            manifest=manifest,
+        )
+    except (KeyError, TypeError) as error:
+        raise _damaged(directory / "manifest.json", f"{error!r}") from error
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Return the manifest of a prepared city.
+
+    Raises:
+        DataError: there is none, or it is damaged or of another version.
+    """
+    path = directory / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{directory}: holds no prepared city",
+            hint="make it with `hoserkd prepare`, or name another with --city",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise DataError(
+            f"{path}: city format {found}, this version reads {FORMAT}",
+            hint="run `hoserkd prepare` again",
+        )
+    return manifest
+
+
+def _damaged(path: Path, what: str) -> DataError:
+    return DataError(f"{path}: damaged: {what}", hint="run `hoserkd prepare --force`")
+
+
+def _load_array(
+    directory: Path, manifest: dict[str, Any], name: str, *, mapped: bool = False
+) -> Shaped[np.ndarray, "..."]:
+    path = directory / str(manifest["content"]) / f"{name}.npy"
+    said = manifest["arrays"][name]
+    try:
+        array: Shaped[np.ndarray, "..."] = np.load(
+            path, mmap_mode="r" if mapped else None, allow_pickle=False
+        )
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, str(error)) from error
+    if list(array.shape) != said["shape"] or str(array.dtype) != said["dtype"]:
+        raise _damaged(path, f"{array.dtype} {list(array.shape)}, the manifest says {said}")
+    return array
+
+
+class ArrayWriter:
+    """Writes one `.npy` file piece by piece; the length becomes known at the end."""
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._dtype = np.dtype(dtype)
+        self._file = path.open("wb")
+        self._file.write(bytes(NPY_HEADER_BYTES))
+        self.length = 0
+
+    def append(self, values: Shaped[np.ndarray, "n"]) -> None:
+        """Append values, converted to the file's type."""
+        self._file.write(np.ascontiguousarray(values, self._dtype).data)
+        self.length += len(values)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the header and flush the file to the disk."""
+        with self._file:
+            said = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.length,)}
+            magic = b"\x93NUMPY\x01\x00" + (NPY_HEADER_BYTES - 10).to_bytes(2, "little")
+            text = repr(said).encode().ljust(NPY_HEADER_BYTES - 11) + b"\n"
+            self._file.seek(0)
+            self._file.write(magic + text)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+
+@dataclass(slots=True)
+class CityWriter:
+    """A city being written: arrays first, then `commit`."""
+
+    directory: Path
+    _staging: Path
+    arrays: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def path(self, name: str) -> Path:
+        """Return where the array `name` is being written."""
+        return self._staging / f"{name}.npy"
+
+    def save_array(self, name: str, values: Shaped[np.ndarray, "..."]) -> None:
+        """Write a whole array."""
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.save(file, values, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def save_network(self, network: RoadNetwork) -> None:
+        """Write the arrays of the road network."""
+        for name in NETWORK_ARRAYS:
+            self.save_array(f"network/{name}", getattr(network, name))
+        self.save_array("network/candidate_offset", network.candidates.offset)
+        self.save_array("network/candidate_road", network.candidates.road)
+        if network.highway_verbatim is not None:
+            self.save_array("network/highway_verbatim", network.highway_verbatim)
+
+    def read_split(self, name: str) -> TrajectorySet:
+        """Return a split that has been written, as memory maps."""
+        return TrajectorySet(
+            **{a: np.load(self.path(f"trips/{name}/{a}"), mmap_mode="r") for a in TRIP_ARRAYS}
+        )
+
+    def commit(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Make what was written the city; return the manifest with hashes added.
+
+        Args:
+            manifest: `name`, `highway_names`, `times` and whatever is worth keeping.
+        """
+        for path in sorted(self._staging.rglob("*.npy")):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            name = path.relative_to(self._staging).with_suffix("").as_posix()
+            self.arrays[name] = {
+                "shape": list(array.shape), "dtype": str(array.dtype), "sha256": file_sha256(path)
+            }
+        sha256 = self._content_sha256(manifest)
+        content = f"{CONTENT}{sha256[:16]}"
+        whole = {"format": FORMAT, **manifest, "sha256": sha256, "content": content,
+                 "arrays": self.arrays}
+        target = self.directory / content
+        if target.exists():
+            shutil.rmtree(target)
+        self._staging.rename(target)
+        write_json(self.directory / "manifest.json", whole)
+        sweep(self.directory, keep=content)
+        return whole
+
+    def _content_sha256(self, manifest: dict[str, Any]) -> str:
+        digest = hashlib.sha256()
+        parts = {
+            "arrays": {name: said["sha256"] for name, said in self.arrays.items()},
+            "highway_names": list(manifest["highway_names"]),
+            "times": manifest["times"],
+        }
+        digest.update(json.dumps(parts, sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+@contextmanager
+def write_city(directory: Path) -> Iterator[CityWriter]:
+    """Give a writer for a new state of the city; without `commit` the old one stays."""
+    directory.mkdir(parents=True, exist_ok=True)
+    staging = directory / f".{CONTENT}{os.getpid()}.tmp"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield CityWriter(directory, staging)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def sweep(directory: Path, keep: str) -> None:
+    """Remove content folders that nothing names; the caller holds the city's lock."""
+    for path in directory.iterdir():
+        stale = path.name.startswith((CONTENT, f".{CONTENT}")) and path.name != keep
+        if stale and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def save_city(
+    directory: Path,
+    name: str,
+    network: RoadNetwork,
+    splits: dict[str, TrajectorySet],
+    times: TimeStatistics,
+) -> City:
+    """Write a city made of records, as tests and converters have them, and return it loaded."""
+    with write_city(directory) as writer:
+        writer.save_network(network)
+        for split in SPLITS:
+            for array in TRIP_ARRAYS:
+                writer.save_array(f"trips/{split}/{array}", getattr(splits[split], array))
+        writer.commit({
+            "name": name,
+            "highway_names": network.highway_names,
+            "times": {"log1p_mean": times.log1p_mean, "log1p_std": times.log1p_std},
+        })
+    return load_city(directory)
+
+
+def pack_trips(
+    roads: list[list[int]], times: list[list[int]]
+) -> TrajectorySet:
+    """Return trips given as lists, packed."""
+    offset: Int64[np.ndarray, "N+1"] = np.cumsum([0, *map(len, roads)], dtype=np.int64)
+    road: Int32[np.ndarray, "P"] = np.array([r for trip in roads for r in trip], np.int32)
+    entered: Int64[np.ndarray, "P"] = np.array([t for trip in times for t in trip], np.int64)
+    return TrajectorySet(offset=offset, road=road, entered_at_s=entered)

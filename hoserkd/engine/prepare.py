@@ -1,0 +1,402 @@
+"""From a source folder to a prepared city."""
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hoserkd.engine.city.network import build_network, strongly_connected_share
+from hoserkd.engine.city.roadmap import Roadmap, read_roadmap
+from hoserkd.engine.city.source import find_source_file
+from hoserkd.engine.city.storage import (
+    SPLITS,
+    TRIP_ARRAYS,
+    ArrayWriter,
+    CityWriter,
+    load_city,
+    read_manifest,
+    write_city,
+)
+from hoserkd.engine.city.zones import (
+    MAX_ZONES,
+    count_zone_transitions,
+    partition_roads,
+    read_partition,
+    read_zone_transitions,
+)
+from hoserkd.engine.config import CityConfig
+from hoserkd.engine.events import Note, Observer, Progress, StopRequested
+from hoserkd.engine.files import file_sha256
+from hoserkd.engine.trips.reading import read_trips
+from hoserkd.engine.trips.validation import Rejections, RoadJudge, kept_trips
+from hoserkd.engine.types import RoadNetwork, TimeStatistics, TrajectorySet
+from hoserkd.errors import ConfigError, DataError, InterruptedRunError
+
+PARTITION = "road_network_partition"
+TRANSITIONS = "zone_trans_mat.npy"
+SETTINGS = ("name", "zones", "partitioner", "max_rejected_share", "seed")
+"""The settings on which a prepared city depends."""
+LOCK_POLL_S = 0.2
+BLOCK_TRIPS = 1 << 18
+"""Trips whose steps are looked at at once; bounds memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareReport:
+    """What `prepare_city` has found and done."""
+
+    directory: Path
+    name: str
+    sha256: str
+    changed: bool
+    """False: inputs and settings were those of the city that is there, so nothing was done."""
+    statistics: dict[str, Any]
+    rejected: dict[str, dict[str, int]]
+    """Rejected trips by split and cause."""
+    rejected_path: Path | None
+    """The file that names every rejected trip; None: there are none."""
+    seconds: float
+
+
+def prepare_city(
+    config: CityConfig,
+    source: Path,
+    directory: Path,
+    *,
+    force: bool,
+    observer: Observer,
+    stop: StopRequested,
+) -> PrepareReport:
+    """Read, check and write a city; do nothing where it is there already.
+
+    Args:
+        config: zones, limits and seed.
+        source: folder in the HOSER format (ENGINE.md section 1).
+        directory: where the prepared city goes; an older one there is replaced at the end.
+        force: write it even if inputs and settings are unchanged.
+        observer: hears progress and notes.
+        stop: asked between pieces of a few thousand trips.
+
+    Raises:
+        DataError: a file is missing or wrong, or too many trips are bad.
+        InterruptedRunError: `stop` said so; the old city, if any, is still there.
+    """
+    began = time.perf_counter()
+    inputs = _find_inputs(source)
+    with _lock(directory, observer, stop):
+        settings = {name: getattr(config, name) for name in SETTINGS}
+        digests = _digests(inputs, observer, stop)
+        if not force and _is_current(directory, settings, digests):
+            return _report(directory, read_manifest(directory), began, changed=False)
+        manifest = _Preparation(config, inputs, directory, observer, stop).run(settings, digests)
+        return _report(directory, manifest, began, changed=True)
+
+
+def _find_inputs(source: Path) -> dict[str, Path]:
+    needed = ("roadmap.geo", "roadmap.rel", *(f"{split}.csv" for split in SPLITS))
+    inputs = {name: find_source_file(source, name) for name in needed}
+    for name in (PARTITION, TRANSITIONS):
+        if (source / name).is_file():
+            inputs[name] = source / name
+    return inputs
+
+
+def _digests(
+    inputs: dict[str, Path], observer: Observer, stop: StopRequested
+) -> dict[str, dict[str, Any]]:
+    digests = {}
+    for done, (name, path) in enumerate(inputs.items()):
+        _stop_if_asked(stop)
+        observer.notify(Progress("checking the source", done, len(inputs), "files"))
+        try:
+            digests[name] = {"file": path.name, "sha256": file_sha256(path)}
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    observer.notify(Progress("checking the source", len(inputs), len(inputs), "files"))
+    return digests
+
+
+def _is_current(directory: Path, settings: dict[str, Any], digests: dict[str, Any]) -> bool:
+    try:
+        city = load_city(directory)
+        for split in SPLITS:
+            city.split(split)
+    except DataError:
+        # Missing or damaged: made anew.
+        return False
+    return bool(
+        city.manifest.get("settings") == settings and city.manifest.get("inputs") == digests
+    )
+
+
+def _report(
+    directory: Path, manifest: dict[str, Any], began: float, *, changed: bool
+) -> PrepareReport:
+    rejected = {split: dict(causes) for split, causes in manifest["rejected"].items()}
+    path = directory / "rejected.csv"
+    return PrepareReport(
+        directory=directory,
+        name=manifest["name"],
+        sha256=manifest["sha256"],
+        changed=changed,
+        statistics=manifest["statistics"],
+        rejected=rejected,
+        rejected_path=path if any(rejected.values()) else None,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _stop_if_asked(stop: StopRequested) -> None:
+    if stop():
+        raise InterruptedRunError(
+            "stopped; nothing was changed", hint="run the same command again to prepare the city"
+        )
+
+
+@contextmanager
+def _lock(directory: Path, observer: Observer, stop: StopRequested) -> Iterator[None]:
+    """Hold the city's lock, which goes with the process that holds it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / ".lock").open("w")
+    except OSError as error:
+        raise DataError(
+            f"{directory}: cannot be written: {error.strerror}",
+            hint="name another folder with --city or --data-dir",
+        ) from error
+    with file:
+        waiting = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not waiting:
+                    observer.notify(Note(f"waiting for another prepare of {directory}"))
+                waiting = True
+                _stop_if_asked(stop)
+                time.sleep(LOCK_POLL_S)
+        yield
+
+
+class _Preparation:
+    """One run of the preparation, step by step."""
+
+    def __init__(
+        self,
+        config: CityConfig,
+        inputs: dict[str, Path],
+        directory: Path,
+        observer: Observer,
+        stop: StopRequested,
+    ) -> None:
+        self._config = config
+        self._inputs = inputs
+        self._directory = directory
+        self._observer = observer
+        self._stop = stop
+
+    def run(self, settings: dict[str, Any], digests: dict[str, Any]) -> dict[str, Any]:
+        """Write the city and return its manifest."""
+        self._phase("reading the roads", 0)
+        roadmap = read_roadmap(self._inputs["roadmap.geo"], self._inputs["roadmap.rel"])
+        self._note_repeats(roadmap)
+        _stop_if_asked(self._stop)
+        self._phase("cutting zones", 1)
+        network = build_network(roadmap, *self._zones(roadmap))
+        rejections = Rejections()
+        with write_city(self._directory) as writer:
+            judge = RoadJudge(network.road_id, network.candidates)
+            for split in SPLITS:
+                self._write_split(split, judge, writer, rejections)
+            self._check_rejections(rejections, writer)
+            self._phase("writing the city", 2)
+            train = writer.read_split("train")
+            network = self._count_transitions(network, train)
+            writer.save_network(network)
+            times = time_statistics(train)
+            splits = {split: writer.read_split(split) for split in SPLITS}
+            manifest = writer.commit({
+                "name": self._config.name,
+                "highway_names": list(network.highway_names),
+                "times": {"log1p_mean": times.log1p_mean, "log1p_std": times.log1p_std},
+                "settings": settings,
+                "inputs": digests,
+                "statistics": city_statistics(network, splits),
+                "rejected": rejections.by_split(),
+            })
+        self._phase("writing the city", 3)
+        return manifest
+
+    def _phase(self, job: str, done: int) -> None:
+        self._observer.notify(Progress(job, done, 3, "parts"))
+
+    def _note_repeats(self, roadmap: Roadmap) -> None:
+        if roadmap.repeated_relations:
+            self._observer.notify(Note(
+                f"{self._inputs['roadmap.rel'].name}: {roadmap.repeated_relations} repeated"
+                " relations were left out", "warning",
+            ))
+
+    def _zones(self, roadmap: Roadmap) -> tuple[Any, Any]:
+        """Return each road's zone and the given transitions, or zeros to be counted later."""
+        if PARTITION in self._inputs:
+            zone = read_partition(self._inputs[PARTITION], roadmap.roads)
+            zones = int(zone.max()) + 1
+            if TRANSITIONS in self._inputs:
+                return zone, read_zone_transitions(self._inputs[TRANSITIONS], zones)
+            return zone, np.zeros((zones, zones), np.int64)
+        if TRANSITIONS in self._inputs:
+            self._observer.notify(Note(
+                f"{TRANSITIONS} is ignored: without {PARTITION} it belongs to other zones",
+                "warning",
+            ))
+        if min(self._config.zones, roadmap.roads) > MAX_ZONES:
+            raise ConfigError(
+                f"city.zones: {self._config.zones} is more than {MAX_ZONES}",
+                hint="300 zones serve a city of 40,000 roads",
+            )
+        zone = partition_roads(
+            roadmap.roads, roadmap.origin, roadmap.destination,
+            zones=self._config.zones, method=self._config.partitioner, seed=self._config.seed,
+        )
+        zones = int(zone.max()) + 1
+        return zone, np.zeros((zones, zones), np.int64)
+
+    def _write_split(
+        self, split: str, judge: RoadJudge, writer: CityWriter, rejections: Rejections
+    ) -> None:
+        path = self._inputs[f"{split}.csv"]
+        size = max(path.stat().st_size >> 10, 1)
+        end = 0
+        with ExitStack() as stack:
+            offset, road, entered = (
+                stack.enter_context(ArrayWriter(writer.path(f"trips/{split}/{name}"), dtype))
+                for name, dtype in zip(TRIP_ARRAYS, ("<i8", "<i4", "<i8"), strict=True)
+            )
+            offset.append(np.zeros(1, np.int64))
+            for trips, position in read_trips(path):
+                _stop_if_asked(self._stop)
+                judge.judge(trips)
+                rejections.add(split, trips)
+                points, kept_road, kept_time = kept_trips(trips)
+                ends = end + np.cumsum(points)
+                end = int(ends[-1]) if len(ends) else end
+                offset.append(ends)
+                road.append(kept_road)
+                entered.append(kept_time)
+                self._observer.notify(Progress(
+                    f"reading {path.name}", min(position >> 10, size), size, "kB",
+                    {"trips": float(offset.length - 1)},
+                ))
+            kept = offset.length - 1
+        if kept == 0 and rejections.total.get(split, 0) == 0:
+            raise DataError(
+                f"{path}: holds no trips",
+                hint="every split needs trips; cut some from another split by time",
+            )
+
+    def _check_rejections(self, rejections: Rejections, writer: CityWriter) -> None:
+        path = self._directory / "rejected.csv"
+        if not rejections.rejected:
+            path.unlink(missing_ok=True)
+            return
+        rejections.save(path)
+        allowed = self._config.max_rejected_share
+        if rejections.share > allowed:
+            raise DataError(
+                f"{rejections.rejected} of {sum(rejections.total.values())} trips"
+                f" ({rejections.share:.1%}) are bad, more than city.max_rejected_share allows"
+                f" ({allowed:.1%}): {_most_frequent(rejections)}",
+                hint=f"{path} names each with its row; mend the files, or if the rest is enough"
+                " raise the limit with --set city.max_rejected_share=...",
+            )
+        for split in SPLITS:
+            if len(writer.read_split(split)) == 0:
+                raise DataError(
+                    f"{self._inputs[f'{split}.csv']}: every trip is bad:"
+                    f" {_most_frequent(rejections, split)}",
+                    hint=f"{path} names each with its row",
+                )
+        self._observer.notify(Note(
+            f"{rejections.rejected} bad trips were left out: {_most_frequent(rejections)};"
+            f" see {path}", "warning",
+        ))
+
+    def _count_transitions(self, network: RoadNetwork, train: TrajectorySet) -> RoadNetwork:
+        if TRANSITIONS in self._inputs and PARTITION in self._inputs:
+            return network
+        counts = network.zone_transitions
+        for first in range(0, len(train), BLOCK_TRIPS):
+            offset = np.asarray(train.offset[first : first + BLOCK_TRIPS + 1])
+            road = np.asarray(train.road[offset[0] : offset[-1]])
+            counts += count_zone_transitions(
+                network.zone, network.zones, offset - offset[0], road
+            )
+        return network
+
+
+def _most_frequent(rejections: Rejections, only: str | None = None) -> str:
+    totals: dict[str, int] = {}
+    for split, causes in rejections.by_split().items():
+        for cause, number in causes.items():
+            if only in (None, split):
+                totals[cause] = totals.get(cause, 0) + number
+    ordered = sorted(totals.items(), key=lambda item: -item[1])
+    return ", ".join(f"{number} {cause}" for cause, number in ordered)
+
+
+def time_statistics(trips: TrajectorySet) -> TimeStatistics:
+    """Return mean and population standard deviation of log1p(seconds) over all steps.
+
+    Where all steps take equally long the deviation is given as 1, so that it can divide.
+    """
+    count, mean, squares = 0, 0.0, 0.0
+    for first in range(0, len(trips), BLOCK_TRIPS):
+        offset = np.asarray(trips.offset[first : first + BLOCK_TRIPS + 1])
+        entered = np.asarray(trips.entered_at_s[offset[0] : offset[-1]])
+        taken = np.delete(np.diff(entered), offset[1:-1] - offset[0] - 1)
+        values = np.log1p(taken.astype(np.float64))
+        # Chan's update joins the moments of two parts without losing digits.
+        apart = float(values.mean()) - mean
+        total = count + len(values)
+        squares += float(((values - values.mean()) ** 2).sum())
+        squares += apart**2 * count * len(values) / total
+        mean += apart * len(values) / total
+        count = total
+    deviation = float(np.sqrt(squares / count))
+    return TimeStatistics(log1p_mean=mean, log1p_std=deviation if deviation > 0 else 1.0)
+
+
+def city_statistics(network: RoadNetwork, splits: dict[str, TrajectorySet]) -> dict[str, Any]:
+    """Return the counts by which a user recognises the city."""
+    degree = np.diff(network.candidates.offset)
+    trips = {}
+    for name, split in splits.items():
+        roads = np.diff(split.offset)
+        trips[name] = {
+            "trips": len(split),
+            "steps": split.steps,
+            "roads_a_trip_mean": round(float(roads.mean()), 3),
+            "roads_a_trip_p95": float(np.percentile(roads, 95)),
+            "roads_a_trip_max": int(roads.max()),
+        }
+    return {
+        "roads": network.roads,
+        "relations": len(network.candidates.road),
+        "adjacency_edges": int(network.adjacency.shape[1]),
+        "highway_classes": len(network.highway_names),
+        "zones": network.zones,
+        "candidates_mean": round(float(degree.mean()), 3),
+        "candidates_max": int(degree.max()),
+        "dead_ends": int((degree == 0).sum()),
+        "strongly_connected_share": round(strongly_connected_share(network.candidates), 4),
+        "splits": trips,
+    }
+
+

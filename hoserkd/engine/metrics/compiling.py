@@ -1,0 +1,47 @@
+"""Compiled kernels: how they are built, kept between runs and spread over threads."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from numba import njit
+
+MIN_CHUNK = 16
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` compiled without the GIL, kept on disk where a cache folder is writable.
+
+    Numba looks beside the source and in the user's cache folder (or `NUMBA_CACHE_DIR`); where it
+    may write to none of them, the kernel is compiled anew in every process.
+    """
+    try:
+        return njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+    except RuntimeError:
+        return njit(nogil=True)(function)  # type: ignore[no-any-return]
+
+
+def workers() -> int:
+    """Return how many threads the kernels may use: the cores given to this process."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def over_ranges(work: Callable[[int, int], None], count: int) -> None:
+    """Call `work(start, stop)` for ranges that cover 0..count, on all cores.
+
+    `work` must write each row of its output from the row's number alone, so that the result does
+    not depend on how many cores there are.
+    """
+    threads = workers()
+    if threads == 1 or count < 2 * MIN_CHUNK:
+        work(0, count)
+        return
+    # More chunks than threads, since rows differ in cost.
+    chunk = max(MIN_CHUNK, -(-count // (8 * threads)))
+    starts = range(0, count, chunk)
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, s, min(s + chunk, count)) for s in starts]:
+            done.result()

@@ -20,7 +20,7 @@ class Tree(NamedTuple):
     road: Int32[np.ndarray, "B C"]
     parent: Int32[np.ndarray, "B C"]
     """-1 for node 0."""
-    clock_s: Int32[np.ndarray, "B C"]
+    clock_s: Int64[np.ndarray, "B C"]
     """Seconds since the departure at which the road is entered."""
     log_prob: Float32[np.ndarray, "B C"]
     row: Int32[np.ndarray, "B C"]
@@ -29,14 +29,14 @@ class Tree(NamedTuple):
     @property
     def capacity(self) -> int:
         """Nodes for which a slot has room."""
-        return self.road.shape[1]
+        return int(self.road.shape[1])
 
 
 def build_tree(slots: int, capacity: int) -> Tree:
     """Return empty slots. Memory is touched only as nodes are added."""
     shape = (slots, capacity)
     return Tree(np.zeros(slots, np.int32), np.empty(shape, np.int32), np.empty(shape, np.int32),
-                np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(shape, np.int32))
+                np.empty(shape, np.int64), np.empty(shape, np.float32), np.empty(shape, np.int32))
 
 
 def grow(table: np.ndarray, capacity: int) -> np.ndarray:
@@ -95,11 +95,11 @@ def on_path(tree: Tree, slot: int, node: int, road: int) -> bool:
 @compiled
 def read_path(
     tree: Tree, slot: int, node: int
-) -> tuple[Int32[np.ndarray, "P"], Int32[np.ndarray, "P"]]:
+) -> tuple[Int32[np.ndarray, "P"], Int64[np.ndarray, "P"]]:
     """Return the roads and clocks of the path to `node`, origin first."""
     length = path_length(tree, slot, node)
     road = np.empty(length, np.int32)
-    clock_s = np.empty(length, np.int32)
+    clock_s = np.empty(length, np.int64)
     while node >= 0:
         length -= 1
         road[length] = tree.road[slot, node]

@@ -32,7 +32,7 @@ class Answer(NamedTuple):
     """The path that one search settled on."""
 
     road: Int32[np.ndarray, "P"]
-    clock_s: Int32[np.ndarray, "P"]
+    clock_s: Int64[np.ndarray, "P"]
     """Seconds since the departure at which each road is entered."""
     log_prob: float
     reason: Reason

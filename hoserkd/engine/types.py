@@ -140,6 +140,8 @@ class StepBatch:
     """m_c of ENGINE.md section 2."""
     candidate_angle: Float[Tensor, "K"]
     """alpha_c of ENGINE.md section 2, in [0, 1]."""
+    longest: int | None = None
+    """Steps of the longest trip, if it is known without asking the device."""
 
     @property
     def trips(self) -> int:
@@ -151,11 +153,17 @@ class StepBatch:
         """Number of steps."""
         return self.road.shape[0]
 
+    @property
+    def longest_trip(self) -> int:
+        """Steps of the longest trip."""
+        return int(self.offset.diff().max()) if self.longest is None else self.longest
+
     def to(self, device: torch.device, non_blocking: bool = False) -> Self:
         """Return the batch on `device`."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
-                 for f in fields(self)}
-        return type(self)(**moved)
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "longest"}
+        moved = {name: value.to(device, non_blocking=non_blocking)
+                 for name, value in tensors.items()}
+        return type(self)(**moved, longest=self.longest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,122 @@
+"""Reads a public HOSER checkpoint (`best.pth`): a state dict without settings."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from hoserkd.engine.config import StudentConfig
+from hoserkd.engine.types import RoadNetwork
+from hoserkd.errors import CheckpointError
+
+BUFFERS = re.compile(
+    r"road2zone|road_network_encoder\.(road_attr_\w+|road_edge_index|intersection_attr"
+    r"|zone_edge_index|zone_edge_weight)|trajectory_encoder\.transformer\.h\.\d+\.attn\.bias"
+)
+"""Input data that the public code stores with the weights."""
+UNUSED = re.compile(r"navigator\.time_estimator\.\d+\.(weight|bias)")
+"""Weights that the public code makes and never uses."""
+HINT = "expected the state dict that the public HOSER code saves as best.pth"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicCheckpoint:
+    """A public state dict, its settings read off its shapes."""
+
+    config: StudentConfig
+    roads: int
+    highway_types: int
+    zones: int
+    weights: Mapping[str, Tensor]
+    """Without buffers and unused weights."""
+    buffers: Mapping[str, Tensor]
+
+    def check_network(self, path: Path, network: RoadNetwork) -> None:
+        """Hold the network that the file was trained on to the city's.
+
+        Raises:
+            CheckpointError: Roads have other classes or zones, or other roads are adjacent.
+        """
+        prefix = "road_network_encoder."
+        edges = self.buffers.get(prefix + "road_edge_index")
+        pairs = {
+            "classes": (self.buffers.get(prefix + "road_attr_type"), network.highway),
+            "zones": (self.buffers.get("road2zone"), network.zone),
+        }
+        for what, (theirs, ours) in pairs.items():
+            if theirs is not None and (differ := int((theirs.numpy() != ours).sum())):
+                raise CheckpointError(
+                    f"{path}: {differ} of the {network.roads} roads have other {what} "
+                    "in the model than in the city",
+                    hint="prepare the city from the files that the model was trained on, "
+                    "road_network_partition included",
+                )
+        if edges is not None and not _same_edges(edges.numpy(), network.adjacency):
+            raise CheckpointError(
+                f"{path}: the model has {edges.shape[1]} adjacency edges, the city "
+                f"{network.adjacency.shape[1]}, and they are not the same",
+                hint="prepare the city from the files that the model was trained on",
+            )
+
+
+def read_public_checkpoint(path: Path) -> PublicCheckpoint:
+    """Return the public checkpoint in `path`; runs nothing that the file holds.
+
+    Raises:
+        CheckpointError: The file is no such checkpoint, or of dimensions that do not fit.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: not a public student: {reason}", hint=HINT) from error
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise CheckpointError(f"{path}: not a public student: no dict of tensors", hint=HINT)
+    buffers = {name: value for name, value in loaded.items() if BUFFERS.fullmatch(name)}
+    weights = {
+        name: value for name, value in loaded.items()
+        if name not in buffers and not UNUSED.fullmatch(name)
+    }
+    try:
+        config = _config(weights)
+    except KeyError as error:
+        raise CheckpointError(f"{path}: not a public student: {error} is missing",
+                              hint=HINT) from error
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: dimensions that do not fit: {error}") from error
+    encoder = "road_network_encoder."
+    return PublicCheckpoint(
+        config=config,
+        roads=len(weights[encoder + "road_id_emb.weight"]),
+        highway_types=len(weights[encoder + "type_emb.weight"]),
+        zones=len(weights[encoder + "zone_id_emb.weight"]),
+        weights=weights,
+        buffers=buffers,
+    )
+
+
+def _config(weights: Mapping[str, Tensor]) -> StudentConfig:
+    encoder, block = "road_network_encoder.", "trajectory_encoder.transformer.h."
+    dim = weights[encoder + "zone_id_emb.weight"].shape[1]
+    head_width = weights[block + "0.attn.relative_position_emb_k.weight"].shape[0]
+    return StudentConfig(
+        hidden_dim=dim,
+        road_id_dim=weights[encoder + "road_id_emb.weight"].shape[1],
+        attribute_dim=weights[encoder + "len_emb.weight"].shape[0],
+        heads=2 * dim // head_width,
+        layers=len({name.split(".")[3] for name in weights if name.startswith(block)}),
+        dropout=0.0,
+        features="aaai2025",
+    )
+
+
+def _same_edges(theirs: np.ndarray, ours: np.ndarray) -> bool:
+    if theirs.shape != ours.shape:
+        return False
+    return bool(np.array_equal(theirs[:, np.lexsort(theirs)], ours[:, np.lexsort(ours)]))

@@ -1,0 +1,73 @@
+"""Where a split of trips lives while it is used: on the device, in RAM or on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+
+from hoserkd.engine.types import TrajectorySet
+
+Residency = Literal["device", "ram", "stream"]
+
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+DEVICE_SHARE = 0.25
+"""Of the device's free memory, what a split may take; the model needs the rest."""
+RAM_SHARE = 0.5
+"""Of the free RAM, what a split may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResidencyChoice:
+    """Where a split will live, and why, in one sentence."""
+
+    residency: Residency
+    why: str
+
+
+def choose_residency(
+    trajectories: TrajectorySet,
+    device: torch.device,
+    wanted: Literal["auto", "device", "ram", "stream"],
+) -> ResidencyChoice:
+    """Return where to keep the split: as wanted, or the nearest place to the device it fits."""
+    size = trajectories.road.nbytes + trajectories.entered_at_s.nbytes
+    if wanted != "auto":
+        return ResidencyChoice(wanted, f"trips are kept on {_place(wanted, device)}, as asked")
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        if size <= DEVICE_SHARE * free:
+            return ResidencyChoice("device", _fits(size, "device", device, free))
+    free = available_ram()
+    if size <= RAM_SHARE * free:
+        return ResidencyChoice("ram", _fits(size, "ram", device, free))
+    return ResidencyChoice(
+        "stream",
+        f"trips are read from {_place('stream', device)}: {_gigabytes(size)} is more than "
+        f"{RAM_SHARE:.0%} of the {_gigabytes(free)} of free RAM",
+    )
+
+
+def available_ram() -> int:
+    """Return the bytes of RAM that this process may still take, also by its control group."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = int((CONTROL_GROUP / "memory.max").read_text())
+        used = int((CONTROL_GROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return free
+    return min(free, max(limit - used, 0))
+
+
+def _place(residency: Residency, device: torch.device) -> str:
+    return {"device": f"the device ({device.type})", "ram": "RAM", "stream": "disk"}[residency]
+
+
+def _fits(size: int, residency: Residency, device: torch.device, free: int) -> str:
+    place = _place(residency, device)
+    return f"trips are kept on {place}: {_gigabytes(size)} of {_gigabytes(free)} free"
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

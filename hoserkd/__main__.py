@@ -1,0 +1,7 @@
+"""`python -m hoserkd`."""
+
+import sys
+
+from hoserkd.cli import main
+
+sys.exit(main())

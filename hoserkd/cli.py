@@ -1,0 +1,164 @@
+"""The command line: global options from anywhere on it, commands, and the one place of errors."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+
+from hoserkd import __version__
+from hoserkd.commands.context import SESSION, GlobalOptions, Session, open_console
+from hoserkd.errors import HoserkdError, UsageError
+
+GROUPS = {
+    "Make": ("prepare", "train-teacher", "export-teacher", "precompute", "train", "tune"),
+    "Use and judge": ("generate", "evaluate", "bundle"),
+    "Look": ("runs", "teachers", "profiles", "tui"),
+    "Start here": ("demo", "doctor"),
+}
+"""Commands as the help shows them; each is `hoserkd.commands.<name>`: `app` or a function."""
+SUB_APPS = frozenset({"bundle", "runs", "teachers", "profiles"})
+WITH_VALUE = {"--set": "sets", "--store": "store", "--data-dir": "data_dir", "--seed": "seed"}
+SWITCHES = {"--json": "json_output", "--quiet": "quiet", "-q": "quiet", "--verbose": "verbosity",
+            "-v": "verbosity", "--show-config": "show_config"}
+EPILOG = ("Every command also takes: --set KEY=VALUE (again and again), --store DIR, "
+          "--data-dir DIR, --seed N, --json, --quiet, -v, --show-config.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code: 0, 1 failure, 2 bad input, 130 stopped."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    session = Session()
+    token = SESSION.set(session)
+    try:
+        try:
+            return _run(arguments, session)
+        finally:
+            session.close()
+    except HoserkdError as error:
+        open_console().error(error)
+        return error.exit_code
+    except typer.TyperException as error:
+        open_console().error(_usage(error, arguments))
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        open_console().error(HoserkdError("stopped"))
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has left, as `| head` does: nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    finally:
+        SESSION.reset(token)
+
+
+def hoist(arguments: Sequence[str]) -> tuple[GlobalOptions, list[str]]:
+    """Return the global options found anywhere before `--`, and what is left of the line.
+
+    Raises:
+        UsageError: one lacks its value, or the seed is no number.
+    """
+    found: dict[str, object] = {}
+    sets: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+            break
+        option, equals, value = word.partition("=")
+        if option in WITH_VALUE:
+            given = value if equals else next(words, None)
+            if given is None:
+                raise UsageError(f"{option} needs a value")
+            if option == "--set":
+                sets.append(given)
+            else:
+                found[WITH_VALUE[option]] = _converted(option, given)
+        elif word in SWITCHES:
+            name = SWITCHES[word]
+            found[name] = int(str(found.get(name, 0))) + 1 if name == "verbosity" else True
+        else:
+            rest.append(word)
+    return GlobalOptions(sets=tuple(sets), **found), rest  # type: ignore[arg-type]
+
+
+def build_app(wanted: str | None = None) -> typer.Typer:
+    """Return the Typer app with the command `wanted`, or with all of them."""
+    app = typer.Typer(
+        name="hoserkd", help=_about(), epilog=EPILOG, no_args_is_help=False,
+        pretty_exceptions_enable=False, rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]})
+    app.callback()(_root)
+    for panel, names in GROUPS.items():
+        for name in names:
+            if wanted in (None, name):
+                _register(app, name, panel)
+    return app
+
+
+def command_names() -> list[str]:
+    """Return the names of all commands."""
+    return [name for names in GROUPS.values() for name in names]
+
+
+def _run(arguments: list[str], session: Session) -> int:
+    session.options, rest = hoist(arguments)
+    first = next((word for word in rest if not word.startswith("-")), None)
+    if "--version" in rest[:1] or (first is None and "--version" in rest):
+        sys.stdout.write(f"hoserkd {__version__}\n")
+        return 0
+    if first is None:
+        return _invoke(build_app(), rest or ["--help"])
+    names = command_names()
+    if first not in names:
+        near = get_close_matches(first, names, n=1)
+        raise UsageError(
+            f"there is no command {first!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+            hint="`hoserkd --help` lists the commands")
+    return _invoke(build_app(first), rest)
+
+
+def _invoke(app: typer.Typer, arguments: list[str]) -> int:
+    code = app(arguments, prog_name="hoserkd", standalone_mode=False)
+    sys.stdout.flush()
+    return code if isinstance(code, int) else 0
+
+
+def _root() -> None:
+    pass
+
+
+def _about() -> str:
+    return "Distil a large language model of movement into a small road-network model."
+
+
+def _register(app: typer.Typer, name: str, panel: str) -> None:
+    module_name = f"hoserkd.commands.{name.replace('-', '_')}"
+    if find_spec(module_name) is None:
+        return
+    module = import_module(module_name)
+    if name in SUB_APPS:
+        app.add_typer(module.app, name=name, rich_help_panel=panel)
+    else:
+        function: Callable[..., object] = getattr(module, name.replace("-", "_"))
+        app.command(name, rich_help_panel=panel)(function)
+
+
+def _converted(option: str, text: str) -> object:
+    if option == "--seed":
+        if not text.isdecimal():
+            raise UsageError(f"--seed needs a whole number from 0 up, found {text!r}")
+        return int(text)
+    return Path(text).expanduser()
+
+
+def _usage(error: typer.TyperException, arguments: Sequence[str]) -> UsageError:
+    message = error.format_message().rstrip(".")
+    words = [word for word in arguments if not word.startswith("-")][:1]
+    command = " ".join(["hoserkd", *(word for word in words if word in command_names())])
+    return UsageError(message[:1].lower() + message[1:], hint=f"`{command} --help` shows its use")

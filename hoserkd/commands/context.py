@@ -1,0 +1,328 @@
+"""What every command opens first: resolved settings, places, console, store, a way to stop.
+
+Nothing heavy is imported at the top, so that `hoserkd --help` stays quick.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hoserkd.console import Console
+    from hoserkd.engine.config import EngineConfig
+    from hoserkd.engine.events import Observer, StopRequested
+    from hoserkd.settings import Resolved
+    from hoserkd.store.recorder import RunRecorder
+    from hoserkd.store.records import RunRecord
+    from hoserkd.store.runs import RunStore
+
+Profile = typer.Option(None, "--profile", metavar="NAME|FILE", help="Settings to start from.")
+"""The `--profile` of every command that has settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalOptions:
+    """The options that every command takes, wherever they stand on the line."""
+
+    sets: tuple[str, ...] = ()
+    store: Path | None = None
+    data_dir: Path | None = None
+    json_output: bool = False
+    quiet: bool = False
+    verbosity: int = 0
+    seed: int | None = None
+    show_config: bool = False
+
+
+@dataclass(slots=True)
+class Session:
+    """One command line being worked on."""
+
+    options: GlobalOptions = field(default_factory=GlobalOptions)
+    closers: list[Callable[[], None]] = field(default_factory=list)
+    """Called at the command's end, however it ends."""
+
+    def close(self) -> None:
+        """Undo what the command left standing: bars, signal handlers."""
+        while self.closers:
+            self.closers.pop()()
+
+
+SESSION: ContextVar[Session] = ContextVar("hoserkd_session")
+"""Set by `cli.main`; a fresh one where commands are called without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where things lie."""
+
+    home: Path
+    data_dir: Path
+    store: Path
+
+    def city_dir(self, name: str) -> Path:
+        """Return the folder of a prepared city."""
+        return self.data_dir / "cities" / name
+
+    def teacher_dir(self, name: str) -> Path:
+        """Return the folder of an exported teacher."""
+        return self.data_dir / "teachers" / name
+
+
+def find_paths(options: GlobalOptions, environ: Mapping[str, str] = os.environ) -> Paths:
+    """Return the folders that options and environment name, else the user's data folder."""
+    home = environ.get("HOSERKD_HOME")
+    if not home:
+        from platformdirs import user_data_dir
+
+        home = user_data_dir("hoserkd", appauthor=False)
+    place = Path(home).expanduser()
+    data = options.data_dir or environ.get("HOSERKD_DATA_DIR") or place
+    store = options.store or environ.get("HOSERKD_STORE") or place / "store"
+    return Paths(place, Path(data).expanduser(), Path(store).expanduser())
+
+
+def session() -> Session:
+    """Return the command line being worked on."""
+    found = SESSION.get(None)
+    if found is None:
+        found = Session()
+        SESSION.set(found)
+    return found
+
+
+class Context:
+    """What a command works with; see `open_context`."""
+
+    def __init__(self, command: str, resolved: "Resolved", paths: Paths, console: "Console",
+                 options: GlobalOptions) -> None:
+        self.command = command
+        self.resolved = resolved
+        self.paths = paths
+        self.console = console
+        self.options = options
+
+    @property
+    def config(self) -> "EngineConfig":
+        """The resolved settings."""
+        return self.resolved.config
+
+    @property
+    def profile(self) -> str:
+        """Name of the profile, `default` where none was chosen."""
+        return self.resolved.profile
+
+    @cached_property
+    def store(self) -> "RunStore":
+        """The run store."""
+        from hoserkd.store.runs import RunStore
+
+        return RunStore(self.paths.store)
+
+    @cached_property
+    def observer(self) -> "Observer":
+        """What shows the engine's events on stderr."""
+        from hoserkd.progress import ProgressObserver
+
+        return ProgressObserver(self.console)
+
+    @cached_property
+    def stop(self) -> "StopRequested":
+        """Asked by the engine at safe points. From the first use on, Ctrl-C once means stop there.
+
+        Only commands that hand it on should touch it: others end at once on Ctrl-C.
+        """
+        handler = StopHandler()
+        handler.install()
+        session().closers.append(handler.restore)
+        return handler
+
+    def observing(self, *observers: "Observer") -> "Observer":
+        """Return what passes events to the screen and to `observers`, such as a run's recorder."""
+        from hoserkd.engine.events import Broadcast
+
+        return Broadcast((self.observer, *observers))
+
+    def city_dir(self, flag: str | Path | None = None) -> Path:
+        """Return the prepared city's folder: the `--city` given, else the settings' city."""
+        return _place(flag, self.config.city.name, self.paths.city_dir)
+
+    def teacher_dir(self, flag: str | Path | None = None) -> Path:
+        """Return the teacher's folder: the `--teacher` given, else the settings' teacher."""
+        return _place(flag, self.config.teacher.name, self.paths.teacher_dir)
+
+    def start_run(
+        self,
+        kind: str,
+        name: str | None = None,
+        parents: Sequence[str] = (),
+        *,
+        data_sha256: str = "",
+        device: str | None = None,
+        config: "EngineConfig | None" = None,
+        tags: Sequence[str] = (),
+        study: str = "",
+    ) -> "RunRecorder":
+        """Begin a run in the store; use it as a context manager, so that its ending is recorded.
+
+        Args:
+            device: Where it computes, if known better than the settings' `device`.
+            config: Settings of this run where they differ from the command's.
+        """
+        from hoserkd.settings import config_json
+
+        used = config or self.config
+        recorder = self.store.create_run(
+            kind, self.profile, name, config_json(used), used.seed, device or used.device,
+            parents, data_sha256, tags=tags, study=study, on_failure=self.console.warn)
+        self.console.detail(f"run {recorder.name} ({recorder.run_id}): {recorder.directory}")
+        return recorder
+
+    def resume_run(self, reference: str) -> "RunRecorder":
+        """Go on with a run that has stopped."""
+        return self.store.resume_run(reference, on_failure=self.console.warn)
+
+    def config_of(self, run: "RunRecord") -> "EngineConfig":
+        """Return the settings that a run was made with."""
+        from hoserkd.settings import stored_config
+
+        return stored_config(run.config_json, f"run {run.name}")
+
+
+class StopHandler:
+    """Turns the first SIGINT or SIGTERM into a request, the second into KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def install(self) -> None:
+        """Take over the signals; does nothing outside the main thread, which gets none."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+
+    def restore(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        # Not through the console: a signal may come while it is printing.
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2,
+                 b"\nstopping at the next safe point; once more to stop now\n")
+
+
+def open_context(
+    command: str,
+    profile: str | None = None,
+    flags: Mapping[str, object | None] | None = None,
+    *,
+    run: str | None = None,
+) -> Context:
+    """Resolve settings and places for a command; with `--show-config` print them and leave.
+
+    Args:
+        flags: Dotted setting -> value of the command's own option; None means not given.
+        run: A run whose stored settings stand below the profile, for commands that use a model.
+
+    Raises:
+        ConfigError: a profile, variable or option is wrong.
+    """
+    options = session().options
+    console = open_console()
+    paths = find_paths(options)
+    from hoserkd.settings import load_profile, profile_folders, resolve_settings
+
+    given: dict[str, tuple[str, Any]] = {
+        key: (option_name(key), value) for key, value in (flags or {}).items() if value is not None}
+    if options.seed is not None:
+        given["seed"] = ("--seed", options.seed)
+    wanted = profile or (os.environ.get("HOSERKD_PROFILE") if run is None else None)
+    chosen = load_profile(wanted, profile_folders(paths.home)) if wanted else None
+    resolved = resolve_settings(chosen, flags=given, sets=options.sets,
+                                base=_run_settings(paths, run) if run else None)
+    context = Context(command, resolved, paths, console, options)
+    if options.show_config:
+        _show_config(context)
+        raise typer.Exit(0)
+    return context
+
+
+def open_console() -> "Console":
+    """Return the console that the global options ask for."""
+    from hoserkd.console import Console
+
+    options = session().options
+    console = Console(options.json_output, options.quiet, options.verbosity)
+    session().closers.append(console.close)
+    return console
+
+
+def open_store() -> "RunStore":
+    """Return the run store that options and environment name."""
+    from hoserkd.store.runs import RunStore
+
+    return RunStore(find_paths(session().options).store)
+
+
+def option_name(key: str) -> str:
+    """Return what the option for a setting is called in messages."""
+    return "--" + key.rpartition(".")[2].replace("_", "-")
+
+
+def _place(flag: str | Path | None, name: str, named: Callable[[str], Path]) -> Path:
+    wanted = str(flag) if flag is not None else name
+    if "/" in wanted or (flag is not None and Path(wanted).expanduser().is_dir()):
+        return Path(wanted).expanduser()
+    return named(wanted)
+
+
+def _run_settings(paths: Paths, reference: str) -> tuple[str, Mapping[str, Any]]:
+    import json
+
+    from hoserkd.store.runs import RunStore
+
+    run = RunStore(paths.store).run(reference)
+    return f"run {run.name}", json.loads(run.config_json)
+
+
+def _show_config(context: Context) -> None:
+    settings = context.resolved.settings()
+    payload = {
+        "command": context.command,
+        "profile": context.profile,
+        "paths": {"home": context.paths.home, "data_dir": context.paths.data_dir,
+                  "store": context.paths.store},
+        "settings": {s.key: {"value": s.value, "source": s.source} for s in settings},
+    }
+    rows = [(s.key, _value_text(s.value), s.source) for s in settings]
+    rows += [(f"({name})", str(path), "folder") for name, path in
+             (("home", context.paths.home), ("data-dir", context.paths.data_dir),
+              ("store", context.paths.store))]
+    context.console.result(payload, lambda: context.console.table(
+        f"Settings of `hoserkd {context.command}`, profile {context.profile}",
+        ("setting", "value", "source"), rows))
+
+
+def _value_text(value: object) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,147 @@
+"""The DuckDB file of the store: opened for moments only, upgraded by ordered migrations.
+
+DuckDB lets one process write or several read, never both, so nobody keeps it open.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hoserkd.errors import StoreError
+
+DATABASE = "hoserkd.duckdb"
+_IN_PROCESS = threading.RLock()
+"""One connection a process: DuckDB refuses a second one with other options."""
+
+TABLES = ("runs", "metrics", "timings", "epochs", "evaluations", "artifacts", "notes", "system",
+          "spool_marks")
+
+
+class BusyError(StoreError):
+    """Another process holds the database."""
+
+
+def _first_tables(connection: Any) -> None:
+    connection.execute("""
+        CREATE TABLE runs (
+            run_id VARCHAR, name VARCHAR, kind VARCHAR, profile VARCHAR, status VARCHAR,
+            started_at TIMESTAMP, ended_at TIMESTAMP, updated_at TIMESTAMP, message VARCHAR,
+            tags VARCHAR[], notes VARCHAR, parents VARCHAR[], study VARCHAR,
+            config_json VARCHAR, config_sha256 VARCHAR, data_sha256 VARCHAR,
+            git_revision VARCHAR, versions MAP(VARCHAR, VARCHAR), device VARCHAR, seed BIGINT,
+            argv VARCHAR[], host VARCHAR, pid BIGINT,
+            step BIGINT, total_steps BIGINT, epoch BIGINT,
+            job VARCHAR, done BIGINT, total BIGINT,
+            best_name VARCHAR, best_value DOUBLE, best_step BIGINT
+        );
+        CREATE TABLE metrics (run_id VARCHAR, seq BIGINT, step BIGINT, epoch BIGINT,
+                              recorded_at TIMESTAMP, name VARCHAR, value DOUBLE);
+        CREATE TABLE timings (run_id VARCHAR, seq BIGINT, step BIGINT,
+                              recorded_at TIMESTAMP, part VARCHAR, ms DOUBLE);
+        CREATE TABLE epochs (run_id VARCHAR, seq BIGINT, epoch BIGINT, step BIGINT,
+                             recorded_at TIMESTAMP, name VARCHAR, value DOUBLE);
+        CREATE TABLE evaluations (run_id VARCHAR, seq BIGINT, recorded_at TIMESTAMP, label VARCHAR,
+                                  payload JSON);
+        CREATE TABLE artifacts (run_id VARCHAR, seq BIGINT, recorded_at TIMESTAMP, path VARCHAR,
+                                kind VARCHAR, size BIGINT, step BIGINT);
+        CREATE TABLE notes (run_id VARCHAR, seq BIGINT, recorded_at TIMESTAMP, level VARCHAR,
+                            message VARCHAR);
+        CREATE TABLE system (run_id VARCHAR, seq BIGINT, recorded_at TIMESTAMP, name VARCHAR,
+                             value DOUBLE);
+        CREATE TABLE spool_marks (run_id VARCHAR PRIMARY KEY, byte_offset BIGINT,
+                                  labels_stamp BIGINT);
+    """)
+
+
+MIGRATIONS: tuple[tuple[str, Callable[[Any], None]], ...] = (("first tables", _first_tables),)
+"""Applied in order, each once; new ones are added at the end."""
+
+
+def migrate(connection: Any) -> None:
+    """Bring the database to this version's schema.
+
+    Raises:
+        StoreError: it was made by a newer hoserkd.
+    """
+    connection.execute("CREATE TABLE IF NOT EXISTS schema_migrations "
+                       "(version INTEGER, name VARCHAR, applied_at TIMESTAMP)")
+    version = _version(connection)
+    _refuse_newer(version)
+    for number, (name, change) in enumerate(MIGRATIONS[version:], version + 1):
+        connection.execute("BEGIN")
+        change(connection)
+        connection.execute("INSERT INTO schema_migrations VALUES "
+                           "(?, ?, now()::TIMESTAMP)", [number, name])
+        connection.execute("COMMIT")
+
+
+@contextmanager
+def open_database(path: Path, *, read_only: bool, patience_s: float) -> Iterator[Any]:
+    """Open the database, waiting at most `patience_s` for others to let it go.
+
+    Raises:
+        BusyError: others hold it.
+        StoreError: it cannot be read, or a newer hoserkd made it.
+    """
+    with _IN_PROCESS:
+        connection = _connect(path, read_only, patience_s)
+        try:
+            if read_only:
+                _refuse_newer(_version(connection))
+            else:
+                migrate(connection)
+            yield connection
+        finally:
+            connection.close()
+
+
+def _connect(path: Path, read_only: bool, patience_s: float) -> Any:
+    import duckdb
+
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            connection = duckdb.connect(
+                str(path), read_only=read_only,
+                config={"threads": 2, "autoinstall_known_extensions": False,
+                        "autoload_known_extensions": False})
+        except duckdb.IOException as error:
+            if "lock" not in str(error).lower():
+                raise _unreadable(path, error) from error
+            if time.monotonic() >= deadline:
+                raise BusyError(
+                    f"{path}: another process is working on the run store",
+                    hint="try again in a moment",
+                ) from error
+            time.sleep(random.uniform(0.01, 0.06))
+        except duckdb.Error as error:
+            raise _unreadable(path, error) from error
+        else:
+            return connection
+
+
+def _unreadable(path: Path, error: Exception) -> StoreError:
+    first_line = str(error).splitlines()[0]
+    return StoreError(f"{path}: the run store cannot be opened: {first_line}",
+                      hint="`hoserkd runs repair` rebuilds it from the runs' own records")
+
+
+def _version(connection: Any) -> int:
+    known = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_migrations'").fetchone()
+    if not known or not known[0]:
+        return 0
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()
+    return int(row[0])
+
+
+def _refuse_newer(version: int) -> None:
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"the run store has schema {version}, this hoserkd knows {len(MIGRATIONS)}",
+            hint="a newer hoserkd made it: upgrade, or use another --store",
+        )

@@ -1,0 +1,307 @@
+"""Spools into DuckDB, exactly once: rows and the byte mark change in the same transaction."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hoserkd.store.recorder import RUN_FILE, read_header
+from hoserkd.store.records import SyncReport
+from hoserkd.store.spool import SPOOL, parse_lines, read_lines
+
+LABELS_FILE = "labels.json"
+BATCH_BYTES = 1 << 24
+"""Of all spools together in one transaction."""
+
+EVENT = {
+    "seq": "BIGINT", "t": "DOUBLE", "type": "VARCHAR", "step": "BIGINT", "epoch": "BIGINT",
+    "total": "BIGINT", "m": "MAP(VARCHAR,DOUBLE)", "ms": "MAP(VARCHAR,DOUBLE)",
+    "label": "VARCHAR", "payload": "JSON", "path": "VARCHAR", "kind": "VARCHAR", "size": "BIGINT",
+    "level": "VARCHAR", "message": "VARCHAR", "job": "VARCHAR", "done": "BIGINT", "all": "BIGINT",
+    "status": "VARCHAR", "pid": "BIGINT", "host": "VARCHAR",
+}
+HEADER = {
+    "run_id": "VARCHAR", "name": "VARCHAR", "kind": "VARCHAR", "profile": "VARCHAR",
+    "started_at": "DOUBLE", "tags": "VARCHAR[]", "notes": "VARCHAR", "parents": "VARCHAR[]",
+    "study": "VARCHAR", "config_json": "VARCHAR", "config_sha256": "VARCHAR",
+    "data_sha256": "VARCHAR", "git_revision": "VARCHAR", "versions": "MAP(VARCHAR,VARCHAR)",
+    "device": "VARCHAR", "seed": "BIGINT", "argv": "VARCHAR[]", "host": "VARCHAR",
+    "pid": "BIGINT",
+}
+BEST = (("val_accuracy", 1), ("val_perplexity", -1), ("val_loss", -1))
+"""Which epoch metric says how good a run is, and whether more is better; the first that it has."""
+
+LOAD = """
+CREATE OR REPLACE TEMP TABLE incoming AS
+SELECT u.r AS run_id, unnest(u.e), make_timestamp((u.e.t * 1e6)::BIGINT) AS recorded_at
+FROM (SELECT unnest(from_json(?::JSON, ?)) AS u)
+"""
+REWIND = """
+CREATE OR REPLACE TEMP TABLE rewinds AS
+    SELECT run_id, seq, step FROM incoming WHERE type = 'rewind';
+DELETE FROM incoming USING rewinds AS r
+    WHERE incoming.run_id = r.run_id AND incoming.step > r.step AND incoming.seq < r.seq
+      AND incoming.type IN ('step', 'epoch');
+DELETE FROM metrics USING rewinds AS r
+    WHERE metrics.run_id = r.run_id AND metrics.step > r.step AND metrics.seq < r.seq;
+DELETE FROM timings USING rewinds AS r
+    WHERE timings.run_id = r.run_id AND timings.step > r.step AND timings.seq < r.seq;
+DELETE FROM epochs USING rewinds AS r
+    WHERE epochs.run_id = r.run_id AND epochs.step > r.step AND epochs.seq < r.seq;
+"""
+INSERT = """
+INSERT INTO metrics SELECT run_id, seq, step, epoch, recorded_at, e.key, e.value
+    FROM (SELECT *, unnest(map_entries(m)) AS e FROM incoming WHERE type = 'step');
+INSERT INTO timings SELECT run_id, seq, step, recorded_at, e.key, e.value
+    FROM (SELECT *, unnest(map_entries(ms)) AS e FROM incoming WHERE type = 'step');
+INSERT INTO epochs SELECT run_id, seq, epoch, step, recorded_at, e.key, e.value
+    FROM (SELECT *, unnest(map_entries(m)) AS e FROM incoming WHERE type = 'epoch');
+INSERT INTO system SELECT run_id, seq, recorded_at, e.key, e.value
+    FROM (SELECT *, unnest(map_entries(m)) AS e FROM incoming WHERE type = 'system');
+INSERT INTO evaluations SELECT run_id, seq, recorded_at, label, payload
+    FROM incoming WHERE type = 'evaluation';
+INSERT INTO artifacts SELECT run_id, seq, recorded_at, path, kind, size, step
+    FROM incoming WHERE type = 'artifact';
+INSERT INTO notes SELECT run_id, seq, recorded_at, level, message FROM incoming WHERE type = 'note';
+"""
+ADVANCE = """
+UPDATE runs SET
+    updated_at = n.recorded_at,
+    step = coalesce(n.step, runs.step),
+    epoch = coalesce(n.epoch, runs.epoch),
+    total_steps = coalesce(n.total_steps, runs.total_steps),
+    job = coalesce(n.job, runs.job),
+    done = CASE WHEN n.job IS NULL THEN runs.done ELSE n.done END,
+    total = CASE WHEN n.job IS NULL THEN runs.total ELSE n.total END,
+    pid = coalesce(n.pid, runs.pid),
+    host = coalesce(n.host, runs.host),
+    status = CASE n.phase WHEN 'end' THEN n.status WHEN 'start' THEN 'running'
+                          WHEN 'resume' THEN 'running' ELSE runs.status END,
+    message = CASE n.phase WHEN 'end' THEN n.message WHEN 'resume' THEN ''
+                           ELSE runs.message END,
+    ended_at = CASE n.phase WHEN 'end' THEN n.ended_at WHEN 'resume' THEN NULL
+                            ELSE runs.ended_at END
+FROM (
+    SELECT run_id, max(recorded_at) AS recorded_at,
+        arg_max(step, seq) FILTER (type IN ('step', 'epoch', 'rewind')) AS step,
+        arg_max(epoch, seq) FILTER (type IN ('step', 'epoch')) AS epoch,
+        arg_max(total, seq) FILTER (type = 'step') AS total_steps,
+        arg_max(job, seq) FILTER (type = 'progress') AS job,
+        arg_max(done, seq) FILTER (type = 'progress') AS done,
+        arg_max_null("all", seq) FILTER (type = 'progress') AS total,
+        arg_max(pid, seq) FILTER (type = 'resume') AS pid,
+        arg_max(host, seq) FILTER (type = 'resume') AS host,
+        arg_max(type, seq) FILTER (type IN ('start', 'resume', 'end')) AS phase,
+        arg_max(status, seq) FILTER (type = 'end') AS status,
+        arg_max(message, seq) FILTER (type = 'end') AS message,
+        arg_max(recorded_at, seq) FILTER (type = 'end') AS ended_at
+    FROM incoming GROUP BY run_id
+) AS n WHERE runs.run_id = n.run_id
+"""
+JUDGE = """
+UPDATE runs SET best_name = coalesce(b.name, ''), best_value = b.value, best_step = b.step
+FROM (
+    SELECT t.run_id, min_by(s.name, s.rank) AS name, min_by(s.value, s.rank) AS value,
+           min_by(s.step, s.rank) AS step
+    FROM (SELECT DISTINCT run_id FROM incoming WHERE type IN ('epoch', 'rewind')) AS t
+    LEFT JOIN (
+        SELECT e.run_id, e.name, w.rank, arg_max(e.value, e.value * w.sign) AS value,
+               arg_max(e.step, e.value * w.sign) AS step
+        FROM epochs AS e JOIN (VALUES {best}) AS w(name, sign, rank) ON e.name = w.name
+        WHERE e.value IS NOT NULL GROUP BY e.run_id, e.name, w.rank
+    ) AS s ON s.run_id = t.run_id
+    GROUP BY t.run_id
+) AS b WHERE runs.run_id = b.run_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What is known of a run's folder without opening its files."""
+
+    run_id: str
+    path: Path
+    size: int
+    """Of the spool, in bytes."""
+    labels_stamp: int
+    """Modification time of the labels in ns; 0 where there are none."""
+
+
+def scan_folders(runs: Path) -> dict[str, Folder]:
+    """Return the run folders by id: those with a header."""
+    found = {}
+    for entry in os.scandir(runs) if runs.is_dir() else ():
+        if not os.access(f"{entry.path}/{RUN_FILE}", os.R_OK):
+            continue
+        found[entry.name] = Folder(
+            entry.name, Path(entry.path), _stat(f"{entry.path}/{SPOOL}").size,
+            _stat(f"{entry.path}/{LABELS_FILE}").stamp)
+    return found
+
+
+def ingest(connection: Any, runs: Path) -> SyncReport:
+    """Bring all that the spools hold and the database lacks into the database."""
+    folders = scan_folders(runs)
+    marks = {row[0]: (row[1], row[2]) for row in connection.execute(
+        "SELECT run_id, byte_offset, labels_stamp FROM spool_marks").fetchall()}
+    if runs.is_dir():
+        forget_runs(connection, [run_id for run_id in marks if run_id not in folders])
+    _add_runs(connection, [f for run_id, f in folders.items() if run_id not in marks])
+    offsets = {run_id: mark[0] for run_id, mark in marks.items()}
+    changed = [f for f in folders.values()
+               if f.labels_stamp != marks.get(f.run_id, (0, 0))[1]]
+    _apply_labels(connection, changed)
+    waiting = [f for f in folders.values() if f.size > offsets.get(f.run_id, 0)]
+    events = 0
+    for batch in _batches(waiting, offsets):
+        events += _ingest_batch(connection, batch)
+    return SyncReport(len(waiting), events, skipped=False)
+
+
+def forget_runs(connection: Any, run_ids: Sequence[str]) -> None:
+    """Remove every row of these runs."""
+    from hoserkd.store.database import TABLES
+
+    if not run_ids:
+        return
+    connection.execute("BEGIN")
+    for table in TABLES:
+        connection.execute(f"DELETE FROM {table} WHERE run_id IN "
+                           "(SELECT unnest(?::VARCHAR[]))", [list(run_ids)])
+    connection.execute("COMMIT")
+
+
+def read_labels(folder: Path) -> dict[str, Any]:
+    """Return the name, tags and notes that were given after the start; empty if none."""
+    try:
+        labels: dict[str, Any] = json.loads((folder / LABELS_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return labels
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    size: int
+    stamp: int
+
+
+def _stat(path: str) -> _Stat:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a thousand of them count
+    except OSError:
+        return _Stat(0, 0)
+    return _Stat(found.st_size, found.st_mtime_ns)
+
+
+def _add_runs(connection: Any, folders: Sequence[Folder]) -> None:
+    headers = []
+    for folder in folders:
+        try:
+            headers.append(read_header(folder.path))
+        except (OSError, ValueError):
+            continue
+    if not headers:
+        return
+    connection.execute("BEGIN")
+    connection.execute("""
+        INSERT INTO runs BY NAME
+        SELECT h.* EXCLUDE (started_at), make_timestamp((h.started_at * 1e6)::BIGINT) AS started_at,
+               make_timestamp((h.started_at * 1e6)::BIGINT) AS updated_at, 'running' AS status,
+               '' AS message, 0 AS step, '' AS job, '' AS best_name
+        FROM (SELECT unnest(u) FROM (SELECT unnest(from_json(?::JSON, ?)) AS u)) AS h
+    """, [json.dumps(headers), json.dumps([HEADER])])
+    connection.execute(
+        "INSERT INTO spool_marks SELECT unnest(?::VARCHAR[]), 0, 0",
+        [[header["run_id"] for header in headers]])
+    connection.execute("COMMIT")
+
+
+def _apply_labels(connection: Any, folders: Sequence[Folder]) -> None:
+    if not folders:
+        return
+    labels = []
+    for folder in folders:
+        found = read_labels(folder.path)
+        labels.append({"run_id": folder.run_id, "stamp": folder.labels_stamp,
+                       **{key: found.get(key) for key in ("name", "tags", "notes")}})
+    connection.execute("BEGIN")
+    connection.execute("""
+        CREATE OR REPLACE TEMP TABLE relabelled AS
+        SELECT unnest(u) FROM (SELECT unnest(from_json(?::JSON, ?)) AS u)
+    """, [json.dumps(labels), json.dumps([{
+        "run_id": "VARCHAR", "stamp": "BIGINT", "name": "VARCHAR", "tags": "VARCHAR[]",
+        "notes": "VARCHAR"}])])
+    connection.execute("""
+        UPDATE runs SET name = coalesce(l.name, runs.name), tags = coalesce(l.tags, runs.tags),
+                        notes = coalesce(l.notes, runs.notes)
+        FROM relabelled AS l WHERE runs.run_id = l.run_id
+    """)
+    connection.execute("UPDATE spool_marks SET labels_stamp = l.stamp FROM relabelled AS l "
+                       "WHERE spool_marks.run_id = l.run_id")
+    connection.execute("COMMIT")
+
+
+Slice = tuple[str, bytes, int]
+"""Run id, whole lines, offset behind them."""
+
+
+def _batches(
+    folders: Sequence[Folder], offsets: Mapping[str, int]
+) -> Iterator[Sequence[Slice]]:
+    batch: list[Slice] = []
+    held = 0
+    for folder in folders:
+        offset = offsets.get(folder.run_id, 0)
+        while offset < folder.size:
+            lines, end = read_lines(folder.path / SPOOL, offset, BATCH_BYTES)
+            if end == offset:
+                break
+            offset, held = end, held + len(lines)
+            batch.append((folder.run_id, lines, end))
+            if held >= BATCH_BYTES:
+                yield batch
+                batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _ingest_batch(connection: Any, batch: Sequence[Slice]) -> int:
+    import duckdb
+
+    best = ", ".join(f"('{name}', {sign}, {rank})" for rank, (name, sign) in enumerate(BEST))
+    connection.execute("BEGIN")
+    try:
+        connection.execute(LOAD, [_document(batch), json.dumps([{"r": "VARCHAR", "e": EVENT}])])
+    except duckdb.Error:
+        # Some line is damaged: read line by line what can be read.
+        connection.execute("ROLLBACK")
+        connection.execute("BEGIN")
+        whole = [(run_id, b"".join(json.dumps(event).encode() + b"\n"
+                                   for event in parse_lines(lines)), end)
+                 for run_id, lines, end in batch]
+        connection.execute(LOAD, [_document(whole), json.dumps([{"r": "VARCHAR", "e": EVENT}])])
+    connection.execute(REWIND)
+    connection.execute(INSERT)
+    connection.execute(ADVANCE)
+    connection.execute(JUDGE.format(best=best))
+    ends = {run_id: end for run_id, _, end in batch}
+    connection.execute("""
+        UPDATE spool_marks SET byte_offset = m.e
+        FROM (SELECT unnest(?::VARCHAR[]) AS r, unnest(?::BIGINT[]) AS e) AS m
+        WHERE spool_marks.run_id = m.r
+    """, [list(ends), list(ends.values())])
+    count = connection.execute("SELECT count(*) FROM incoming").fetchone()
+    connection.execute("DROP TABLE incoming; DROP TABLE rewinds")
+    connection.execute("COMMIT")
+    return int(count[0])
+
+
+def _document(batch: Sequence[Slice]) -> str:
+    items = []
+    for run_id, lines, _ in batch:
+        head = b'{"r":%s,"e":' % json.dumps(run_id).encode()
+        items += [head + line + b"}" for line in lines.splitlines() if line.strip()]
+    return (b"[%s]" % b",".join(items)).decode("utf-8", errors="replace")

@@ -1,0 +1,166 @@
+"""The observer that records a run."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hoserkd.engine.events import (
+    CheckpointSaved,
+    EpochDone,
+    Event,
+    Note,
+    Progress,
+    Rewound,
+    SplitJudged,
+    StepDone,
+)
+from hoserkd.engine.files import write_json
+from hoserkd.errors import HoserkdError, InterruptedRunError
+from hoserkd.store.records import Status
+from hoserkd.store.spool import SPOOL, Spool
+from hoserkd.text import plain
+
+RUN_FILE = "run.json"
+SETTINGS_FILE = "settings.json"
+PROGRESS_S = 1.0
+"""Progress of one job is written at most so often."""
+
+
+class RunRecorder:
+    """Writes one run's events to its spool. As a context manager it also records the ending.
+
+    `notify` costs microseconds and never raises: a full disk costs records, not the training;
+    the first failure is told through `on_failure`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        header: Mapping[str, Any],
+        *,
+        on_failure: Callable[[str], None] | None = None,
+        on_finish: Callable[[], object] | None = None,
+    ) -> None:
+        self.run_id: str = header["run_id"]
+        self.name: str = header["name"]
+        self.directory = directory
+        self.failure: OSError | None = None
+        """The first thing that could not be recorded."""
+        self._header = dict(header)
+        self._on_failure = on_failure
+        self._on_finish = on_finish
+        self._spool = Spool(directory / SPOOL)
+        self._ended = False
+        self._told: dict[str, float] = {}
+
+    def begin(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Write the first event of this process's share of the run: `start` or `resume`."""
+        self._append(kind, fields)
+        self._spool.flush()
+
+    def notify(self, event: Event) -> None:
+        """Record `event`."""
+        match event:
+            case StepDone():
+                fields: dict[str, Any] = {"step": event.step, "epoch": event.epoch,
+                                          "total": event.total_steps, "m": dict(event.metrics)}
+                if event.timings_ms:
+                    fields["ms"] = dict(event.timings_ms)
+                self._append("step", fields)
+            case Progress():
+                self._progress(event)
+            case EpochDone():
+                self._append("epoch", {"step": event.step, "epoch": event.epoch,
+                                       "m": dict(event.metrics)})
+            case SplitJudged():
+                self._append("evaluation", {"label": event.split, "payload": dict(event.metrics)})
+            case CheckpointSaved():
+                self.artifact(event.path, f"checkpoint-{event.kind}", step=event.step)
+                self._flush()
+            case Rewound():
+                self._append("rewind", {"step": event.step})
+            case Note():
+                self._append("note", {"level": event.level, "message": event.message})
+
+    def artifact(self, path: Path | str, kind: str, step: int | None = None) -> None:
+        """Record a file that the run made."""
+        place = Path(path)
+        inside = place.is_relative_to(self.directory)
+        size = place.stat().st_size if place.is_file() else None
+        shown = place.relative_to(self.directory) if inside else place
+        self._append("artifact", {"path": str(shown), "kind": kind, "size": size, "step": step})
+
+    def evaluation(self, payload: Mapping[str, Any], label: str = "evaluation") -> None:
+        """Record a judgement."""
+        self._append("evaluation", {"label": label, "payload": plain(payload)})
+
+    def system(self, metrics: Mapping[str, float]) -> None:
+        """Record figures of the machine: CPU, memory, GPU."""
+        self._append("system", {"m": dict(metrics)})
+
+    def finish(self, status: Status, message: str = "") -> None:
+        """Record the ending and let the spool go; what follows is not recorded."""
+        if self._ended:
+            return
+        self._append("end", {"status": status, "message": message})
+        self._ended = True
+        try:
+            self._spool.flush()
+            write_json(self.directory / RUN_FILE, {
+                **self._header, "status": status, "message": message, "ended_at": time.time()})
+        except OSError as error:
+            self._failed(error)
+        self._spool.close()
+        if self._on_finish is not None:
+            self._on_finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        if error is None:
+            self.finish("finished")
+        elif isinstance(error, InterruptedRunError | KeyboardInterrupt):
+            self.finish("stopped", str(error) or "interrupted")
+        else:
+            message = error.message if isinstance(error, HoserkdError) else repr(error)
+            self.finish("failed", message)
+
+    def _progress(self, event: Progress) -> None:
+        now = time.monotonic()
+        finished = event.total is not None and event.done >= event.total
+        if not finished and now - self._told.get(event.job, -PROGRESS_S) < PROGRESS_S:
+            return
+        self._told[event.job] = now
+        self._append("progress", {"job": event.job, "done": event.done, "all": event.total,
+                                  "unit": event.unit, "m": dict(event.metrics)})
+
+    def _append(self, kind: str, fields: Mapping[str, Any]) -> None:
+        if self._ended:
+            return
+        try:
+            self._spool.append(kind, fields)
+        except OSError as error:
+            self._failed(error)
+
+    def _flush(self) -> None:
+        try:
+            self._spool.flush()
+        except OSError as error:
+            self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        if self.failure is None:
+            self.failure = error
+            if self._on_failure is not None:
+                self._on_failure(f"run {self.run_id}: not everything could be recorded: {error}")
+
+
+def read_header(directory: Path) -> dict[str, Any]:
+    """Return what `run.json` says."""
+    header: dict[str, Any] = json.loads((directory / RUN_FILE).read_bytes())
+    return header

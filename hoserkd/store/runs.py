@@ -1,0 +1,433 @@
+"""The run store: where runs are begun, found and read."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from hoserkd.engine.files import write_json
+from hoserkd.errors import StoreError, UsageError
+from hoserkd.store.database import DATABASE, BusyError, open_database
+from hoserkd.store.ingest import LABELS_FILE, ingest, read_labels, scan_folders
+from hoserkd.store.provenance import provenance
+from hoserkd.store.recorder import RUN_FILE, SETTINGS_FILE, RunRecorder, read_header
+from hoserkd.store.records import (
+    ArtifactRecord,
+    EpochRecord,
+    EvaluationRecord,
+    NoteRecord,
+    RunRecord,
+    Series,
+    SyncReport,
+)
+from hoserkd.store.spool import SPOOL, is_written, tail_events
+
+READ_PATIENCE_S = 10.0
+"""A reader waits at most so long for the database; those who write hold it for moments."""
+SYNC_PATIENCE_S = 0.2
+LATEST = "latest"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,99}")
+
+
+class UnknownRunError(StoreError):
+    """No run answers to what was asked for."""
+
+    exit_code = 2
+
+
+class RunStore:
+    """All runs under one folder. Reads give frozen records; nothing is kept open between calls.
+
+    Any number of processes may record, sync and read at the same time. A run being recorded is
+    never kept waiting: what it writes goes to its own spool. Every reading method first brings
+    the spools' news into the database if nobody else is at it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.runs_directory = directory / "runs"
+        self.database = directory / DATABASE
+        self.studies_directory = directory / "studies"
+        self._synced: str | None = None
+
+    def create_run(
+        self,
+        kind: str,
+        profile: str,
+        name: str | None = None,
+        config_json: str = "{}",
+        seed: int | None = None,
+        device: str = "",
+        parents: Sequence[str] = (),
+        data_sha256: str = "",
+        *,
+        tags: Sequence[str] = (),
+        study: str = "",
+        on_failure: Callable[[str], None] | None = None,
+    ) -> RunRecorder:
+        """Begin a run and return what records it.
+
+        Args:
+            name: What people call it; None makes `kind-profile-xxxx`. Names may come again:
+                a name means the newest run that bears it.
+            on_failure: Told once, in words, if something cannot be recorded.
+
+        Raises:
+            UsageError: the name holds odd characters.
+            StoreError: the store's folder cannot be written.
+        """
+        now = time.time()
+        token = secrets.token_hex(2)
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
+        run_id = f"{stamp}-{token}"
+        header = {
+            "run_id": run_id, "name": check_name(name or f"{kind}-{profile}-{token}"),
+            "kind": kind, "profile": profile, "started_at": now, "tags": list(tags), "notes": "",
+            "parents": list(parents), "study": study, "config_json": config_json,
+            "config_sha256": hashlib.sha256(config_json.encode()).hexdigest(),
+            "data_sha256": data_sha256 or "", "device": device, "seed": seed, **provenance(),
+        }
+        folder = self.runs_directory / run_id
+        try:
+            folder.mkdir(parents=True)
+            # The spool's lock comes before the header: a run without a lock would look dead.
+            recorder = RunRecorder(folder, header, on_failure=on_failure, on_finish=self._try_sync)
+            write_json(folder / SETTINGS_FILE, json.loads(config_json))
+            write_json(folder / RUN_FILE, header)
+        except OSError as error:
+            raise StoreError(f"{folder}: a run cannot be begun: {error}",
+                             hint="choose another folder with --store") from error
+        recorder.begin("start", {})
+        return recorder
+
+    def resume_run(
+        self, reference: str, on_failure: Callable[[str], None] | None = None
+    ) -> RunRecorder:
+        """Go on recording a run that has stopped, failed or died.
+
+        Raises:
+            StoreError: no such run, or another process is writing it.
+        """
+        folder = self.folder(self.run(reference).run_id)
+        header = read_header(folder) | {k: v for k, v in read_labels(folder).items() if k == "name"}
+        recorder = RunRecorder(folder, header, on_failure=on_failure, on_finish=self._try_sync)
+        here = provenance()
+        recorder.begin("resume", {"pid": here["pid"], "host": here["host"],
+                                  "git_revision": here["git_revision"]})
+        return recorder
+
+    def folder(self, run_id: str) -> Path:
+        """Return the folder of a run."""
+        return self.runs_directory / run_id
+
+    def run(self, reference: str, kind: str | None = None) -> RunRecord:
+        """Return the run that `reference` means: an id, the start of one, a name, or `latest`.
+
+        Args:
+            kind: Only look among runs of this kind.
+
+        Raises:
+            UnknownRunError: there is none; names the nearest.
+        """
+        with self._reading() as connection:
+            known = connection.execute(
+                "SELECT run_id, name FROM runs WHERE ? IS NULL OR kind = ? "
+                "ORDER BY started_at DESC, run_id DESC", [kind, kind]).fetchall()
+            run_id = resolve_reference(reference, known, kind)
+            return self._records(connection, "WHERE run_id = ?", [run_id])[0]
+
+    def runs(
+        self,
+        *,
+        kind: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        study: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[RunRecord, ...]:
+        """Return the runs that fit, the newest first."""
+        with self._reading() as connection:
+            found = self._records(
+                connection,
+                "WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR list_contains(tags, ?2)) "
+                "AND (?3 IS NULL OR study = ?3) ORDER BY started_at DESC, run_id DESC",
+                [kind, tag, study])
+        kept = tuple(run for run in found if status is None or run.status == status)
+        return kept[:limit]
+
+    def metrics(
+        self, run_id: str, names: Sequence[str] | None = None, since_step: int = -1
+    ) -> dict[str, Series]:
+        """Return the step metrics of a run by name, after `since_step`."""
+        return self._series(
+            "SELECT name, step, epoch_us(recorded_at) / 1e6, coalesce(value, 'NaN'::DOUBLE) "
+            "FROM metrics WHERE run_id = ?1 AND step > ?2 AND (?3::VARCHAR[] IS NULL OR "
+            "list_contains(?3::VARCHAR[], name)) ORDER BY name, step, seq",
+            [run_id, since_step, list(names) if names is not None else None])
+
+    def timings(self, run_id: str) -> dict[str, Series]:
+        """Return milliseconds a part over the sampled steps of a run, by part."""
+        return self._series(
+            "SELECT part, step, epoch_us(recorded_at) / 1e6, coalesce(ms, 'NaN'::DOUBLE) "
+            "FROM timings WHERE run_id = ? ORDER BY part, step, seq", [run_id])
+
+    def system(self, run_id: str) -> dict[str, Series]:
+        """Return what the machine was busy with during a run, by figure; the step is 0."""
+        return self._series(
+            "SELECT name, 0, epoch_us(recorded_at) / 1e6, coalesce(value, 'NaN'::DOUBLE) "
+            "FROM system WHERE run_id = ? ORDER BY name, seq", [run_id])
+
+    def epochs(self, run_id: str) -> tuple[EpochRecord, ...]:
+        """Return the epochs of a run in order."""
+        rows = self._rows(
+            "SELECT epoch, max(step), max(recorded_at), list(name), "
+            "list(coalesce(value, 'NaN'::DOUBLE)) FROM "
+            "(FROM epochs WHERE run_id = ? ORDER BY seq, name) GROUP BY epoch, seq "
+            "ORDER BY seq", [run_id])
+        return tuple(EpochRecord(e, s, _utc(at), dict(zip(names, values, strict=True)))
+                     for e, s, at, names, values in rows)
+
+    def evaluations(self, run_id: str) -> tuple[EvaluationRecord, ...]:
+        """Return the judgements of a run, the oldest first."""
+        rows = self._rows("SELECT label, recorded_at, payload FROM evaluations WHERE run_id = ? "
+                          "ORDER BY seq", [run_id])
+        return tuple(EvaluationRecord(label, _utc(at), json.loads(text))
+                     for label, at, text in rows)
+
+    def artifacts(self, run_id: str) -> tuple[ArtifactRecord, ...]:
+        """Return the files that a run made, each at its last writing."""
+        rows = self._rows(
+            "SELECT path, arg_max(kind, seq), max(recorded_at), arg_max(size, seq), "
+            "arg_max(step, seq) FROM artifacts WHERE run_id = ? "
+            "GROUP BY path ORDER BY max(seq)", [run_id])
+        return tuple(ArtifactRecord(path, kind, _utc(at), size, step)
+                     for path, kind, at, size, step in rows)
+
+    def notes(self, run_id: str) -> tuple[NoteRecord, ...]:
+        """Return what a run told its user, the oldest first."""
+        rows = self._rows("SELECT recorded_at, level, message FROM notes "
+                          "WHERE run_id = ? ORDER BY seq", [run_id])
+        return tuple(NoteRecord(_utc(at), level, message) for at, level, message in rows)
+
+    def tail(self, run_id: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Return a run's raw events from byte `offset` of its spool, and where to go on.
+
+        For watching a live run without touching the database; see `docs/store.md` for the events.
+        """
+        return tail_events(self.folder(run_id) / SPOOL, offset)
+
+    def is_live(self, run_id: str) -> bool:
+        """Return whether a process is writing this run."""
+        return is_written(self.folder(run_id) / SPOOL)
+
+    def stamp(self) -> str:
+        """Return a text that changes when any run gains an event or a label; costs no database."""
+        digest = hashlib.sha256()
+        for folder in scan_folders(self.runs_directory).values():
+            digest.update(f"{folder.run_id} {folder.size} {folder.labels_stamp};".encode())
+        return digest.hexdigest()
+
+    def label(
+        self,
+        reference: str,
+        *,
+        name: str | None = None,
+        add: Sequence[str] = (),
+        remove: Sequence[str] = (),
+        notes: str | None = None,
+    ) -> RunRecord:
+        """Rename a run, tag it, or write notes to it; works while it runs."""
+        run = self.run(reference)
+        folder = self.folder(run.run_id)
+        with _locked(folder / ".labels.lock"):
+            labels = {"name": run.name, "tags": list(run.tags), "notes": run.notes,
+                      **read_labels(folder)}
+            tags = [tag for tag in labels["tags"] if tag not in remove]
+            labels["tags"] = tags + [check_name(tag) for tag in add if tag not in tags]
+            if name is not None:
+                labels["name"] = check_name(name)
+            if notes is not None:
+                labels["notes"] = notes
+            write_json(folder / LABELS_FILE, labels)
+        self._synced = None
+        return self.run(run.run_id)
+
+    def delete(self, references: Sequence[str]) -> tuple[RunRecord, ...]:
+        """Remove runs with all their files.
+
+        Raises:
+            StoreError: one of them is being written; then nothing is removed.
+        """
+        runs = [self.run(reference) for reference in references]
+        for run in runs:
+            if self.is_live(run.run_id):
+                raise StoreError(f"run {run.name} ({run.run_id}) is running",
+                                 hint="stop it first: Ctrl-C in its terminal")
+        for run in runs:
+            # The new name hides a folder that is half removed from everybody.
+            gone = self.runs_directory / f".deleted-{run.run_id}"
+            self.folder(run.run_id).rename(gone)
+            shutil.rmtree(gone)
+        self._synced = None
+        self.sync()
+        return tuple(runs)
+
+    def sync(self, patience_s: float = SYNC_PATIENCE_S) -> SyncReport:
+        """Bring the spools' news into the database, unless others keep it busy."""
+        stamp = self.stamp()
+        if stamp == self._synced and self.database.exists():
+            return SyncReport(0, 0, skipped=False)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            with open_database(self.database, read_only=False, patience_s=patience_s) as connection:
+                report = ingest(connection, self.runs_directory)
+        except BusyError:
+            return SyncReport(0, 0, skipped=True)
+        self._synced = stamp
+        return report
+
+    def query(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return column names and rows of a query that can only read this store.
+
+        Raises:
+            StoreError: the query is wrong, writes, or reaches for anything outside.
+        """
+        import duckdb
+
+        self.sync()
+        with open_database(self.database, read_only=True,
+                           patience_s=READ_PATIENCE_S) as connection:
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            try:
+                answer = connection.execute(sql)
+                columns = [column[0] for column in answer.description or ()]
+                return columns, answer.fetchall()
+            except duckdb.Error as error:
+                raise StoreError(f"runs sql: {str(error).splitlines()[0]}",
+                                 hint="docs/store.md lists the tables and their columns") from error
+
+    def repair(self) -> SyncReport:
+        """Build the database anew from the runs' own records; the old file is kept as `.old`."""
+        if self.database.exists():
+            self.database.replace(self.database.with_suffix(".duckdb.old"))
+        wal = self.database.with_suffix(".duckdb.wal")
+        wal.unlink(missing_ok=True)
+        self._synced = None
+        return self.sync(READ_PATIENCE_S)
+
+    def _try_sync(self) -> None:
+        # At the end of a run: whoever reads next will sync if this fails.
+        with contextlib.suppress(StoreError):
+            self.sync()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        self.sync()
+        if not self.database.exists():
+            raise BusyError(f"{self.database}: another process is making the run store",
+                            hint="try again in a moment")
+        with open_database(self.database, read_only=True,
+                           patience_s=READ_PATIENCE_S) as connection:
+            yield connection
+
+    def _rows(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with self._reading() as connection:
+            rows: list[tuple[Any, ...]] = connection.execute(sql, parameters).fetchall()
+            return rows
+
+    def _series(self, sql: str, parameters: Sequence[Any]) -> dict[str, Series]:
+        import numpy as np
+
+        with self._reading() as connection:
+            columns = list(connection.execute(sql, parameters).fetchnumpy().values())
+        names, steps, times, values = (np.ma.getdata(column) for column in columns)
+        if not len(names):
+            return {}
+        bounds = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1), len(names)]
+        return {
+            str(names[a]): Series(steps[a:b].astype(np.int64), times[a:b].astype(np.float64),
+                                  values[a:b].astype(np.float64))
+            for a, b in pairwise(bounds)
+        }
+
+    def _records(self, connection: Any, where: str, parameters: Sequence[Any]) -> list[RunRecord]:
+        columns = [f.name for f in fields(RunRecord) if f.name != "directory"]
+        rows = connection.execute(
+            f"SELECT {', '.join(columns)} FROM runs {where}", parameters).fetchall()
+        return [self._record(dict(zip(columns, row, strict=True))) for row in rows]
+
+    def _record(self, row: Mapping[str, Any]) -> RunRecord:
+        values = dict(row)
+        for key in ("started_at", "ended_at", "updated_at"):
+            values[key] = _utc(values[key]) if values[key] is not None else None
+        for key in ("tags", "parents", "argv"):
+            values[key] = tuple(values[key] or ())
+        if values["status"] == "running" and not self.is_live(values["run_id"]):
+            values["status"] = "dead"
+        return RunRecord(**values, directory=str(self.folder(values["run_id"])))
+
+
+def resolve_reference(
+    reference: str, known: Sequence[tuple[str, str]], kind: str | None = None
+) -> str:
+    """Return the id that `reference` means among (id, name) pairs, the newest first.
+
+    Raises:
+        UnknownRunError: none, or a start of several ids.
+    """
+    of_kind = f" of kind {kind}" if kind else ""
+    if reference == LATEST:
+        if not known:
+            raise UnknownRunError(f"the store holds no run{of_kind} yet",
+                                  hint="`hoserkd demo` makes some")
+        return known[0][0]
+    for run_id, name in known:
+        if reference in (run_id, name):
+            return run_id
+    starting = [run_id for run_id, _ in known if reference and run_id.startswith(reference)]
+    if len(starting) == 1:
+        return starting[0]
+    if starting:
+        raise UnknownRunError(f"{reference!r} is the start of {len(starting)} runs: "
+                              f"{', '.join(starting[:4])}", hint="give more of the id")
+    near = get_close_matches(reference, [word for pair in known for word in pair], n=3)
+    raise UnknownRunError(
+        f"no run{of_kind} is called {reference!r}"
+        + (f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""),
+        hint="`hoserkd runs list` shows all")
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can be a run's name or tag."""
+    if name == LATEST or not NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a name: letters, digits and _ . + = - only, not `{LATEST}`")
+    return name
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,218 @@
+"""A run's append-only spool: one JSON line an event, one write a line, one writer at a time.
+
+A line counts as committed when `write` has returned: it then survives the death of the writer.
+The writer holds a lock on the file, which is how others know that it lives.
+"""
+
+import fcntl
+import json
+import math
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hoserkd.errors import StoreError
+
+SPOOL = "events.jsonl"
+FSYNC_S = 1.0
+"""A power cut loses at most so many seconds; a killed process loses nothing."""
+LOCK_PATIENCE_S = 1.0
+"""Longer than anybody holds the lock only to look whether a writer lives."""
+
+
+class Spool:
+    """The one writer of a spool."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, take its lock, cut a torn last line and go on counting.
+
+        Raises:
+            StoreError: another process writes it.
+        """
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._mutex = threading.Lock()
+        self._closing = threading.Event()
+        self._dirty = False
+        if not _lock(self._descriptor, fcntl.LOCK_EX, LOCK_PATIENCE_S):
+            os.close(self._descriptor)
+            raise StoreError(
+                f"{path}: another process is writing this run",
+                hint="wait for it, or stop it; `hoserkd runs list` shows what runs",
+            )
+        self._size = _cut_torn_tail(self._descriptor)
+        self._seq = _last_seq(self._descriptor, self._size)
+        _OPEN.add(self)
+        self._flusher = threading.Thread(target=self._flush_often, daemon=True, name="spool-fsync")
+        self._flusher.start()
+
+    def append(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Write one event; committed when this returns.
+
+        Raises:
+            OSError: nothing was written; the spool is as it was before.
+        """
+        with self._mutex:
+            record = {"seq": self._seq + 1, "t": round(time.time(), 3), "type": kind, **fields}
+            line = (_encode(record) + "\n").encode()
+            try:
+                written = os.write(self._descriptor, line)
+            except OSError:
+                os.ftruncate(self._descriptor, self._size)
+                raise
+            if written != len(line):
+                os.ftruncate(self._descriptor, self._size)
+                raise OSError(28, "no space left for a whole event", str(self.path))
+            self._size += written
+            self._seq += 1
+            self._dirty = True
+
+    def flush(self) -> None:
+        """Bring what was written to the disk itself."""
+        if self._dirty:
+            self._dirty = False
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Flush, stop the flusher and give the lock back."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._flusher.join()
+        self.flush()
+        _OPEN.discard(self)
+        os.close(self._descriptor)
+
+    def let_go(self) -> None:
+        """Close the file in a forked child, which would otherwise keep the lock alive."""
+        self._closing.set()
+        os.close(self._descriptor)
+
+    def _flush_often(self) -> None:
+        while not self._closing.wait(FSYNC_S):
+            self.flush()
+
+
+_OPEN: "weakref.WeakSet[Spool]" = weakref.WeakSet()
+
+
+def _let_go_of_all() -> None:
+    for spool in list(_OPEN):
+        spool.let_go()
+    _OPEN.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_of_all)
+
+
+def is_written(path: Path) -> bool:
+    """Return whether a process that lives holds the spool `path`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor, fcntl.LOCK_SH, 0.0)
+    finally:
+        os.close(descriptor)
+
+
+def read_lines(path: Path, offset: int, limit: int) -> tuple[bytes, int]:
+    """Return the whole lines of `path` from byte `offset`, about `limit` bytes at most.
+
+    Returns:
+        The lines with their line ends, and the offset behind them. A line longer than `limit`
+        is returned whole.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(limit)
+        while data and b"\n" not in data:
+            more = file.read(limit)
+            if not more:
+                break
+            data += more
+    end = data.rfind(b"\n") + 1
+    return data[:end], offset + end
+
+
+def tail_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Return the events of a spool from byte `offset` and the offset to go on from.
+
+    For those who watch a run as it happens; lines that are not JSON are left out.
+    """
+    data, end = read_lines(path, offset, 1 << 24)
+    return list(parse_lines(data)), end
+
+
+def parse_lines(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the events of whole lines, leaving out what is damaged."""
+    for line in data.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "seq" in event and "type" in event:
+            yield event
+
+
+def _lock(descriptor: int, kind: int, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
+def _cut_torn_tail(descriptor: int) -> int:
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end > 0:
+        start = max(0, end - (1 << 16))
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end != size:
+        os.ftruncate(descriptor, end)
+    return end
+
+
+def _last_seq(descriptor: int, size: int) -> int:
+    reach = 1 << 16
+    while size:
+        start = max(0, size - reach)
+        events = list(parse_lines(os.pread(descriptor, size - start, start)))
+        if events:
+            return max(int(event["seq"]) for event in events)
+        if start == 0:
+            break
+        reach *= 8
+    return 0
+
+
+def _encode(record: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(record, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return json.dumps(_finite(record), separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,126 @@
+"""Following one run's spool: what it has told so far, without the database."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hoserkd.store.spool import SPOOL, tail_events
+from hoserkd.text import number_text
+from hoserkd.tui.snapshot import CURVE_POINTS, Curve, thinned
+
+TAIL_BYTES = 1 << 16
+"""Enough of a spool's end for the newest figures of a run."""
+TIMING_SAMPLES = 20
+NOTES = 200
+ROUGH_POINTS = 8 * CURVE_POINTS
+"""Points of a metric that are kept before they are thinned."""
+
+
+@dataclass(slots=True)
+class Following:
+    """What has been read of a spool, brought up to date by `advance`.
+
+    Attributes:
+        whole: read from the start, so that curves are complete; else only the newest figures.
+    """
+
+    directory: Path
+    whole: bool
+    step: int | None = None
+    total_steps: int | None = None
+    epoch: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    evaluations: list[Mapping[str, Any]] = field(default_factory=list)
+    _points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    _timings: deque[Mapping[str, float]] = field(
+        default_factory=lambda: deque(maxlen=TIMING_SAMPLES))
+    _notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
+    _offset: int | None = None
+
+    def advance(self) -> bool:
+        """Read what is new; tell whether there was anything."""
+        path = self.directory / SPOOL
+        try:
+            if self._offset is None:
+                self._offset = 0 if self.whole else max(path.stat().st_size - TAIL_BYTES, 0)
+            start = self._offset
+            while path.stat().st_size > self._offset:
+                events, end = tail_events(path, self._offset)
+                if end == self._offset:
+                    break
+                self._offset = end
+                for event in events:
+                    self._take(event)
+        except OSError:
+            # No spool (yet, or not on this machine): there is nothing to follow.
+            return False
+        return self._offset > start
+
+    def curves(self) -> dict[str, Curve]:
+        """Return the curve of every metric, thinned."""
+        return {name: thinned(name, points) for name, points in sorted(self._points.items())}
+
+    def timings_ms(self) -> dict[str, float]:
+        """Return the mean of the newest sampled timings, part by part."""
+        names = list(dict.fromkeys(name for sample in self._timings for name in sample))
+        return {name: sum(sample.get(name, 0.0) for sample in self._timings) / len(self._timings)
+                for name in names}
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the newest notes, oldest first."""
+        return tuple(self._notes)
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        kind = event["type"]
+        if kind in ("step", "epoch", "progress", "system"):
+            self._take_figures(kind, event)
+        elif kind == "rewind":
+            self._rewind(int(event["step"]))
+        elif kind == "evaluation":
+            self.evaluations.append({"label": event.get("label", ""), **event.get("payload", {})})
+            self._note(event, f"judged: {event.get('label', '')}")
+        elif kind == "note":
+            self._note(event, f"{event.get('level', '')}: {event.get('message', '')}")
+        elif kind == "artifact":
+            self._note(event, f"wrote {event.get('path', '')}")
+        elif kind == "end":
+            self._note(event, f"{event.get('status', '')} {event.get('message', '')}".strip())
+        else:
+            self._note(event, kind)
+
+    def _take_figures(self, kind: str, event: Mapping[str, Any]) -> None:
+        figures = {name: float(value) for name, value in event.get("m", {}).items()
+                   if value is not None}
+        self.metrics |= figures
+        if kind == "progress":
+            self.step, self.total_steps = event.get("done"), event.get("all")
+        elif kind != "system":
+            self.step, self.epoch = event.get("step"), event.get("epoch")
+            self.total_steps = event.get("total", self.total_steps)
+        if event.get("ms"):
+            self._timings.append(event["ms"])
+        if kind == "epoch":
+            shown = "  ".join(f"{name} {number_text(value)}" for name, value in figures.items())
+            self._note(event, f"epoch {event.get('epoch', 0) + 1}: {shown}")
+        if self.whole and self.step is not None:
+            for name, value in figures.items():
+                self._add(name, float(self.step), value)
+
+    def _add(self, name: str, step: float, value: float) -> None:
+        points = self._points.setdefault(name, [])
+        points.append((step, value))
+        if len(points) > ROUGH_POINTS:
+            rough = thinned(name, points, ROUGH_POINTS // 2)
+            self._points[name] = list(zip(rough.step, rough.value, strict=True))
+
+    def _rewind(self, step: int) -> None:
+        for name, points in self._points.items():
+            self._points[name] = [point for point in points if point[0] <= step]
+        self.step = step
+
+    def _note(self, event: Mapping[str, Any], text: str) -> None:
+        clock = datetime.fromtimestamp(float(event.get("t", 0))).strftime("%H:%M:%S")
+        self._notes.append(f"{clock}  {text}")

@@ -1,0 +1,92 @@
+"""A plot of a few curves with its legend in the frame."""
+
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Container, Grid
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual_hires_canvas import Canvas
+from textual_plot import HiResMode, PlotWidget
+from textual_plot.plot_widget import Legend
+
+from hoserkd.tui.drawing import SERIES_MARKS, SERIES_STYLES, figure
+from hoserkd.tui.snapshot import Curve
+
+
+class StyledCanvas(Canvas):
+    """A canvas without unstyled segments, on which Textual's filter for NO_COLOR stumbles."""
+
+    def render_line(self, y: int) -> Strip:
+        """Return a line in which every segment has a style."""
+        strip = super().render_line(y)
+        if all(segment.style is not None for segment in strip):
+            return strip
+        return Strip([Segment(s.text, s.style or Style(), s.control) for s in strip],
+                     strip.cell_length)
+
+
+class Plot(PlotWidget, can_focus=False):
+    """A plot with narrow margins."""
+
+    margin_top = reactive(0)
+    margin_bottom = reactive(1)
+    margin_left = reactive(8)
+
+    def compose(self) -> ComposeResult:
+        """The parts that a plot draws on."""
+        with Grid():
+            for part in ("margin-top", "margin-left", "plot", "margin-bottom"):
+                yield StyledCanvas(1, 1, id=part)
+        yield Legend(id="legend")
+
+
+class Chart(Container):
+    """Draws curves; each carries its letter, in the frame and on the curve."""
+
+    def __init__(self, title: str, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._title = title
+        self._shown: tuple[str, tuple[tuple[str, Curve], ...]] | None = None
+        self.border_title = title
+
+    def compose(self) -> ComposeResult:
+        """Hold one plot."""
+        yield Plot(allow_pan_and_zoom=False)
+
+    def draw(self, curves: Sequence[tuple[str, Curve]], title: str | None = None) -> None:
+        """Show (label, curve) pairs; nothing is redrawn where nothing has changed."""
+        wanted = (title or self._title, tuple(curves))
+        if wanted == self._shown:
+            return
+        self._shown = wanted
+        self.border_title = self._legend(wanted[0], curves)
+        plot = self.query_one(PlotWidget)
+        plot.clear()
+        for index, (_, curve) in enumerate(curves):
+            if not curve.step:
+                continue
+            style = SERIES_STYLES[index % len(SERIES_STYLES)]
+            if len(curve.step) > 1:
+                plot.plot(curve.step, curve.value, line_style=style,
+                          hires_mode=HiResMode.BRAILLE)
+            places = sorted({(2 * part + 1) * (len(curve.step) - 1) // 4 for part in range(2)}
+                            | {len(curve.step) - 1})
+            if len(curves) > 1 or len(curve.step) == 1:
+                plot.scatter([curve.step[i] for i in places], [curve.value[i] for i in places],
+                             marker=SERIES_MARKS[index % len(SERIES_MARKS)], marker_style=style)
+
+    @staticmethod
+    def _legend(title: str, curves: Sequence[tuple[str, Curve]]) -> Text:
+        text = Text(title, style="bold")
+        for index, (label, curve) in enumerate(curves):
+            style = SERIES_STYLES[index % len(SERIES_STYLES)]
+            text.append("  ")
+            if len(curves) > 1:
+                text.append(SERIES_MARKS[index % len(SERIES_MARKS)], style=f"bold {style}")
+                text.append(f" {label}")
+            text.append(f" {figure(curve.last)}", style=style)
+        return text

@@ -1,0 +1,190 @@
+"""The page of one run: curves, where the time of a step goes, settings and the newest notes."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container, Grid, Vertical, VerticalScroll
+from textual.widgets import Static
+
+from hoserkd.text import printable
+from hoserkd.tui.drawing import (
+    figure,
+    key_values,
+    progress_text,
+    short_span,
+    stacked_bar,
+    state_text,
+    timing_bars,
+)
+from hoserkd.tui.snapshot import Curve, RunDetail, RunRow, Snapshot
+from hoserkd.tui.views.chart import Chart
+
+GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("loss", ("loss", "loss_road", "loss_time")),
+    ("KL", ("loss_kl", "val_loss_kl")),
+    ("accuracy", ("accuracy", "val_accuracy", "val_accuracy_kept")),
+    ("throughput", ("trips_per_s", "tokens_per_s")),
+    ("perplexity", ("perplexity", "val_perplexity")),
+    ("validation loss", ("val_loss", "val_loss_road", "val_loss_time")),
+    ("temperature", ("temperature",)),
+    ("lambda_kl", ("lambda_kl",)),
+    ("agreement", ("agreement", "teacher_accuracy")),
+    ("entropy", ("teacher_entropy", "student_entropy")),
+    ("informative steps", ("informative_share", "collision_share")),
+    ("learning rate", ("learning_rate",)),
+    ("gradient norm", ("grad_norm",)),
+    ("machine", ("cpu_percent", "gpu_percent")),
+    ("memory", ("rss_mib", "gpu_memory_mib")),
+)
+"""Curves that are drawn together, in the order of their pages."""
+NOT_DRAWN = ("steps_per_s", "epoch_s")
+WIDE = 120
+CHARTS = 4
+PANELS = ("time", "settings", "log")
+
+
+def charts_of(curves: dict[str, Curve]) -> list[tuple[str, list[tuple[str, Curve]]]]:
+    """Return (title, labelled curves) of every group that has data, then of what is in no group."""
+    found = []
+    grouped = {name for _, names in GROUPS for name in names}
+    for title, names in GROUPS:
+        present = [(name, curves[name]) for name in names if name in curves]
+        if present:
+            found.append((title, present))
+    rest = [name for name in curves if name not in grouped and name not in NOT_DRAWN]
+    return found + [(name, [(name, curves[name])]) for name in rest]
+
+
+def headline(row: RunRow, wide: bool) -> Text:
+    """Return who the run is and how far it has come, in two lines, or three narrow ones."""
+    first = Text.assemble((printable(row.name), "bold"), "  ", state_text(row.status), "  ",
+                          progress_text(row.progress, 12))
+    pairs = [("kind", row.kind), ("profile", row.profile), ("seed", figure(row.seed)),
+             ("device", row.device or "-")]
+    second = key_values([
+        ("step", f"{figure(row.step)}/{figure(row.total_steps)}"),
+        ("epoch", figure(None if row.epoch is None else row.epoch + 1)),
+        ("it/s", figure(row.steps_per_s)), ("trips/s", figure(row.trips_per_s)),
+        ("val acc", figure(row.val_accuracy)), ("KL", figure(row.loss_kl)),
+        ("ETA" if row.live else "took", short_span(row.eta_s if row.live else row.duration_s))])
+    return Text.assemble(first, "   " if wide else "\n", key_values(pairs), "\n", second)
+
+
+def settings_text(detail: RunDetail) -> Text:
+    """Return the settings, one a line, those that differ from the profile first."""
+    text = Text()
+    for setting in detail.settings:
+        if setting.differs:
+            text.append(f"≠ {setting.key} = {printable(setting.value)}", style="bold")
+            text.append(f"  (profile: {printable(setting.profile_value or '')})\n")
+        else:
+            text.append(f"  {setting.key} = {printable(setting.value)}\n", style="dim")
+    return text
+
+
+class RunView(Vertical):
+    """Curves on the left, panels on the right; one of each where there is little room."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("c", "charts", "Next curves"),
+        ("p", "panel", "Next panel"),
+        ("x", "stop", "Stop gently"),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._detail: RunDetail | None = None
+        self._page = 0
+        self._panel = 0
+        self.can_focus = True
+
+    def compose(self) -> ComposeResult:
+        """Headline, charts, panels."""
+        yield Static("", id="run-head")
+        with Container(id="run-body"):
+            with Grid(id="run-charts"):
+                for index in range(CHARTS):
+                    yield Chart("", id=f"chart-{index}")
+            with Vertical(id="run-panels"):
+                for name in PANELS:
+                    with VerticalScroll(id=f"panel-{name}", classes="panel") as panel:
+                        panel.border_title = name
+                        yield Static("", id=f"text-{name}")
+
+    @property
+    def wide(self) -> bool:
+        """Tell whether there is room for all charts and panels at once."""
+        return self.size.width >= WIDE and self.size.height >= 34
+
+    def on_resize(self) -> None:
+        """Lay out anew."""
+        self._arrange()
+        self._draw()
+
+    def focus_table(self) -> None:
+        """Give the keyboard to this page."""
+        self.focus()
+
+    def show(self, snapshot: Snapshot, run_id: str | None = None) -> None:
+        """Show one of the snapshot's runs."""
+        self._detail = snapshot.details.get(run_id or "")
+        self._draw()
+
+    def action_charts(self) -> None:
+        """Show the next charts."""
+        self._page += 1
+        self._draw()
+
+    def action_panel(self) -> None:
+        """Show the next panel, where there is room for one only."""
+        self._panel = (self._panel + 1) % len(PANELS)
+        self._arrange()
+
+    def action_stop(self) -> None:
+        """Ask a run at work to stop at a safe point."""
+        if self._detail is not None:
+            self.app.stop_run(self._detail.row)  # type: ignore[attr-defined]
+
+    def _arrange(self) -> None:
+        self.set_class(self.wide, "wide")
+        for index, name in enumerate(PANELS):
+            self.query_one(f"#panel-{name}").display = self.wide or index == self._panel
+
+    def _draw(self) -> None:
+        if self._detail is None:
+            self.query_one("#run-head", Static).update("no run chosen: press 1, go to one, Enter")
+            return
+        detail = self._detail
+        self.query_one("#run-head", Static).update(headline(detail.row, self.wide))
+        self._draw_charts(charts_of(dict(detail.curves)))
+        width = max(self.query_one("#panel-time").size.width - 4, 20)
+        bars = timing_bars(detail.timings_ms, width)
+        if self.wide and detail.timings_ms:
+            whole = stacked_bar(list(detail.timings_ms.values()), width)
+            bars = Text("\n\n").join([whole, bars])
+        self._put("time", bars)
+        self._put("settings", settings_text(detail))
+        self._put("log", Text("\n".join(printable(line) for line in reversed(detail.log))
+                              or "no notes"))
+
+    def _put(self, panel: str, text: Text) -> None:
+        static = self.query_one(f"#text-{panel}", Static)
+        if getattr(static, "shown", None) != text:
+            static.shown = text  # type: ignore[attr-defined]
+            static.update(text)
+
+    def _draw_charts(self, charts: Sequence[tuple[str, list[tuple[str, Curve]]]]) -> None:
+        room = CHARTS if self.wide else 1
+        pages = max(-(-len(charts) // room), 1)
+        page = self._page % pages
+        shown = charts[page * room:(page + 1) * room]
+        for index in range(CHARTS):
+            chart = self.query_one(f"#chart-{index}", Chart)
+            chart.display = index < max(len(shown), 1)
+            if index < len(shown):
+                title, curves = shown[index]
+                chart.draw(curves, title)
+                chart.border_subtitle = f"{page + 1}/{pages}" if index == len(shown) - 1 else ""

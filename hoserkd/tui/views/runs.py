@@ -1,0 +1,262 @@
+"""The page of all runs: a table that can be filtered, sorted and marked for comparison."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.coordinate import Coordinate
+from textual.message import Message
+from textual.widgets import DataTable, Input, Static
+
+from hoserkd.text import printable
+from hoserkd.tui.drawing import figure, progress_text, short_span, state_text
+from hoserkd.tui.snapshot import RunRow, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the table."""
+
+    title: str
+    width: int
+    cell: Callable[[RunRow], Text | str]
+    key: Callable[[RunRow], object]
+    """What to sort by; None sorts last."""
+    wide_only: bool = False
+
+
+COLUMNS = (
+    Column("state", 11, lambda r: state_text(r.status), lambda r: r.status),
+    Column("name", 17, lambda r: printable(r.name), lambda r: r.name),
+    Column("kind", 14, lambda r: r.kind, lambda r: r.kind),
+    Column("progress", 12, lambda r: progress_text(r.progress), lambda r: r.progress),
+    Column("val acc", 8, lambda r: figure(r.val_accuracy), lambda r: r.val_accuracy),
+    Column("it/s", 7, lambda r: figure(r.steps_per_s), lambda r: r.steps_per_s),
+    Column("ETA", 6, lambda r: short_span(r.eta_s), lambda r: r.eta_s),
+    Column("trips/s", 9, lambda r: figure(r.trips_per_s), lambda r: r.trips_per_s, True),
+    Column("KL", 8, lambda r: figure(r.loss_kl), lambda r: r.loss_kl, True),
+    Column("profile", 14, lambda r: printable(r.profile), lambda r: r.profile, True),
+    Column("started", 14, lambda r: _moment(r.started_s), lambda r: r.started_s, True),
+    Column("took", 8, lambda r: short_span(r.duration_s), lambda r: r.duration_s, True),
+    Column("tags", 16, lambda r: printable(", ".join(r.tags)), lambda r: ",".join(r.tags), True),
+)
+WIDE = 120
+
+
+def matching(runs: tuple[RunRow, ...], words: str) -> tuple[RunRow, ...]:
+    """Return the runs in which every word of the filter occurs (id, name, kind, state, tags)."""
+    wanted = words.lower().split()
+    return tuple(
+        run for run in runs
+        if all(word in " ".join((run.run_id, run.name, run.kind, run.profile, run.status,
+                                 *run.tags)).lower() for word in wanted)
+    )
+
+
+def ordered(runs: tuple[RunRow, ...], column: Column | None,
+            descending: bool) -> tuple[RunRow, ...]:
+    """Return the runs sorted by a column, those without a value last; None: as they come."""
+    if column is None:
+        return runs
+    known = [run for run in runs if column.key(run) is not None]
+    unknown = [run for run in runs if column.key(run) is None]
+    known.sort(key=lambda run: column.key(run), reverse=descending)  # type: ignore[arg-type, return-value]
+    return (*known, *unknown)
+
+
+class RunsView(Vertical):
+    """The table of runs, its filter line, and what is marked."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("slash", "filter", "Filter"),
+        ("space", "mark", "Mark"),
+        ("s", "sort", "Sort by next"),
+        ("S", "reverse", "Reverse"),
+        ("t", "tag", "Tag"),
+    ]
+
+    class Opened(Message):
+        """The user wants to see a run."""
+
+        def __init__(self, run_id: str) -> None:
+            super().__init__()
+            self.run_id = run_id
+
+    class Marked(Message):
+        """The set of runs to compare has changed."""
+
+        def __init__(self, run_ids: tuple[str, ...]) -> None:
+            super().__init__()
+            self.run_ids = run_ids
+
+    class TagAsked(Message):
+        """The user wants to tag a run."""
+
+        def __init__(self, run_id: str) -> None:
+            super().__init__()
+            self.run_id = run_id
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._snapshot = Snapshot()
+        self._rows: tuple[RunRow, ...] = ()
+        self._columns: tuple[Column, ...] = ()
+        self._drawn: list[list[Text | str]] = []
+        self._marked: tuple[str, ...] = ()
+        self._sort: int | None = None
+        self._descending = True
+
+    def compose(self) -> ComposeResult:
+        """A filter line above the table."""
+        filter_line = Input(placeholder="filter: words of name, kind, state, tag", id="filter")
+        filter_line.display = False
+        yield filter_line
+        yield DataTable(cursor_type="row", zebra_stripes=True, cell_padding=0, id="runs-table")
+        yield Static("", id="runs-summary")
+
+    @property
+    def table(self) -> DataTable[Text | str]:
+        """The table itself."""
+        return self.query_one(DataTable)
+
+    @property
+    def current(self) -> str | None:
+        """The run under the cursor."""
+        row = self.table.cursor_row
+        return self._rows[row].run_id if 0 <= row < len(self._rows) else None
+
+    def focus_table(self) -> None:
+        """Give the keyboard to the table."""
+        self.table.focus()
+
+    def on_resize(self) -> None:
+        """Show as many columns as fit."""
+        self.show(self._snapshot)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show the runs of a snapshot; only cells that changed are touched."""
+        self._snapshot = snapshot
+        if not self.size.width:
+            return
+        current = self.current
+        column = None if self._sort is None else COLUMNS[self._sort]
+        words = self.query_one("#filter", Input).value
+        rows = ordered(matching(snapshot.runs, words), column, self._descending)
+        columns = tuple(c for c in COLUMNS if not c.wide_only or self.size.width >= WIDE)
+        cells = [self._cells(run, columns) for run in rows]
+        same_shape = (columns == self._columns
+                      and [r.run_id for r in rows] == [r.run_id for r in self._rows])
+        self._rows = rows
+        if same_shape:
+            self._update(cells)
+        else:
+            self._rebuild(columns, cells, current)
+        self._drawn = cells
+        self._summarise(len(snapshot.runs))
+
+    def _cells(self, run: RunRow, columns: tuple[Column, ...]) -> list[Text | str]:
+        mark = ("●", "bold") if run.run_id in self._marked else (" ", "")
+        return [Text.assemble(mark), *(column.cell(run) for column in columns)]
+
+    def _update(self, cells: list[list[Text | str]]) -> None:
+        for row, line in enumerate(cells):
+            for place, cell in enumerate(line):
+                if cell != self._drawn[row][place]:
+                    self.table.update_cell_at(Coordinate(row, place), cell)
+
+    def _rebuild(self, columns: tuple[Column, ...], cells: list[list[Text | str]],
+                 current: str | None) -> None:
+        self._columns = columns
+        table = self.table
+        table.clear(columns=True)
+        table.add_column(" ", width=2)
+        for column in columns:
+            sorted_here = self._sort is not None and column is COLUMNS[self._sort]
+            arrow = ("↓" if self._descending else "↑") if sorted_here else ""
+            table.add_column(column.title + arrow, width=column.width)
+        for run, line in zip(self._rows, cells, strict=True):
+            table.add_row(*line, key=run.run_id)
+        ids = [run.run_id for run in self._rows]
+        if current in ids:
+            table.move_cursor(row=ids.index(current), animate=False)
+
+    def _summarise(self, total: int) -> None:
+        live = sum(run.live for run in self._snapshot.runs)
+        hidden = total - len(self._rows)
+        shown = f"{total} runs" + (f" ({hidden} filtered out)" if hidden else "")
+        text = f"{shown}, {live} at work, {len(self._marked)} marked to compare"
+        if not total:
+            text = "no runs yet: `hoserkd demo`, `hoserkd train`, or n to start one here"
+        self.query_one("#runs-summary", Static).update(text)
+
+    def action_filter(self) -> None:
+        """Open the filter line."""
+        line = self.query_one("#filter", Input)
+        line.display = True
+        line.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while typing."""
+        event.stop()
+        self.show(self._snapshot)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Go back to the table; an empty filter goes away."""
+        event.stop()
+        event.input.display = bool(event.value)
+        self.table.focus()
+
+    def action_mark(self) -> None:
+        """Mark or unmark the run under the cursor; six can be compared."""
+        current = self.current
+        if current is None:
+            return
+        if current in self._marked:
+            self._marked = tuple(run for run in self._marked if run != current)
+        else:
+            self._marked = (*self._marked, current)[-6:]
+        self.show(self._snapshot)
+        self.post_message(self.Marked(self._marked))
+
+    def action_sort(self) -> None:
+        """Sort by the next column."""
+        self._sort = 0 if self._sort is None else (self._sort + 1) % len(self._columns)
+        self._columns = ()
+        self.show(self._snapshot)
+
+    def action_reverse(self) -> None:
+        """Turn the order round."""
+        self._descending = not self._descending
+        self._columns = ()
+        self.show(self._snapshot)
+
+    def action_tag(self) -> None:
+        """Ask for a tag for the run under the cursor."""
+        if (current := self.current) is not None:
+            self.post_message(self.TagAsked(current))
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Open a run by Enter or click."""
+        event.stop()
+        if (current := self.current) is not None:
+            self.post_message(self.Opened(current))
+
+    def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
+        """Sort by a clicked column."""
+        event.stop()
+        if event.column_index == 0:
+            return
+        clicked = COLUMNS.index(self._columns[event.column_index - 1])
+        self._descending = not self._descending if clicked == self._sort else True
+        self._sort = clicked
+        self._columns = ()
+        self.show(self._snapshot)
+
+
+def _moment(seconds: float | None) -> str:
+    return "-" if seconds is None else datetime.fromtimestamp(seconds).strftime("%d %b %H:%M")

@@ -1,0 +1,92 @@
+"""Snapshots made of literals, and a source that gives them out."""
+
+import math
+from dataclasses import dataclass, field
+
+from hoserkd.tui.app import Wanted
+from hoserkd.tui.snapshot import (
+    RunDetail,
+    RunRow,
+    Setting,
+    Snapshot,
+    curves_of,
+)
+
+START_S = 1_780_000_000.0
+
+
+def row(number: int, **changes: object) -> RunRow:
+    """Return one of many runs, alike but for what is given."""
+    values: dict[str, object] = {
+        "run_id": f"2611{number:02d}-abc{number}", "name": f"run-{number}", "kind": "train",
+        "profile": "demo", "status": "finished", "seed": number, "device": "cpu",
+        "started_s": START_S + 60 * number, "duration_s": 125.0, "step": 400, "total_steps": 400,
+        "epoch": 9, "steps_per_s": 3.2, "trips_per_s": 204.8, "val_accuracy": 0.8 + number / 100,
+        "loss": 0.5, "loss_kl": None, "eta_s": None,
+    }
+    return RunRow(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def detail(of: RunRow, bend: float) -> RunDetail:
+    """Return the page of a run whose curves depend on `bend`."""
+    steps = range(1, (of.step or 0) + 1)
+    rows = [point for step in steps for point in (
+        (step, "loss", 0.4 + 2 * math.exp(-step * bend / 100)),
+        (step, "loss_road", 0.3 + 1.5 * math.exp(-step * bend / 100)),
+        (step, "loss_time", 0.1 + 0.5 * math.exp(-step * bend / 80)),
+        (step, "accuracy", 0.9 - 0.5 * math.exp(-step * bend / 100)),
+        (step, "trips_per_s", 200 + 10 * math.sin(step / 9)),
+    )]
+    rows += [(step, "val_accuracy", 0.88 - 0.4 * math.exp(-step * bend / 100))
+             for step in steps if step % 40 == 0]
+    if of.loss_kl is not None:
+        rows += [(step, "loss_kl", 0.2 + math.exp(-step / 50)) for step in steps]
+    return RunDetail(
+        row=of, curves=curves_of(rows),
+        timings_ms={"data": 4.1, "transfer": 0.4, "forward": 101.0, "teacher": 2.2,
+                    "backward": 160.5, "optimiser": 12.0},
+        settings=(Setting("train.epochs", "3", "10"),
+                  Setting("distill.enabled", "yes" if of.loss_kl is not None else "no", None),
+                  Setting("train.batch_size", "64", None), Setting("seed", str(of.seed), None)),
+        log=("12:00:01  start", "12:00:09  epoch 1: val_accuracy 0.71",
+             "12:00:17  wrote best.safetensors"))
+
+
+@dataclass
+class LiteralSource:
+    """Gives out snapshots of literals and remembers what was asked."""
+
+    runs: tuple[RunRow, ...]
+    asked: list[str] = field(default_factory=list)
+    trouble: str | None = None
+
+    def read(self, wanted: Wanted) -> Snapshot:
+        """Return the literal snapshot."""
+        ids = {wanted.run_id, *wanted.compared}
+        details = {run.run_id: detail(run, 1 + index)
+                   for index, run in enumerate(self.runs) if run.run_id in ids}
+        return Snapshot(runs=self.runs, details=details, trouble=self.trouble)
+
+    def tag(self, run_id: str, tag: str) -> str:
+        """Remember the tag."""
+        self.asked.append(f"tag {run_id} {tag}")
+        return "tagged"
+
+    def stop(self, run: RunRow) -> str:
+        """Remember the stop."""
+        self.asked.append(f"stop {run.run_id}")
+        return "asked to stop"
+
+
+def store_of_every_state() -> LiteralSource:
+    """Return a source of six runs, one of every state."""
+    return LiteralSource(runs=(
+        row(1, name="distilled", status="running", step=130, loss_kl=0.31, eta_s=84.0, epoch=3,
+            tags=("paper", "τ=2")),
+        row(2, name="vanilla"),
+        row(3, name="teacher", kind="train-teacher", val_accuracy=None, trips_per_s=None),
+        row(4, name="too hot", status="failed", step=17, val_accuracy=None),
+        row(5, name="killed", status="dead", step=55, val_accuracy=None),
+        row(6, name="demo evaluation", kind="evaluate", status="stopped", step=None,
+            total_steps=None, val_accuracy=None, trips_per_s=None, steps_per_s=None),
+    ))

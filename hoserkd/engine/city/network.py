@@ -71,7 +71,7 @@ def build_adjacency_attr(
     heading: Float64[np.ndarray, "R"],
     candidates: Candidates,
 ) -> Float32[np.ndarray, "E 2"]:
-    """Return the folded heading difference of each pair, and 1.0 where the second is a candidate."""
+    """Return each pair's folded heading difference, and 1.0 where the second is a candidate."""
     roads = len(heading)
     origin = np.repeat(np.arange(roads), np.diff(candidates.offset))
     reachable = np.isin(adjacency[0] * roads + adjacency[1], origin * roads + candidates.road)

@@ -25,27 +25,38 @@ OPEN, CLOSE, MINUS, PLUS, DOT, COLON = 91, 93, 45, 43, 46, 58
 ZERO, NINE, BIG_T, BIG_Z = 48, 57, 84, 90
 MAX_DIGITS = 18
 """Longer numbers could overflow 64 bits."""
+TIME_BYTES = 19
+NO_DAY = -(1 << 40)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _past_blanks(text, i, b):  # type: ignore[no-untyped-def]
+    while i < b and (text[i] == SPACE or text[i] == TAB):
+        i += 1
+    return i
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _list_inside(text, a, b):  # type: ignore[no-untyped-def]
+    """Return the bounds of what stands between blanks and one pair of brackets, if any."""
+    a = _past_blanks(text, a, b)
+    while b > a and (text[b - 1] == SPACE or text[b - 1] == TAB):
+        b -= 1
+    if b - a >= 2 and text[a] == OPEN and text[b - 1] == CLOSE:
+        a = _past_blanks(text, a + 1, b - 1)
+        b -= 1
+    return a, b
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def parse_roads(text, a, b, out, used):  # type: ignore[no-untyped-def]
     """Write the integers of `text[a:b]` to `out[used:]`; return how many, or -1 if unparsable."""
-    while a < b and (text[a] == SPACE or text[a] == TAB):
-        a += 1
-    while b > a and (text[b - 1] == SPACE or text[b - 1] == TAB):
-        b -= 1
-    if b - a >= 2 and text[a] == OPEN and text[b - 1] == CLOSE:
-        a += 1
-        b -= 1
-    i = a
-    while i < b and text[i] == SPACE:
-        i += 1
+    i, b = _list_inside(text, a, b)
     if i == b:
         return 0
     count = 0
     while True:
-        while i < b and text[i] == SPACE:
-            i += 1
+        i = _past_blanks(text, i, b)
         sign = 1
         if i < b and text[i] == MINUS:
             sign = -1
@@ -59,8 +70,7 @@ def parse_roads(text, a, b, out, used):  # type: ignore[no-untyped-def]
             return -1
         out[used + count] = sign * value
         count += 1
-        while i < b and text[i] == SPACE:
-            i += 1
+        i = _past_blanks(text, i, b)
         if i == b:
             return count
         if text[i] != COMMA:
@@ -79,9 +89,9 @@ def _two(text, i):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _day_number(year, month, day):  # type: ignore[no-untyped-def]
-    """Return the days since 1970-01-01 in the Gregorian calendar, or a huge negative number."""
+    """Return the days since 1970-01-01, or NO_DAY where the calendar has no such day."""
     if month < 1 or month > 12 or day < 1 or year < 1:
-        return -(1 << 40)
+        return NO_DAY
     leap = (year % 4 == 0 and year % 100 != 0) or year % 400 == 0
     if month == 2:
         longest = 29 if leap else 28
@@ -90,7 +100,7 @@ def _day_number(year, month, day):  # type: ignore[no-untyped-def]
     else:
         longest = 31
     if day > longest:
-        return -(1 << 40)
+        return NO_DAY
     # The year begins in March, so that the leap day is its last.
     shifted = year - 1 if month <= 2 else year
     era = shifted // 400
@@ -100,10 +110,40 @@ def _day_number(year, month, day):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _zone_length(text, i, b):  # type: ignore[no-untyped-def]
-    """Return the length of a `Z` or `+hh:mm` that starts at i; 0 if none does."""
+def _date(text, i):  # type: ignore[no-untyped-def]
+    """Return the days since 1970-01-01 of a `YYYY-MM-DD` at i, or NO_DAY."""
+    century, year = _two(text, i), _two(text, i + 2)
+    month, day = _two(text, i + 5), _two(text, i + 8)
+    if century < 0 or year < 0 or text[i + 4] != MINUS or text[i + 7] != MINUS:
+        return NO_DAY
+    return _day_number(century * 100 + year, month, day)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _second_of_day(text, i):  # type: ignore[no-untyped-def]
+    """Return the seconds since midnight of an `HH:MM:SS` at i, or -1."""
+    hour, minute, second = _two(text, i), _two(text, i + 3), _two(text, i + 6)
+    if not (0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 60):
+        return -1
+    if text[i + 2] != COLON or text[i + 5] != COLON:
+        return -1
+    return hour * 3600 + minute * 60 + second
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _past_fraction(text, i, b):  # type: ignore[no-untyped-def]
+    if i + 1 < b and text[i] == DOT and ZERO <= text[i + 1] <= NINE:
+        i += 1
+        while i < b and ZERO <= text[i] <= NINE:
+            i += 1
+    return i
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _past_zone(text, i, b):  # type: ignore[no-untyped-def]
+    """Return the place after a `Z` or `+hh:mm` at i; i where there is none."""
     if i < b and text[i] == BIG_Z:
-        return 1
+        return i + 1
     if (
         i + 6 <= b
         and (text[i] == PLUS or text[i] == MINUS)
@@ -111,8 +151,8 @@ def _zone_length(text, i, b):  # type: ignore[no-untyped-def]
         and 0 <= _two(text, i + 1) <= 23
         and 0 <= _two(text, i + 4) <= 59
     ):
-        return 6
-    return 0
+        return i + 6
+    return i
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -122,48 +162,22 @@ def parse_times(text, a, b, out, used):  # type: ignore[no-untyped-def]
     A time is `YYYY-MM-DDTHH:MM:SS`, or with a space for the T, a fraction (dropped) and a zone
     designator (ignored: what counts is the wall clock that is written).
     """
-    while a < b and (text[a] == SPACE or text[a] == TAB or text[a] == OPEN):
-        a += 1
-    while b > a and (text[b - 1] == SPACE or text[b - 1] == TAB or text[b - 1] == CLOSE):
-        b -= 1
-    if a == b:
+    i, b = _list_inside(text, a, b)
+    if i == b:
         return 0
     count = 0
-    last_year, last_month, last_day, midnight = -1, -1, -1, 0
-    i = a
     while True:
-        while i < b and text[i] == SPACE:
-            i += 1
-        if i + 19 > b:
+        i = _past_blanks(text, i, b)
+        if i + TIME_BYTES > b or (text[i + 10] != BIG_T and text[i + 10] != SPACE):
             return -1
-        century, year2 = _two(text, i), _two(text, i + 2)
-        month, day = _two(text, i + 5), _two(text, i + 8)
-        hour, minute, second = _two(text, i + 11), _two(text, i + 14), _two(text, i + 17)
-        if (
-            century < 0 or year2 < 0 or hour < 0 or hour > 23 or minute < 0 or minute > 59
-            or second < 0 or second > 60
-            or text[i + 4] != MINUS or text[i + 7] != MINUS
-            or text[i + 13] != COLON or text[i + 16] != COLON
-            or (text[i + 10] != BIG_T and text[i + 10] != SPACE)
-        ):
+        days = _date(text, i)
+        second = _second_of_day(text, i + 11)
+        if days == NO_DAY or second < 0:
             return -1
-        year = century * 100 + year2
-        if day != last_day or month != last_month or year != last_year:
-            days = _day_number(year, month, day)
-            if days < -(1 << 39):
-                return -1
-            midnight = days * 86400
-            last_year, last_month, last_day = year, month, day
-        out[used + count] = midnight + hour * 3600 + minute * 60 + second
+        out[used + count] = days * 86400 + second
         count += 1
-        i += 19
-        if i + 1 < b and text[i] == DOT and ZERO <= text[i + 1] <= NINE:
-            i += 1
-            while i < b and ZERO <= text[i] <= NINE:
-                i += 1
-        i += _zone_length(text, i, b)
-        while i < b and text[i] == SPACE:
-            i += 1
+        i = _past_zone(text, _past_fraction(text, i + TIME_BYTES, b), b)
+        i = _past_blanks(text, i, b)
         if i == b:
             return count
         if text[i] != COMMA:

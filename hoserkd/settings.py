@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,14 @@ class Resolved:
         """Return every setting with its source, in the order of the sections."""
         values = flatten(self.config.model_dump(mode="json"))
         return tuple(
-            Setting(key, values[key], self.sources.get(key, "default"), description)
+            Setting(key, values[key], self.source(key), description)
             for key, description in known_keys().items()
         )
+
+    def source(self, key: str) -> str:
+        """Return where the value of `key` comes from."""
+        inside = (s for name, s in self.sources.items() if name.startswith(key + "."))
+        return self.sources.get(key) or next(inside, "default")
 
 
 def config_json(config: EngineConfig) -> str:
@@ -86,9 +92,15 @@ def config_sha256(config: EngineConfig) -> str:
     return hashlib.sha256(config_json(config).encode()).hexdigest()
 
 
-def known_keys() -> dict[str, str]:
+@cache
+def known_keys() -> Mapping[str, str]:
     """Return every dotted key that can be set, with its description."""
     return dict(_walk(EngineConfig, ""))
+
+
+def is_known(key: str) -> bool:
+    """Return whether `key` can be set: a known one, or an entry of one that holds names."""
+    return key in known_keys() or key.rpartition(".")[0] in known_keys()
 
 
 def profile_folders(home: Path) -> tuple[Path, ...]:
@@ -187,7 +199,7 @@ def environment_layer() -> tuple[dict[str, Any], dict[str, str]]:
     for key in flatten(values):
         variable = PREFIX + key.upper().replace(".", "__")
         sources[key] = f"environment {variable}"
-        if key not in known_keys():
+        if not is_known(key):
             findings.append(f"environment {variable}: no setting is called {key}{_near(key)}")
     _raise(findings)
     return values, sources
@@ -208,7 +220,7 @@ def command_line_layer(
         parsed = read_value(value, f"--set {key}")
         keys = flatten({key: parsed}) if isinstance(parsed, dict) else {key: parsed}
         for name, item in keys.items():
-            if name not in known_keys():
+            if not is_known(name):
                 findings.append(f"--set {key}: no setting is called {name}{_near(name)}")
             flat[name], sources[name] = item, f"--set {key}"
     _raise(findings)
@@ -230,10 +242,10 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values by dotted key."""
+    """Return nested values by dotted key; a setting that is itself a mapping stays whole."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and prefix + key not in known_keys():
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
@@ -313,10 +325,9 @@ def _load(path: Path, folders: Sequence[Path], below: tuple[Path, ...]) -> Profi
     document = read_document(text, where)
     parent = document.values.pop("extends", None)
     description = str(document.values.pop("description", "") or "")
-    known = known_keys()
     findings = [
         f"{where}:{_line(document.line, key)}: no setting is called {key}{_near(key)}"
-        for key in flatten(document.values) if key not in known
+        for key in flatten(document.values) if not is_known(key)
     ]
     _raise(findings)
     sources = {key: f"profile {path.stem} ({path.name}:{_line(document.line, key)})"

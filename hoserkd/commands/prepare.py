@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hoserkd.commands.context import Context, open_context
+from hoserkd.commands.context import Context, Profile, open_context
 from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    profile: Annotated[str | None, typer.Option(help="Profile: a name or a file.")] = None,
+    profile: str | None = Profile,
     source: Annotated[Path | None, typer.Option(
         help="Folder with roadmap.geo, roadmap.rel, train.csv, val.csv and test.csv.")] = None,
     city: Annotated[Path | None, typer.Option(help="Where the prepared city goes.")] = None,

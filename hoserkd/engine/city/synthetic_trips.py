@@ -1,13 +1,13 @@
 """The demo city's drivers: where they go, which way they like, and how long it takes."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
+from hoserkd.engine.city.synthetic_map import DemoMap
 from hoserkd.engine.geo import bearing_rad
 
 START_S = 1_709_510_400
@@ -25,27 +25,6 @@ CHOICE_NOISE = 0.16
 """Spread of the log cost that a driver happens to see in a road on one day."""
 
 
-class RoadMap(Protocol):
-    """What the drivers see of the map; see `synthetic.DemoMap`."""
-
-    @property
-    def highway(self) -> tuple[str, ...]: ...
-    @property
-    def shape(self) -> tuple[Float64[np.ndarray, "_ 2"], ...]: ...
-    @property
-    def length_m(self) -> Float64[np.ndarray, "R"]: ...
-    @property
-    def middle(self) -> Float64[np.ndarray, "R 2"]: ...
-    @property
-    def river_nearness(self) -> Float64[np.ndarray, "R"]: ...
-    @property
-    def origin(self) -> Int64[np.ndarray, "K"]: ...
-    @property
-    def destination(self) -> Int64[np.ndarray, "K"]: ...
-    @property
-    def roads(self) -> int: ...
-
-
 @dataclass(frozen=True, slots=True)
 class DemoTrip:
     """One trip of one driver."""
@@ -58,7 +37,7 @@ class DemoTrip:
 class _Town:
     """The map as tables of the drivers' choices."""
 
-    def __init__(self, road_map: RoadMap) -> None:
+    def __init__(self, road_map: DemoMap) -> None:
         self.roads = road_map.roads
         self.kind = np.array([CLASSES.index(name) for name in road_map.highway])
         self.length_m = road_map.length_m
@@ -182,7 +161,7 @@ def _field(
     return field
 
 
-def draw_trips(road_map: RoadMap, trips: int, seed: int) -> list[DemoTrip]:
+def draw_trips(road_map: DemoMap, trips: int, seed: int) -> list[DemoTrip]:
     """Return the trips in order of departure.
 
     Each takes the cheapest way by its driver's own and the day's perception (random utility);

@@ -33,7 +33,7 @@ def table_model(candidates: Candidates, seed: int) -> Model:
         first, last = candidates.offset[roads[-1]], candidates.offset[roads[-1] + 1]
         draw = np.random.default_rng([seed, destination, len(roads), *roads, *clocks])
         logits = draw.normal(size=last - first)
-        log_prob = logits - np.log(np.exp(logits).sum())
+        log_prob = logits - np.logaddexp.reduce(logits, initial=-np.inf)
         return log_prob.astype(np.float32), draw.integers(0, 60, last - first).astype(np.int32)
     return answer
 
@@ -118,3 +118,37 @@ def plain_astar(model: Model, candidates: Candidates, centroid: np.ndarray, orig
                     [*node.roads, candidate], [*node.clocks, node.clocks[-1] + int(seconds[i])],
                     total)))
     return answer.roads, answer.clocks, float(answer.log_prob)
+
+
+def plain_beam(model: Model, candidates: Candidates, centroid: np.ndarray, origin: int,
+               destination: int, max_steps: int, width: int, normalised: bool):
+    """Beam search over whole paths: (score, total, roads, clocks), best first."""
+    def distance(road: int) -> float:
+        return float(((centroid[road] - centroid[destination]) ** 2).sum())
+
+    live = [(np.float32(0), np.float32(0), [origin], [0])]
+    arrived, nearest = [], (distance(origin), live[0])
+    for step in range(1, max_steps + 1):
+        pool = []
+        for _, total, roads, clocks in live:
+            first, last = candidates.offset[roads[-1]], candidates.offset[roads[-1] + 1]
+            log_prob, seconds = model(roads, clocks, destination)
+            for i, road in enumerate(candidates.road[first:last].tolist()):
+                if road not in roads:
+                    so_far = np.float32(total + log_prob[i])
+                    score = so_far / np.float32(step) if normalised else so_far
+                    clock = clocks[-1] + int(seconds[i])
+                    pool.append((score, so_far, [*roads, road], [*clocks, clock]))
+        best = sorted(pool, key=lambda path: -path[0])[:width]
+        arrived += [path for path in best if path[2][-1] == destination]
+        live = [path for path in best if path[2][-1] != destination]
+        for path in live:
+            if distance(path[2][-1]) < nearest[0]:
+                nearest = (distance(path[2][-1]), path)
+        winner = max(arrived, key=lambda path: path[0], default=None)
+        if not live or (normalised and len(arrived) >= width):
+            break
+        if winner and not normalised and winner[0] >= live[0][0]:
+            break
+    _, total, roads, clocks = winner or nearest[1]
+    return roads, clocks, float(total)

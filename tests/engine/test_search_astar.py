@@ -32,7 +32,7 @@ def search(asked, slots, max_steps=5000, order=None, limit=10**9):
     strategy = AStar(CANDIDATES, CENTROID, asked, slots=slots, max_steps=max_steps)
     rounds = Rounds(strategy, expander, CANDIDATES, asked)
     order = np.arange(len(asked)) if order is None else order
-    answers = dict(rounds.run(order))
+    answers = dict(pair for ended in rounds.run(order) for pair in ended)
     assert not expander.memory
     return answers, expander
 

@@ -97,8 +97,8 @@ class Rounds:
         """Nodes expanded so far."""
         expander.reserve(strategy.rows_needed)
 
-    def run(self, indices: Int64[np.ndarray, "N"]) -> Iterator[tuple[int, Answer]]:
-        """Yield (query, answer) for each of `indices`, as the searches end.
+    def run(self, indices: Int64[np.ndarray, "N"]) -> Iterator[list[tuple[int, Answer]]]:
+        """Yield after each round the (query, answer) pairs of the searches that ended in it.
 
         Every query must have a known origin and destination that differ.
         """
@@ -107,11 +107,17 @@ class Rounds:
             self._admit(waiting)
             ready = np.flatnonzero(self._running >= 0).astype(np.int32)
             selections: list[Selection] = []
+            ended: list[tuple[int, Answer]] = []
             while len(ready):
                 selections.append(self._strategy.select(ready))
-                yield from self._finish(selections[-1].finished)
+                ended += self._finish(selections[-1].finished)
                 ready = self._admit(waiting)
             self._advance(_join(selections), waiting)
+            yield ended
+
+    def give_up(self) -> list[tuple[int, Answer]]:
+        """End all running searches where they stand."""
+        return self._finish(np.flatnonzero(self._running >= 0).astype(np.int32))
 
     def _admit(self, waiting: deque[int]) -> Int32[np.ndarray, "S"]:
         """Start waiting queries in all idle slots, if memory allows; return those slots."""
@@ -125,13 +131,13 @@ class Rounds:
             self._strategy.start(idle, index)
         return idle
 
-    def _finish(self, finished: Int32[np.ndarray, "F"]) -> Iterator[tuple[int, Answer]]:
+    def _finish(self, finished: Int32[np.ndarray, "F"]) -> list[tuple[int, Answer]]:
+        ended = []
         for slot in finished.tolist():
-            query = int(self._running[slot])
-            answer = self._strategy.answer(slot)
+            ended.append((int(self._running[slot]), self._strategy.answer(slot)))
             self._empty(slot)
             self._crowded = False
-            yield query, answer
+        return ended
 
     def _empty(self, slot: int) -> None:
         self._expander.release(rows_of(self._strategy.tree, slot))

@@ -25,15 +25,14 @@ class TrainState:
     """Where a training stands; the loop alone changes it."""
 
     step: int = 0
-    """Optimiser steps so far."""
-    epoch: int = 0
-    """Running epoch, 0 for the first."""
-    group: int = 0
-    """Optimiser steps done in the running epoch: the position in its order."""
+    """Optimiser steps so far; the position in the epoch's order follows from it."""
+    judged: int = 0
+    """Step at which the last validation took place."""
     best_epoch: int | None = None
     """Epoch of the best weights; None before the first validation."""
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
+    """The validation of the best weights, without prefix."""
     sums: dict[str, float] = field(default_factory=dict)
     """Sums over the running epoch's steps, from which its training loss comes."""
     epoch_s: float = 0.0

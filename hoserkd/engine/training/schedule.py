@@ -4,6 +4,9 @@ Pure functions of the optimiser step, counted from 0, and the number of steps th
 """
 
 import math
+from dataclasses import dataclass
+
+from hoserkd.engine.config import DistillConfig, TrainConfig
 
 
 def learning_rate(step: int, total: int, base: float, warmup_share: float) -> float:
@@ -36,3 +39,36 @@ def kl_weight(step: int, steps_per_epoch: int, weight: float, ramp_epochs: float
     if step >= ramp:
         return weight
     return weight * step / ramp
+
+
+@dataclass(frozen=True, slots=True)
+class StepValues:
+    """What the schedules say for one optimiser step."""
+
+    learning_rate: float
+    temperature: float
+    lambda_kl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The course of a training, known from its first step."""
+
+    train: TrainConfig
+    distill: DistillConfig
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        """Return how many optimiser steps there will be."""
+        planned = self.train.epochs * self.steps_per_epoch
+        return planned if self.train.max_steps is None else min(planned, self.train.max_steps)
+
+    def at(self, step: int) -> StepValues:
+        """Return the values of a step, counted from 0."""
+        train, distill, total = self.train, self.distill, self.total_steps
+        return StepValues(
+            learning_rate(step, total, train.learning_rate, train.warmup_share),
+            temperature(step, total, distill.temperature, distill.temperature_end),
+            kl_weight(step, self.steps_per_epoch, distill.lambda_kl, distill.ramp_epochs),
+        )

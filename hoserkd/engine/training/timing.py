@@ -22,11 +22,20 @@ class PartTimer:
         self._interval = interval
         self._sampling: int | None = None
         self._marks: dict[int, list[tuple[str, Mark, Mark]]] = defaultdict(list)
+        self._started: Mark = 0.0
 
     def begin(self, step: int) -> None:
         """Say which optimiser step (1 after the first) comes now."""
         sampled = self._interval > 0 and step % self._interval == 0
         self._sampling = step if sampled else None
+        if sampled:
+            self._started = self._mark()
+
+    def end(self) -> None:
+        """Say that the step is over; the whole of it is the part `step`."""
+        if self._sampling is not None:
+            self._marks[self._sampling].append(("step", self._started, self._mark()))
+            self._sampling = None
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -57,7 +66,7 @@ class PartTimer:
         total: dict[str, float] = defaultdict(float)
         for name, start, end in parts:
             total[name] += milliseconds(start, end)
-        return {**total, "step": sum(total.values())}
+        return dict(total)
 
 
 def milliseconds(start: Mark, end: Mark) -> float:

@@ -1,0 +1,217 @@
+"""`hoserkd train`: one student, vanilla or distilled."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hoserkd.commands.context import Context, Profile, open_context, open_store
+from hoserkd.errors import InterruptedRunError, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
+    from hoserkd.engine.city.storage import City
+    from hoserkd.engine.config import EngineConfig
+    from hoserkd.engine.events import Observer
+    from hoserkd.engine.teacher.signal import TeacherSource
+    from hoserkd.engine.train import TrainResult
+    from hoserkd.store.recorder import RunRecorder
+    from hoserkd.store.records import RunRecord
+
+SHOWN = (
+    ("accuracy", "accuracy, all steps"),
+    ("accuracy_kept", "accuracy, labels kept"),
+    ("loss_road", "road loss"),
+    ("loss_time", "time loss (log MAPE)"),
+    ("time_mae_s", "time error, s (MAE)"),
+    ("time_mape", "time error, relative (MAPE)"),
+    ("ece", "calibration error"),
+    ("loss_kl", "KL to the teacher"),
+    ("agreement", "agreement with the teacher"),
+    ("teacher_accuracy", "teacher's own accuracy"),
+)
+
+
+def train(
+    profile: str | None = Profile,
+    city: Annotated[str | None, typer.Option(help="Name or folder of a prepared city.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Name or folder of a teacher.")] = None,
+    distill: Annotated[bool | None, typer.Option(
+        "--distill/--no-distill", help="With the teacher, or vanilla.")] = None,
+    name: Annotated[str | None, typer.Option(
+        help="What to call the run; with --resume, which run.")] = None,
+    resume: Annotated[bool, typer.Option(
+        "--resume", help="Go on with a stopped run: the one named, else the latest.")] = False,
+    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda")] = None,
+    max_steps: Annotated[int | None, typer.Option(
+        help="Stop after so many optimiser steps.")] = None,
+    init_from: Annotated[Path | None, typer.Option(
+        metavar="FILE", help="Start from this student: ours, or a public best.pth.")] = None,
+    auto: Annotated[bool, typer.Option(
+        "--auto", help="Compute the teacher's signal first where it is missing.")] = False,
+) -> None:
+    """Train a student and judge its best epoch on the test trips.
+
+    Example: hoserkd train --profile beijing --no-distill --name vanilla
+    """
+    if resume and init_from is not None:
+        raise UsageError("--resume and --init-from exclude each other",
+                         hint="a resumed run has its weights already")
+    resumed = find_stopped_run(profile, name) if resume else None
+    flags = {"distill.enabled": distill, "teacher.name": full_reference(teacher),
+             "device": device, "train.max_steps": max_steps}
+    context = open_context("train", None if resumed else profile, flags,
+                           run=resumed.run_id if resumed else None)
+    from hoserkd.engine.city.storage import load_city
+
+    started = time.perf_counter()
+    town = load_city(context.city_dir(city))
+    job = TrainJob(context, town, city, init_from, auto)
+    result, recorder = job.go_on(resumed) if resumed else job.start(name)
+    seconds = time.perf_counter() - started
+    context.console.result(
+        payload(result, recorder, seconds), lambda: render(context, result, recorder, seconds))
+
+
+class TrainJob:
+    """One training within the run store."""
+
+    def __init__(self, context: Context, town: "City", city: str | None,
+                 init_from: Path | None, auto: bool) -> None:
+        self.context = context
+        self.town = town
+        self.city = city
+        self.init_from = init_from
+        self.auto = auto
+
+    def start(self, name: str | None) -> "tuple[TrainResult, RunRecorder]":
+        """Train from the beginning, as a new run."""
+        config = self.context.config
+        sources = self.sources(config, self.context.observer)
+        with self.context.start_run("train", name, data_sha256=self.town.sha256) as recorder:
+            return self.train(config, sources, recorder, resume=False), recorder
+
+    def go_on(self, run: "RunRecord") -> "tuple[TrainResult, RunRecorder]":
+        """Go on with a run; its distillation settings hold, and a warning says where they differ.
+
+        A run that was stopped before its first checkpoint starts again.
+        """
+        from hoserkd.engine.train import resumed_config
+
+        observer, directory = self.context.observer, Path(run.directory)
+        config = resumed_config(self.context.config, self.town, directory, observer)
+        sources = self.sources(config or self.context.config, observer)
+        with self.context.resume_run(run.run_id) as recorder:
+            result = self.train(config or self.context.config, sources, recorder,
+                                resume=config is not None)
+        return result, recorder
+
+    def sources(
+        self, config: "EngineConfig", observer: "Observer"
+    ) -> "Mapping[str, TeacherSource] | None":
+        """Return the teacher's answers, or None for a vanilla run."""
+        if not config.distill.enabled:
+            return None
+        from hoserkd.engine.build import build_teacher_sources
+        from hoserkd.engine.teacher.storage import find_teacher
+
+        directory = find_teacher(config.teacher.name, self.context.paths.data_dir / "teachers")
+        return build_teacher_sources(
+            config, self.town, directory, auto=self.auto,
+            command=self.precompute_command(config.teacher.name),
+            observer=observer, stop=self.context.stop)
+
+    def train(
+        self, config: "EngineConfig", sources: "Mapping[str, TeacherSource] | None",
+        recorder: "RunRecorder", *, resume: bool,
+    ) -> "TrainResult":
+        """Train and record the model file."""
+        from hoserkd.engine.train import train_student
+
+        try:
+            result = train_student(
+                config, self.town, directory=recorder.directory, teacher_sources=sources,
+                observer=self.context.observing(recorder), stop=self.context.stop,
+                resume=resume, init_from=self.init_from)
+        except InterruptedRunError as stopped:
+            raise InterruptedRunError(stopped.message, hint=(
+                f"`hoserkd train --resume --name {recorder.run_id}{self.city_option}` goes on "
+                "from there")) from stopped
+        recorder.artifact(result.best, "model")
+        return result
+
+    def precompute_command(self, teacher: str) -> str:
+        """Return how `hoserkd precompute` is called for this training."""
+        return (f"hoserkd precompute --profile {self.context.profile} --teacher {teacher}"
+                + self.city_option)
+
+    @property
+    def city_option(self) -> str:
+        """Return ` --city CITY` as it was given, or nothing."""
+        return "" if self.city is None else f" --city {self.city}"
+
+
+def find_stopped_run(profile: str | None, reference: str | None) -> "RunRecord":
+    """Return the run to go on with: the one named, else the latest unfinished one of the profile.
+
+    Raises:
+        StoreError: there is none, or it is finished or still running.
+    """
+    store = open_store()
+    if reference is not None:
+        run = store.run(reference, kind="train")
+        if run.status == "running":
+            raise StoreError(f"run {run.name} is still running, in process {run.pid}")
+        return run
+    wanted = None if profile is None else Path(profile).stem
+    for run in store.runs(kind="train"):
+        if run.status in ("stopped", "failed", "dead") and wanted in (None, run.profile):
+            return run
+    of_profile = "" if wanted is None else f" of profile {wanted}"
+    raise StoreError(f"there is no unfinished training{of_profile} to go on with",
+                     hint="`hoserkd runs list` shows all; --name says which")
+
+
+def full_reference(teacher: str | None) -> str | None:
+    """Return a teacher's name as it is, and a folder as an absolute path."""
+    if teacher is None:
+        return None
+    folder = Path(teacher).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else teacher
+
+
+def payload(result: "TrainResult", recorder: "RunRecorder", seconds: float) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    return {
+        "run_id": recorder.run_id,
+        "name": recorder.name,
+        "directory": str(recorder.directory),
+        "model": str(result.best),
+        "best_epoch": result.best_epoch + 1,
+        "steps": result.steps,
+        "metrics": result.metrics,
+        "seconds": round(seconds, 3),
+    }
+
+
+def render(
+    context: Context, result: "TrainResult", recorder: "RunRecorder", seconds: float
+) -> "RenderableType":
+    """Return the table of the best weights' figures."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from hoserkd.text import duration_text
+
+    rows = [(title, result.metrics.get(f"val_{key}"), result.metrics.get(f"test_{key}"))
+            for key, title in SHOWN]
+    known = [row for row in rows if row[1] is not None or row[2] is not None]
+    title = f"Run {recorder.name}: best epoch {result.best_epoch + 1}"
+    return Group(
+        context.console.table(title, ("metric", "validation", "test"), known),
+        Text(f"{result.best}: {result.steps} steps in {duration_text(seconds)}"),
+    )

@@ -1,0 +1,94 @@
+"""The composition root: from settings to the teacher's answers on each split."""
+
+from pathlib import Path
+
+import torch
+
+from hoserkd.engine.city.storage import City
+from hoserkd.engine.config import EngineConfig
+from hoserkd.engine.device import resolve_device
+from hoserkd.engine.events import Observer, Silent, StopRequested, never_stop
+from hoserkd.engine.precompute import precompute_signal
+from hoserkd.engine.teacher.fit import check_grid_fit, road_cells
+from hoserkd.engine.teacher.signal import OnlineTeacher, StoredTeacher, TeacherSource
+from hoserkd.engine.teacher.signal_files import find_signal
+from hoserkd.engine.teacher.storage import TeacherCard, load_card, load_teacher
+from hoserkd.engine.training.distributed import Ranks
+from hoserkd.errors import TeacherError
+
+NEEDED = ("train", "val")
+"""Splits without whose signal a distilled training does not start."""
+OPTIONAL = ("test",)
+"""Splits whose signal is used where it is stored."""
+SILENT = Silent()
+ALONE = Ranks()
+
+
+def build_teacher_sources(
+    config: EngineConfig,
+    city: City,
+    teacher_directory: Path,
+    *,
+    auto: bool = False,
+    command: str = "hoserkd precompute",
+    observer: Observer = SILENT,
+    stop: StopRequested = never_stop,
+    ranks: Ranks = ALONE,
+) -> dict[str, TeacherSource]:
+    """Return who answers for the teacher, by split, as `distill.mode` and `distill.window` say.
+
+    Args:
+        teacher_directory: A teacher's export.
+        auto: Compute a missing signal instead of refusing.
+        command: How `hoserkd precompute` is called for these settings; shown as a hint.
+
+    Raises:
+        TeacherError: the teacher is damaged or of another place, or its signal is missing.
+    """
+    device = resolve_device(config.device)
+    card = load_card(teacher_directory)
+    check_grid_fit(card.grid, city.network, teacher=card.name, city=city.name)
+    if config.distill.mode == "online":
+        teacher = load_teacher(teacher_directory, device)
+        source = OnlineTeacher(teacher, city.network, config.distill.window, device,
+                               config.precompute.batch_size)
+        return dict.fromkeys((*NEEDED, *OPTIONAL), source)
+    missing = [split for split in NEEDED if not _stored(config, city, card, split)]
+    if missing and not auto:
+        raise missing_signal(config, city, card, missing, command)
+    if missing:
+        teacher = load_teacher(teacher_directory, device)
+        for split in missing:
+            precompute_signal(config, city, teacher, split, observer=observer, stop=stop,
+                              device=device, ranks=ranks)
+    return _stored_sources(config, city, card, device)
+
+
+def missing_signal(
+    config: EngineConfig, city: City, card: TeacherCard, splits: list[str], command: str
+) -> TeacherError:
+    """Return the error that says which signal is missing and what makes it."""
+    window = config.distill.window
+    return TeacherError(
+        f"the signal of teacher {card.name} at window {window} has not been computed for the "
+        f"{' and '.join(splits)} trips of city {city.name}",
+        hint=f"run `{command} --window {window} --splits {','.join(splits)}`, or add --auto",
+    )
+
+
+def _stored(config: EngineConfig, city: City, card: TeacherCard, split: str) -> bool:
+    found = find_signal(city, card, split, config.distill.window, config.precompute.dtype)
+    return found is not None
+
+
+def _stored_sources(
+    config: EngineConfig, city: City, card: TeacherCard, device: torch.device
+) -> dict[str, TeacherSource]:
+    cells = road_cells(card.grid, city.network)
+    window = config.distill.window
+    sources: dict[str, TeacherSource] = {}
+    for split in (*NEEDED, *OPTIONAL):
+        files = find_signal(city, card, split, window, config.precompute.dtype)
+        if files is not None:
+            sources[split] = StoredTeacher(files, cells, window, device)
+    return sources

@@ -1,0 +1,198 @@
+"""One optimiser step: load, forward, loss, backward, update."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hoserkd.engine.config import DistillConfig
+from hoserkd.engine.device import autocast
+from hoserkd.engine.student.hoser import Hoser, NetworkEncoding
+from hoserkd.engine.student.tables import NetworkTables
+from hoserkd.engine.teacher.signal import TeacherSource
+from hoserkd.engine.training.distributed import Ranks
+from hoserkd.engine.training.losses import (
+    TeacherTarget,
+    Term,
+    distillation_meters,
+    kept_steps,
+    kl_term,
+    student_log_probability,
+    supervised,
+    teacher_target,
+)
+from hoserkd.engine.training.meters import DISTILLED, SUPERVISED
+from hoserkd.engine.training.optim import Optimiser
+from hoserkd.engine.training.schedule import StepValues
+from hoserkd.engine.training.timing import PartTimer
+from hoserkd.engine.types import NavigatorOutput, StepBatch, TimeStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A batch with all that its loss needs and the student does not give."""
+
+    batch: StepBatch
+    target: TeacherTarget | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Steps of a whole optimiser step, over its batches and all processes."""
+
+    labelled: Float[Tensor, ""]
+    informative: Float[Tensor, ""]
+
+
+def chosen_steps(
+    choice: str | int, batch: StepBatch, lengths: Int[np.ndarray, "B"],
+    generator: np.random.Generator,
+) -> Int[Tensor, "Q"]:
+    """Return which steps of the batch are distilled: all, the last of each trip, or some.
+
+    Args:
+        choice: `all`, `last`, or how many steps of each trip to draw without replacement.
+        lengths: Steps of each trip of the batch.
+        generator: Draws; on the host, so that nothing waits for the device.
+    """
+    device = batch.road.device
+    if choice == "all":
+        return torch.arange(batch.steps, device=device)
+    if choice == "last":
+        return batch.offset[1:] - 1
+    keys = generator.random(int(lengths.sum()))
+    trip = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((keys, trip))
+    first = np.cumsum(lengths) - lengths
+    rank = np.arange(len(order)) - first[trip]
+    drawn = np.sort(order[rank < int(choice)])
+    return torch.from_numpy(drawn).to(device, non_blocking=True)
+
+
+class Learner:
+    """The student, what it reads, and how its loss is made."""
+
+    def __init__(
+        self,
+        model: Hoser,
+        tables: NetworkTables,
+        times: TimeStatistics,
+        optimiser: Optimiser,
+        distill: DistillConfig,
+        signal: TeacherSource | None,
+        amp: torch.dtype | None,
+        ranks: Ranks,
+        timer: PartTimer,
+    ) -> None:
+        self.model = model
+        self.tables = tables
+        self.times = times
+        self.optimiser = optimiser
+        self.distill = distill
+        self.signal = signal
+        self.amp = amp
+        self.ranks = ranks
+        self.timer = timer
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what is summed over steps, in the order of `learn`'s answer."""
+        return SUPERVISED if self.signal is None else (*SUPERVISED, *DISTILLED)
+
+    def load(
+        self, batches: Iterator[StepBatch], group: Sequence[Int[np.ndarray, "n"]],
+        lengths: Int[np.ndarray, "N"], values: StepValues, draw: tuple[int, ...],
+    ) -> list[Loaded]:
+        """Return the next `len(group)` batches with the teacher's answers.
+
+        Args:
+            group: Trip ids of each of these batches.
+            lengths: Steps of every trip of the split.
+            draw: Seed of whatever is drawn at this step.
+        """
+        generator = np.random.default_rng(draw)
+        loaded = []
+        for trips in group:
+            with self.timer.part("data"):
+                batch = next(batches)
+            loaded.append(Loaded(batch, self._ask(batch, lengths[trips], values, generator)))
+        return loaded
+
+    def learn(self, loaded: Sequence[Loaded], values: StepValues) -> Float[Tensor, "M"]:
+        """Add the gradients of one optimiser step and return its sums, on the device.
+
+        The road network is encoded once for all batches; their gradients meet at the encoding
+        and go through the road network together.
+        """
+        counts = self._counts(loaded)
+        sums = torch.zeros(len(self.names), device=self.tables.device)
+        if not loaded:
+            return sums
+        with self.timer.part("forward"), autocast(self.tables.device, self.amp):
+            encoding = self.model.encode_network(self.tables, [item.batch for item in loaded])
+            leaves = encoding.leaves()
+        for item in loaded:
+            with self.timer.part("forward"):
+                loss, meters = self._loss(leaves, item, values, counts)
+            with self.timer.part("backward"):
+                self.optimiser.backward(loss)
+            sums += torch.stack([meters[name].detach().to(sums.dtype) for name in self.names])
+        with self.timer.part("backward"):
+            encoding.backward_from(leaves)
+        return sums
+
+    def update(self, values: StepValues) -> Float[Tensor, ""]:
+        """Update the weights; return the gradient's norm before clipping."""
+        with self.timer.part("optimiser"):
+            self.ranks.add_up_gradients(self.optimiser.parameters)
+            return self.optimiser.step(values.learning_rate)
+
+    def _ask(
+        self, batch: StepBatch, lengths: Int[np.ndarray, "B"], values: StepValues,
+        generator: np.random.Generator,
+    ) -> TeacherTarget | None:
+        if self.signal is None:
+            return None
+        with self.timer.part("teacher"):
+            steps = chosen_steps(self.distill.steps, batch, lengths, generator)
+            signal = self.signal.signal(batch, steps)
+            return teacher_target(batch, signal, self.distill, values.temperature)
+
+    def _counts(self, loaded: Sequence[Loaded]) -> Counts:
+        total = torch.zeros(2, device=self.tables.device)
+        for item in loaded:
+            total[0] += kept_steps(item.batch).sum()
+            if item.target is not None:
+                total[1] += item.target.informative.sum()
+        labelled, informative = self.ranks.add_up(total).clamp(min=1).unbind()
+        return Counts(labelled, informative)
+
+    def _loss(
+        self, leaves: NetworkEncoding, item: Loaded, values: StepValues, counts: Counts
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """Return this batch's part of the step's loss, and its sums by name."""
+        batch = item.batch
+        with autocast(self.tables.device, self.amp):
+            output = self.model.forward_encoded(leaves, batch)
+        road, time, correct = supervised(output, batch, self.times)
+        loss = road.total / counts.labelled + time.total / counts.labelled
+        meters = {"road": road.total, "time": time.total, "labelled": road.steps,
+                  "correct": correct, "steps": correct.new_full((), batch.steps)}
+        if item.target is not None:
+            # A weight of 0 must leave the very same gradients as no teacher: no term at all.
+            with torch.set_grad_enabled(values.lambda_kl > 0):
+                kl, said = self._distillation(output, item.target, batch, values)
+            meters |= {"kl": kl.total, "informative": kl.steps, **said}
+            if values.lambda_kl > 0:
+                loss = loss + values.lambda_kl * kl.total / counts.informative
+        return loss, meters
+
+    def _distillation(
+        self, output: NavigatorOutput, target: TeacherTarget, batch: StepBatch, values: StepValues
+    ) -> tuple[Term, dict[str, Float[Tensor, ""]]]:
+        log_p = student_log_probability(output.logits, target, values.temperature)
+        kl = kl_term(log_p, target, values.temperature, self.distill.tau_squared)
+        return kl, distillation_meters(log_p.detach(), target, batch)

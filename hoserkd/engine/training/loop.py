@@ -1,0 +1,212 @@
+"""The training loop: vanilla and distilled alike."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from hoserkd.engine.events import CheckpointSaved, EpochDone, Observer, StopRequested
+from hoserkd.engine.training.checkpoint import (
+    BEST,
+    LAST,
+    Checkpoint,
+    TrainState,
+    rng_state,
+    save_checkpoint,
+)
+from hoserkd.engine.training.journal import Journal, StepRecord
+from hoserkd.engine.training.learner import Learner
+from hoserkd.engine.training.meters import loss_metrics
+from hoserkd.engine.training.schedule import Plan, StepValues
+from hoserkd.engine.trips.batches import TripSource, epoch_batches
+from hoserkd.engine.types import TrajectorySet
+from hoserkd.errors import DivergenceError, InterruptedRunError
+
+Groups = list[list[Int64[np.ndarray, "n"]]]
+Judge = Callable[[StepValues], dict[str, float]]
+"""Returns the metrics of the validation split, given the values of the last step."""
+SaveBest = Callable[[Path, TrainState], None]
+"""Writes the weights as a model file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """The training split, in an order that depends on the seed and the epoch alone."""
+
+    source: TripSource
+    trajectories: TrajectorySet
+    batch_size: int
+    accumulation: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return how many optimiser steps an epoch has; the last may have fewer batches."""
+        batches = -(-len(self.trajectories) // self.batch_size)
+        return -(-batches // self.accumulation)
+
+    def groups(self, epoch: int) -> Groups:
+        """Return the trips of every batch of every optimiser step of an epoch."""
+        batches = epoch_batches(self.trajectories, self.batch_size, self.seed, epoch, shuffle=True)
+        size = self.accumulation
+        return [batches[i:i + size] for i in range(0, len(batches), size)]
+
+
+class Training:
+    """A training that can be stopped at any step and taken up again."""
+
+    def __init__(
+        self, learner: Learner, feed: Feed, plan: Plan, state: TrainState, journal: Journal,
+        judge: Judge, save_best: SaveBest, directory: Path, settings: dict[str, Any],
+        checkpoint_every: int, observer: Observer, stop: StopRequested,
+    ) -> None:
+        self.learner = learner
+        self.feed = feed
+        self.plan = plan
+        self.state = state
+        self.journal = journal
+        self._judge = judge
+        self._save_best = save_best
+        self._directory = directory
+        self._settings = settings
+        self._checkpoint_every = checkpoint_every
+        self._observer = observer
+        self._stop = stop
+        self.lengths = np.diff(feed.trajectories.offset) - 1
+        self._saved_step: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done and the last of them has been judged."""
+        state = self.state
+        return state.step >= self.plan.total_steps and state.judged == state.step
+
+    @property
+    def epoch(self) -> int:
+        """Return the running epoch; an epoch runs until it has been judged."""
+        epoch, done = divmod(self.state.step, self.plan.steps_per_epoch)
+        return epoch - 1 if done == 0 and self.state.judged < self.state.step else epoch
+
+    def remaining_groups(self) -> Groups:
+        """Return what the running epoch still has to learn, to the last step of the training."""
+        state, per_epoch = self.state, self.plan.steps_per_epoch
+        done = state.step - self.epoch * per_epoch
+        left = min(per_epoch - done, self.plan.total_steps - state.step)
+        ranks = self.learner.ranks
+        groups = self.feed.groups(self.epoch)[done:done + left]
+        return [[share for trips in group if len(share := ranks.share(trips))]
+                for group in groups]
+
+    def close_step(self, record: StepRecord) -> None:
+        """Count a step, report, save and stop where it is time to."""
+        self.state.step = record.step
+        self.journal.add(record)
+        if self.journal.due():
+            self._flush()
+        if self._asked_to_stop():
+            self.save_last()
+            raise self._interrupted()
+        if record.step % self._checkpoint_every == 0:
+            self.save_last()
+
+    def close_epoch(self, seconds: float) -> None:
+        """Validate, keep the best weights, and save."""
+        state, epoch = self.state, self.epoch
+        self._flush()
+        started = time.perf_counter()
+        values = self.plan.at(max(state.step - 1, 0))
+        try:
+            judged = self._judge(values)
+        except InterruptedRunError:
+            state.epoch_s += seconds
+            self.save_last()
+            raise self._interrupted() from None
+        state.epoch_s += seconds + time.perf_counter() - started
+        self._observer.notify(EpochDone(epoch, state.step, {
+            "epoch_s": state.epoch_s,
+            "train_loss": loss_metrics(state.sums, values.lambda_kl)["loss"],
+            **{f"val_{name}": value for name, value in judged.items()},
+        }))
+        if state.best_epoch is None or judged["accuracy"] > state.best_metrics["accuracy"]:
+            state.best_epoch, state.best_step, state.best_metrics = epoch, state.step, judged
+            self._keep_best()
+        state.judged = state.step
+        if state.step % self.plan.steps_per_epoch == 0:
+            state.sums, state.epoch_s = {}, 0.0
+        self.save_last()
+        self.journal.restart_clock()
+
+    def save_last(self) -> None:
+        """Write the checkpoint that resumes."""
+        self._flush()
+        learner, path = self.learner, self._directory / LAST
+        if learner.ranks.first:
+            save_checkpoint(path, Checkpoint(
+                learner.model.state_dict(), learner.optimiser.state_dict(), self.state,
+                self._settings, rng_state(learner.tables.device)))
+            self._observer.notify(CheckpointSaved(str(path), "last", self.state.step))
+        self._saved_step = self.state.step
+
+    def _keep_best(self) -> None:
+        path = self._directory / BEST
+        if self.learner.ranks.first:
+            self._save_best(path, self.state)
+            self._observer.notify(CheckpointSaved(str(path), "best", self.state.step))
+
+    def _asked_to_stop(self) -> bool:
+        # Several processes must agree, which costs a message: they ask at every parcel alone.
+        if self.learner.ranks.world > 1 and not self.journal.empty:
+            return False
+        return self.learner.ranks.any(self._stop())
+
+    def _interrupted(self) -> InterruptedRunError:
+        return InterruptedRunError(
+            f"stopped after step {self.state.step} of {self.plan.total_steps}; all is saved",
+            hint="`hoserkd train --resume` goes on from there")
+
+    def _flush(self) -> None:
+        try:
+            self.journal.flush(self.state.sums)
+            self.learner.optimiser.check_scale()
+        except DivergenceError as error:
+            raise DivergenceError(
+                f"{error.message}; {self._last_good()}",
+                hint="lower train.learning_rate or train.clip, and go on with --resume"
+            ) from error
+
+    def _last_good(self) -> str:
+        path = self._directory / LAST
+        if not path.is_file():
+            return "there is no checkpoint yet"
+        step = "" if self._saved_step is None else f" (step {self._saved_step})"
+        return f"the last good checkpoint is {path}{step}"
+
+
+def fit(training: Training) -> None:
+    """Train to the end: load, forward, loss, step, notify.
+
+    Raises:
+        InterruptedRunError: the user asked to stop; the state is saved.
+        DivergenceError: a loss or a gradient is not a number.
+    """
+    learner, feed, plan = training.learner, training.feed, training.plan
+    learner.model.train()
+    while not training.finished:
+        started = time.perf_counter()
+        epoch, groups = training.epoch, training.remaining_groups()
+        batches = feed.source.prefetch([trips for group in groups for trips in group])
+        for group in groups:
+            step = training.state.step
+            values = plan.at(step)
+            learner.timer.begin(step + 1)
+            loaded = learner.load(batches, group, training.lengths, values, (feed.seed, step))
+            sums = learner.learn(loaded, values)
+            norm = learner.update(values)
+            learner.timer.end()
+            training.close_step(StepRecord(
+                step + 1, epoch, sums, norm, values, sum(map(len, group))))
+        training.close_epoch(time.perf_counter() - started)

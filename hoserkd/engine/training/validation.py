@@ -1,0 +1,184 @@
+"""How good a student is at the next step, over a whole split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hoserkd.engine.config import DistillConfig
+from hoserkd.engine.device import autocast
+from hoserkd.engine.events import Observer, Progress, Silent, StopRequested, never_stop
+from hoserkd.engine.student.hoser import Hoser, NetworkEncoding
+from hoserkd.engine.student.tables import NetworkTables
+from hoserkd.engine.teacher.signal import TeacherSource
+from hoserkd.engine.training.distributed import Ranks
+from hoserkd.engine.training.losses import (
+    correct_steps,
+    destandardised,
+    distillation_meters,
+    kept_steps,
+    kl_term,
+    road_term,
+    segment_ids,
+    segment_log_softmax,
+    segment_max,
+    student_log_probability,
+    taken_candidate,
+    teacher_target,
+    time_term,
+)
+from hoserkd.engine.training.meters import DISTILLED, SUPERVISED, loss_metrics
+from hoserkd.engine.trips.batches import TripSource
+from hoserkd.engine.types import NavigatorOutput, StepBatch, TimeStatistics
+from hoserkd.errors import InterruptedRunError
+
+BINS = 15
+"""Equal bins of confidence behind the calibration error."""
+REPORT_EVERY = 20
+"""Batches between two notices of progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a split says about a student."""
+
+    metrics: dict[str, float]
+    """accuracy (over all steps), accuracy_kept (over steps whose label survived the top k),
+    loss_road, loss_time (relative error in log space), time_mae_s, time_mape (relative to at
+    least one second), ece, and with a teacher loss_kl and its companions."""
+    calibration: dict[str, list[float]]
+    """By bin of confidence: count (steps), confidence and accuracy (means; 0 where empty)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """Who is judged, on what."""
+
+    model: Hoser
+    tables: NetworkTables
+    source: TripSource
+    times: TimeStatistics
+    amp: torch.dtype | None = None
+    signal: TeacherSource | None = None
+    distill: DistillConfig | None = None
+    temperature: float = 1.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what is summed over steps."""
+        names = (*SUPERVISED, "seconds", "relative")
+        return names if self.signal is None else (*names, *DISTILLED)
+
+
+@torch.no_grad()
+def judge_split(
+    model: Hoser,
+    tables: NetworkTables,
+    source: TripSource,
+    batches: Sequence[Int[np.ndarray, "n"]],
+    times: TimeStatistics,
+    *,
+    amp: torch.dtype | None = None,
+    signal: TeacherSource | None = None,
+    distill: DistillConfig | None = None,
+    temperature: float | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008 - immutable
+    observer: Observer = Silent(),  # noqa: B008 - without state
+    stop: StopRequested = never_stop,
+    job: str = "judging",
+) -> Judgement:
+    """Return how the model does on the trips of `batches`.
+
+    Args:
+        signal: The teacher's answers on this split, for the KL term.
+        temperature: Of the KL term; the setting's where None.
+        job: What the notices of progress call it.
+
+    Raises:
+        InterruptedRunError: `stop` said so.
+    """
+    distill = distill or DistillConfig()
+    exam = Examination(model, tables, source, times, amp, signal, distill,
+                       temperature or distill.temperature)
+    training = model.training
+    model.eval()
+    with autocast(tables.device, amp):
+        encoding = model.encode_network(tables)
+    sums = torch.zeros(len(exam.names), dtype=torch.float64, device=tables.device)
+    bins = torch.zeros(3, BINS, dtype=torch.float64, device=tables.device)
+    for number, trips in enumerate(batches):
+        if len(share := ranks.share(trips)):
+            _judge_batch(exam, encoding, source.batch(share), sums, bins)
+        if number % REPORT_EVERY == 0:
+            observer.notify(Progress(job, number, len(batches), "batches"))
+            if ranks.any(stop()):
+                raise InterruptedRunError(f"stopped while {job}")
+    model.train(training)
+    observer.notify(Progress(job, len(batches), len(batches), "batches"))
+    return _judgement(exam.names, ranks.add_up(sums), ranks.add_up(bins))
+
+
+def _judge_batch(
+    exam: Examination, encoding: NetworkEncoding, batch: StepBatch,
+    sums: Float[Tensor, "M"], bins: Float[Tensor, "3 B"],
+) -> None:
+    with autocast(exam.tables.device, exam.amp):
+        output = exam.model.forward_encoded(encoding, batch)
+    segment = segment_ids(batch.candidate_offset, len(output.logits))
+    log_p = segment_log_softmax(output.logits.float(), segment, batch.steps)
+    correct = correct_steps(log_p, segment, batch)
+    road = road_term(log_p, batch)
+    found = {"road": road.total, "labelled": road.steps,
+             "time": time_term(output.travel_time, batch, exam.times).total,
+             "correct": correct.sum(), "steps": correct.new_full((), batch.steps, dtype=sums.dtype),
+             **_second_errors(output, batch, exam.times), **_teacher_sums(exam, output, batch)}
+    sums += torch.stack([found[name].to(sums.dtype) for name in exam.names])
+    confidence = segment_max(log_p, segment, batch.steps).exp().to(bins.dtype)
+    index = (confidence * BINS).long().clamp(max=BINS - 1)
+    rows = torch.stack([torch.ones_like(confidence), confidence, correct.to(bins.dtype)])
+    bins.index_add_(1, index, rows)
+
+
+def _second_errors(
+    output: NavigatorOutput, batch: StepBatch, times: TimeStatistics
+) -> dict[str, Float[Tensor, ""]]:
+    head = output.travel_time.float()[taken_candidate(batch)]
+    predicted = torch.expm1(destandardised(head, times)).clamp(min=0)
+    error = (predicted - batch.travel_time_s).abs() * kept_steps(batch)
+    return {"seconds": error.sum(), "relative": (error / batch.travel_time_s.clamp(min=1)).sum()}
+
+
+def _teacher_sums(
+    exam: Examination, output: NavigatorOutput, batch: StepBatch
+) -> dict[str, Float[Tensor, ""]]:
+    if exam.signal is None or exam.distill is None:
+        return {}
+    asked = torch.arange(batch.steps, device=batch.road.device)
+    target = teacher_target(
+        batch, exam.signal.signal(batch, asked), exam.distill, exam.temperature)
+    log_p = student_log_probability(output.logits, target, exam.temperature)
+    kl = kl_term(log_p, target, exam.temperature, exam.distill.tau_squared)
+    return {"kl": kl.total, "informative": kl.steps, **distillation_meters(log_p, target, batch)}
+
+
+def _judgement(
+    names: tuple[str, ...], sums: Float[Tensor, "M"], bins: Float[Tensor, "3 B"]
+) -> Judgement:
+    named = dict(zip(names, sums.tolist(), strict=True))
+    labelled = max(named["labelled"], 1.0)
+    metrics = loss_metrics(named, 0.0)
+    del metrics["loss"]
+    metrics["accuracy_kept"] = named["correct"] / labelled
+    metrics["time_mae_s"] = named["seconds"] / labelled
+    metrics["time_mape"] = named["relative"] / labelled
+    count, confidence, correct = bins.cpu()
+    metrics["ece"] = float((confidence - correct).abs().sum() / count.sum().clamp(min=1))
+    filled = count.clamp(min=1)
+    return Judgement(metrics, {
+        "count": count.tolist(),
+        "confidence": (confidence / filled).tolist(),
+        "accuracy": (correct / filled).tolist(),
+    })

@@ -46,11 +46,17 @@ class PublicCheckpoint:
         prefix = "road_network_encoder."
         edges = self.buffers.get(prefix + "road_edge_index")
         pairs = {
-            "classes": (self.buffers.get(prefix + "road_attr_type"), network.highway),
+            "classes": (
+                self.buffers.get(prefix + "road_attr_type"),
+                network.highway if self.highway_types == len(network.highway_names)
+                else network.highway_verbatim,
+            ),
             "zones": (self.buffers.get("road2zone"), network.zone),
         }
         for what, (theirs, ours) in pairs.items():
-            if theirs is not None and (differ := int((theirs.numpy() != ours).sum())):
+            if theirs is None or ours is None:
+                continue
+            if differ := int((theirs.numpy() != ours).sum()):
                 raise CheckpointError(
                     f"{path}: {differ} of the {network.roads} roads have other {what} "
                     "in the model than in the city",

@@ -74,7 +74,7 @@ class RoadNetworkEncoder(nn.Module):
             [
                 own(self.road_id_emb.weight),
                 self.len_emb(scalar(tables.length)),
-                self.type_emb(own(tables.highway)),
+                self.type_emb(own(tables.highway_ranks(self.type_emb.num_embeddings))),
                 self.lon_emb(scalar(tables.lon)),
                 self.lat_emb(scalar(tables.lat)),
             ],

@@ -150,9 +150,11 @@ def _from_public(path: Path, public: PublicCheckpoint, city: City) -> LoadedStud
 
 
 def _check_sizes(path: Path, meta: StudentMeta, network: RoadNetwork) -> None:
+    types = len(network.highway_names)
+    if network.highway_verbatim is not None and meta.highway_types != types:
+        types = len(np.unique(network.highway_verbatim))
     theirs = {"roads": meta.roads, "highway types": meta.highway_types, "zones": meta.zones}
-    ours = {"roads": network.roads, "highway types": len(network.highway_names),
-            "zones": network.zones}
+    ours = {"roads": network.roads, "highway types": types, "zones": network.zones}
     if theirs != ours:
         raise CheckpointError(
             f"{path}: the model is of another city: it has {_counts(theirs)}, "

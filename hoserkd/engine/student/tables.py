@@ -26,6 +26,8 @@ class NetworkTables:
     length: Float[Tensor, "R"]
     """Standardised log1p(metres)."""
     highway: Int[Tensor, "R"]
+    highway_verbatim: Int[Tensor, "R"] | None
+    """See `RoadNetwork.highway_verbatim`."""
     lon: Float[Tensor, "R"]
     """Standardised longitude of the centroid."""
     lat: Float[Tensor, "R"]
@@ -57,6 +59,12 @@ class NetworkTables:
         """Number of zones."""
         return self.zone_weight.shape[0]
 
+    def highway_ranks(self, types: int) -> Int[Tensor, "R"]:
+        """Return the roads' classes as a model with so many classes counts them."""
+        if types == self.highway_types or self.highway_verbatim is None:
+            return self.highway
+        return self.highway_verbatim
+
     @property
     def device(self) -> torch.device:
         """Where the tables live."""
@@ -82,6 +90,10 @@ def build_network_tables(
         max_candidates=int(counts.max(initial=0)),
         length=put(length),
         highway=put(network.highway.astype(np.int64)),
+        highway_verbatim=(
+            None if network.highway_verbatim is None
+            else put(network.highway_verbatim.astype(np.int64))
+        ),
         lon=put(lon),
         lat=put(lat),
         zone=put(network.zone.astype(np.int64)),

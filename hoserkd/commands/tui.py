@@ -1,0 +1,89 @@
+"""`hoserkd tui`: watch, compare and start runs in the terminal."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from hoserkd.commands.context import open_console, open_store
+
+if TYPE_CHECKING:
+    from hoserkd.tui.app import Dashboard
+
+
+def tui(
+    screen: str = typer.Option("runs", "--screen", help="The page to open with."),
+    run: str = typer.Option(None, "--run", metavar="RUN",
+                            help="The run that the page of one run shows; default: the newest."),
+    compare: list[str] = typer.Option([], "--compare", metavar="RUN",
+                                      help="A run to compare; may be given again."),
+    screenshot: Path = typer.Option(None, "--screenshot", metavar="FILE",
+                                    help="Write a picture (.svg or .png) and leave."),
+    size: str = typer.Option("160x48", "--size", metavar="WxH",
+                             help="Columns and rows of the picture."),
+    keys: str = typer.Option("", "--keys", help="Keys to press before the picture is taken."),
+) -> None:
+    """Watch runs, compare them and start new ones, in the terminal.
+
+    Example: hoserkd tui --screen compare --compare vanilla --compare distilled
+    """
+    app = _dashboard(screen, run, compare)
+    if screenshot is not None:
+        _picture(app, screenshot, size, keys)
+        return
+    from hoserkd.errors import UsageError
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("the dashboard needs a terminal",
+                         hint="--screenshot FILE makes a picture; `hoserkd runs list` prints")
+    app.run()
+
+
+def _dashboard(screen: str, run: str | None, compare: list[str]) -> "Dashboard":
+    from hoserkd.commands.context import find_paths, session
+    from hoserkd.errors import UsageError
+    from hoserkd.settings import nearest, profile_folders
+    from hoserkd.tui.app import PAGES, Dashboard
+    from hoserkd.tui.reading import StoreSource
+
+    names = [name for name, _ in PAGES]
+    if screen not in names:
+        near = nearest(screen, names)
+        raise UsageError(f"--screen {screen}: there is no such page"
+                         + (f"; did you mean {near}?" if near else ""),
+                         hint=f"pages: {', '.join(names)}")
+    store = open_store()
+    chosen = store.run(run).run_id if run is not None else None
+    compared = tuple(store.run(reference).run_id for reference in compare)
+    folders = profile_folders(find_paths(session().options).home)
+    return Dashboard(StoreSource(store, folders), page=screen, run_id=chosen, compared=compared)
+
+
+def _picture(app: "Dashboard", path: Path, size: str, keys: str) -> None:
+    from hoserkd.engine.files import replacing
+    from hoserkd.errors import UsageError
+    from hoserkd.tui.screenshot import screenshot
+
+    match = re.fullmatch(r"(\d{2,3})x(\d{2,3})", size)
+    if match is None:
+        raise UsageError(f"--size {size}: expected columns x rows, such as 120x40")
+    if path.suffix not in (".svg", ".png"):
+        raise UsageError(f"--screenshot {path}: the name must end in .svg or .png")
+    svg = screenshot(app, int(match[1]), int(match[2]), keys.split())
+    with replacing(path) as file:
+        file.write(svg.encode() if path.suffix == ".svg" else _png(svg))
+    open_console().note(f"wrote {path}")
+
+
+def _png(svg: str) -> bytes:
+    from hoserkd.errors import UsageError
+
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise UsageError("a .png needs the package resvg_py",
+                         hint="pip install resvg_py, or write a .svg") from error
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, font_family="DejaVu Sans Mono",
+                                       monospace_family="DejaVu Sans Mono"))

@@ -1,0 +1,97 @@
+"""What goes into the bundle of a run: model, settings, figures, city tables, trips, reports."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hoserkd.engine.bundle import CITY, MODEL, SETTINGS
+from hoserkd.engine.bundle_archive import Content
+from hoserkd.errors import BundleError
+
+BEST = "best.safetensors"
+FOLDERS = ("generated", "evaluation")
+RUN_KEYS = ("run_id", "name", "kind", "profile", "status", "started_at", "ended_at", "seed",
+            "device", "tags", "notes", "parents", "study", "git_revision", "versions",
+            "config_sha256", "data_sha256")
+"""Of `run.json`; who ran it where (host, process, command line) stays at home."""
+
+LICENCE_NOTE = """\
+# Licences
+
+The software that made this bundle, hoserkd, is under the MIT licence. The *contents* are not the
+software's: the road tables and trips derive from the data of whoever made the bundle, and their
+terms go with them. Roads from OpenStreetMap are under the ODbL (© OpenStreetMap contributors):
+a derived road table may be passed on under the same licence, with that credit. Recorded trips are
+often personal data; this bundle holds none of them, but generated trips and the model's weights
+are learnt from them. Ask the maker before publishing either.
+"""
+
+
+def run_members(directory: Path, settings: Mapping[str, Any],
+                header: Mapping[str, Any]) -> dict[str, Content]:
+    """Return the members from a run's own folder.
+
+    Args:
+        directory: the run's folder.
+        settings: its resolved settings; the path of the source folder is left out.
+        header: what `run.json` says.
+
+    Raises:
+        BundleError: the run has no model.
+    """
+    model = directory / BEST
+    if not model.is_file():
+        raise BundleError(f"{directory}: the run has no {BEST}",
+                          hint="bundle a training run that has reached its first validation")
+    city = {**settings.get("city", {}), "source": None}
+    kept = {key: header[key] for key in RUN_KEYS if key in header}
+    members: dict[str, Content] = {
+        MODEL: model,
+        SETTINGS: json_bytes({**settings, "city": city}),
+        "run.json": json_bytes(kept),
+        "LICENCES.md": LICENCE_NOTE.encode(),
+    }
+    for folder in FOLDERS:
+        members |= folder_members(directory / folder, folder)
+    return members
+
+
+def folder_members(directory: Path, prefix: str) -> dict[str, Content]:
+    """Return every plain, visible file under `directory`, named under `prefix`."""
+    if not directory.is_dir():
+        return {}
+    files = (path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
+    named = {path.relative_to(directory): path for path in files}
+    return {f"{prefix}/{name.as_posix()}": path for name, path in named.items()
+            if not any(part.startswith(".") for part in name.parts)}
+
+
+def city_members(directory: Path, manifest: Mapping[str, Any]) -> dict[str, Content]:
+    """Return the road network's tables of a prepared city, without its trips."""
+    content = str(manifest["content"])
+    arrays = [name for name in manifest["arrays"] if name.startswith("network/")]
+    members: dict[str, Content] = {
+        f"{CITY}/{content}/{name}.npy": directory / content / f"{name}.npy" for name in arrays}
+    missing = [str(path) for path in members.values() if not Path(str(path)).is_file()]
+    if missing:
+        raise BundleError(f"{directory}: lacks {', '.join(missing)}",
+                          hint="run `hoserkd prepare` again")
+    return {f"{CITY}/manifest.json": directory / "manifest.json", **members}
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return `value` as indented JSON with sorted keys."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str)
+            + "\n").encode()
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """Return rows as CSV with a header line."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,144 @@
+"""A model card made of facts: nothing in it that was not measured or set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from hoserkd.engine.config import EngineConfig
+from hoserkd.errors import BundleError
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What the card tells."""
+
+    name: str
+    run_id: str
+    profile: str
+    config: EngineConfig
+    parameters: int
+    started: str
+    duration: str
+    device: str
+    versions: Mapping[str, str]
+    git_revision: str
+    city: Mapping[str, Any]
+    """Manifest of the prepared city; empty where it is not known."""
+    test: Mapping[str, float] = field(default_factory=dict)
+    """Figures of the held-out split."""
+    evaluations: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    """(label, figure by name) of the evaluations of generated trips."""
+
+
+def count_parameters(path: Path) -> int:
+    """Return the number of weights in a .safetensors file.
+
+    Raises:
+        BundleError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path}: not a model: {error}") from error
+    return sum(_product(shape) for shape in shapes)
+
+
+def model_card(facts: CardFacts) -> str:
+    """Return the card as Markdown."""
+    sections = [_head(facts), _how(facts), _data(facts), _figures(facts), _use(facts),
+                _environment(facts)]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _head(facts: CardFacts) -> str:
+    kind = "distilled from LM-TAD" if facts.config.distill.enabled else "vanilla"
+    return (f"# {facts.name}\n\n"
+            f"A HOSER trajectory model ({kind}) with {facts.parameters:,} parameters. Given a "
+            "road, a destination and a departure time it tells the probability of each next road "
+            "and the time it takes; searched along, that generates trips on the roads of one city.")
+
+
+def _how(facts: CardFacts) -> str:
+    train, distill = facts.config.train, facts.config.distill
+    rows = [("run", facts.run_id), ("profile", facts.profile), ("started", facts.started),
+            ("took", facts.duration), ("device", facts.device), ("seed", facts.config.seed),
+            ("epochs", train.epochs if train.max_steps is None else
+             f"{train.epochs}, at most {train.max_steps} steps"),
+            ("batch", f"{train.batch_size} trips x {train.accumulation}"),
+            ("learning rate", train.learning_rate), ("weight decay", train.weight_decay),
+            ("features", facts.config.student.features)]
+    if distill.enabled:
+        rows += [("lambda_kl", distill.lambda_kl), ("temperature", distill.temperature),
+                 ("window", distill.window), ("collisions", distill.collisions),
+                 ("teacher", facts.config.teacher.name)]
+    return "## How it was trained\n\n" + _table(("setting", "value"), rows)
+
+
+def _data(facts: CardFacts) -> str:
+    city = facts.city
+    if not city:
+        return ""
+    rows: list[tuple[str, object]] = [("city", city.get("name", "?")),
+                                      ("content hash", str(city.get("sha256", ""))[:16])]
+    for name, label in (("network/road_id", "roads"), ("network/candidate_road", "relations")):
+        if name in city.get("arrays", {}):
+            rows.append((label, city["arrays"][name]["shape"][0]))
+    for split in ("train", "val", "test"):
+        said = city.get("arrays", {}).get(f"trips/{split}/offset")
+        if said:
+            rows.append((f"{split} trips", said["shape"][0] - 1))
+    return ("## Data\n\n" + _table(("", ""), rows) + "\n\nThe trips themselves are not part of "
+            "the bundle. See LICENCES.md.")
+
+
+def _figures(facts: CardFacts) -> str:
+    parts = ["## Figures"]
+    if facts.test:
+        parts.append("On the test split, recorded at the end of the training:\n\n"
+                     + _table(("metric", "value"), sorted(facts.test.items())))
+    for label, figures in facts.evaluations:
+        rows = [(name, value) for name, value in figures.items()
+                if isinstance(value, int | float) and not isinstance(value, bool)]
+        if rows:
+            parts.append(f"Generated trips, evaluation `{label}`:\n\n"
+                         + _table(("metric", "value"), rows))
+    if len(parts) == 1:
+        parts.append("None were recorded.")
+    return "\n\n".join(parts)
+
+
+def _use(facts: CardFacts) -> str:
+    return ("## Use and limits\n\n"
+            "    hoserkd generate --model THIS_BUNDLE --od QUERIES.csv --output trips.csv\n\n"
+            "It knows the roads of its own city only, and the habits of the recorded drivers in "
+            "the recorded months. It is no route planner: probabilities follow what was driven, "
+            "not what is fast or allowed. Generated trips may resemble recorded ones.")
+
+
+def _environment(facts: CardFacts) -> str:
+    rows = [*facts.versions.items()]
+    if facts.git_revision:
+        rows.append(("commit", facts.git_revision))
+    return "## Made with\n\n" + _table(("package", "version"), rows)
+
+
+def _table(columns: tuple[str, str], rows: Sequence[tuple[object, object]]) -> str:
+    lines = [f"| {columns[0]} | {columns[1]} |", "|---|---|"]
+    lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _product(shape: Sequence[int]) -> int:
+    product = 1
+    for size in shape:
+        product *= int(size)
+    return product

@@ -191,6 +191,7 @@ class _Job:
         finished = before = int(sum(sizes[piece] for piece in done))
         logits = open_memmap(partial / "logits.npy", mode="r+")
         start = time.perf_counter()
+        observer.notify(Progress(name, finished, total, "contexts"))
         for piece in sorted(set(range(ranks.rank, len(sizes), ranks.world)) - done):
             if stop():
                 raise InterruptedRunError(

@@ -77,8 +77,8 @@ def collisions(candidates: Candidates, cell: Int64[np.ndarray, "R"]
     return distinct < count, distinct <= 1
 
 
-def check_grid_fit(grid: Grid, network: RoadNetwork, *, teacher: str, city: str) -> None:
-    """Check that the city lies inside the teacher's grid.
+def check_grid_fit(grid: Grid, network: RoadNetwork, *, teacher: str, city: str) -> str:
+    """Check that the city lies inside the teacher's grid, and return a line that says how.
 
     Raises:
         TeacherError: More than 1 % of the roads are outside; shows both sides.
@@ -86,7 +86,7 @@ def check_grid_fit(grid: Grid, network: RoadNetwork, *, teacher: str, city: str)
     lonlat = np.asarray(network.centroid_lonlat)
     share = grid.clamped_share(lonlat)
     if share <= MAX_CLAMPED_SHARE:
-        return
+        return f"grid of {grid.rows} x {grid.cols} cells, {share:.1%} of the roads outside"
     west, south = lonlat.min(axis=0)
     east, north = lonlat.max(axis=0)
     raise TeacherError(

@@ -3,7 +3,6 @@
 The loss cannot tell a stored signal from a teacher that answers now (`TeacherSource`).
 """
 
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,9 +10,8 @@ import torch
 from jaxtyping import Float, Int, Int64, Shaped
 from torch import Tensor
 
-from hoserkd.engine.city.storage import City
-from hoserkd.engine.config import EngineConfig, Window
-from hoserkd.engine.teacher.fit import check_grid_fit, road_cells
+from hoserkd.engine.config import Window
+from hoserkd.engine.teacher.fit import road_cells
 from hoserkd.engine.teacher.full_context import batches_of_spans, full_hidden
 from hoserkd.engine.teacher.prefix_trie import (
     build_trie,
@@ -21,8 +19,8 @@ from hoserkd.engine.teacher.prefix_trie import (
     ragged_index,
     walk_trie,
 )
-from hoserkd.engine.teacher.signal_files import SignalFiles, find_signal
-from hoserkd.engine.teacher.storage import Teacher, load_card, load_teacher
+from hoserkd.engine.teacher.signal_files import SignalFiles
+from hoserkd.engine.teacher.storage import Teacher
 from hoserkd.engine.types import RoadNetwork, StepBatch, TeacherSignal
 from hoserkd.errors import TeacherError
 
@@ -148,30 +146,6 @@ class _KeptCandidates:
     def signal(self, logits: Float[Tensor, "K'"], cells: Int[Tensor, "R"]) -> TeacherSignal:
         """Return the record with these logits."""
         return TeacherSignal(self._step, self._offset, logits, cells[self.road])
-
-
-def open_source(config: EngineConfig, city: City, teacher_directory: Path, split: str,
-                device: torch.device) -> TeacherSource:
-    """Return the source that the settings ask for, having checked that the teacher fits.
-
-    Raises:
-        TeacherError: The teacher is damaged or of another place, or its signal for this split
-            has not been computed.
-    """
-    card = load_card(teacher_directory)
-    check_grid_fit(card.grid, city.network, teacher=card.name, city=city.name)
-    window = config.distill.window
-    if config.distill.mode == "online":
-        teacher = load_teacher(teacher_directory, device)
-        return OnlineTeacher(teacher, city.network, window, device, config.precompute.batch_size)
-    files = find_signal(city, card, split, window, config.precompute.dtype)
-    if files is None:
-        raise TeacherError(
-            f"the signal of teacher {card.name} for the {split} split of city {city.name} at "
-            f"window {window} has not been computed",
-            hint=f"run `hoserkd precompute --teacher {teacher_directory} --window {window} "
-                 f"--splits {split}`, or set distill.mode=online")
-    return StoredTeacher(files, road_cells(card.grid, city.network), window, device)
 
 
 def check_window(window: Window, teacher: Teacher) -> None:

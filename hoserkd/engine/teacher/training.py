@@ -1,0 +1,358 @@
+"""One job: train LM-TAD on a city's trips, from nothing to an export that can be used at once.
+
+    TEACHER/weights.safetensors, teacher.json   the best epoch so far: an export like any other
+    TEACHER/last.ckpt                           all that going on needs
+
+`last.ckpt` holds tensors and plain values only. A run that goes on from it ends with the same
+weights, to the bit, as one that was never stopped.
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from hoserkd.engine.city.grid import Grid
+from hoserkd.engine.city.storage import City
+from hoserkd.engine.config import EngineConfig, TrainConfig
+from hoserkd.engine.device import autocast, resolve_amp, resolve_device, seed_everything
+from hoserkd.engine.events import (
+    CheckpointSaved,
+    EpochDone,
+    Observer,
+    Rewound,
+    StepDone,
+    StopRequested,
+)
+from hoserkd.engine.files import replacing
+from hoserkd.engine.teacher.export import OWN_CHECKPOINT
+from hoserkd.engine.teacher.lmtad import LMTAD, LMTADDimensions
+from hoserkd.engine.teacher.perplexity import next_token_loss
+from hoserkd.engine.teacher.sequences import TokenTrips, token_batches, token_trips
+from hoserkd.engine.teacher.storage import CARD, TeacherCard, load_card, save_teacher
+from hoserkd.engine.training.checkpoint import UNREADABLE, restore_rng, rng_state
+from hoserkd.engine.training.optim import Optimiser
+from hoserkd.engine.training.schedule import learning_rate
+from hoserkd.errors import DivergenceError, InterruptedRunError, TeacherError
+
+LAST = "last.ckpt"
+RESUMABLE = ("n_layer", "n_head", "n_embd", "dropout", "block_size", "cell_size_deg", "epochs",
+             "batch_tokens", "learning_rate", "weight_decay", "warmup_share", "clip")
+"""Settings that have to be the same where a training goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherResult:
+    """A trained teacher."""
+
+    directory: Path
+    card: TeacherCard
+    best_epoch: int
+    """0 for the first."""
+    val_perplexity: float
+    """exp of the mean -log p over the tokens of the held-out trips, EOT counted, at that epoch."""
+    seconds: float
+    """Of this call."""
+    trained: bool
+    """False: it was finished already with these settings, and nothing was done."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Where a training stands."""
+
+    epoch: int = 0
+    batch: int = 0
+    """Batches of the epoch that are done."""
+    step: int = 0
+    loss_sum: float = 0.0
+    """Over the epoch so far."""
+    token_sum: int = 0
+    best_epoch: int = -1
+    best_loss: float = math.inf
+    finished: bool = False
+
+
+def train_teacher(
+    config: EngineConfig,
+    city: City,
+    directory: Path,
+    observer: Observer,
+    stop: StopRequested,
+    resume: bool = False,
+    force: bool = False,
+) -> TeacherResult:
+    """Train a teacher on the city's training trips and write its export to `directory`.
+
+    Args:
+        config: Its `teacher` section; seed, device and `train.amp`, `train.compile`,
+            `train.checkpoint_every`.
+        city: Prepared; its val trips choose the best epoch.
+        directory: Of the export.
+        observer: Hears of steps, epochs and checkpoints.
+        stop: Asked between steps.
+        resume: Go on from `last.ckpt`.
+        force: Begin anew over what is there.
+
+    Raises:
+        TeacherError: `directory` holds another teacher, or nothing to resume.
+        DivergenceError: The loss is no number any more.
+        InterruptedRunError: `stop` said so, after the state had been saved.
+    """
+    start = time.perf_counter()
+    settings = _settings(config, city)
+    found = None if force else _read_last(directory / LAST)
+    if found is not None and found["settings"] == settings and found["progress"]["finished"]:
+        progress = _Progress(**found["progress"])
+        return TeacherResult(directory, load_card(directory), progress.best_epoch,
+                             math.exp(progress.best_loss), 0.0, trained=False)
+    _check_place(directory, found, settings, resume=resume, force=force)
+    training = _Training(config, city, directory, settings, observer)
+    if found is not None:
+        training.restore(found)
+    result = training.run(stop)
+    return replace(result, seconds=time.perf_counter() - start)
+
+
+def _settings(config: EngineConfig, city: City) -> dict[str, Any]:
+    teacher = config.teacher.model_dump(mode="json")
+    return {name: teacher[name] for name in RESUMABLE} | {
+        "seed": config.seed, "city_sha256": city.sha256}
+
+
+def _check_place(directory: Path, found: Mapping[str, Any] | None, settings: Mapping[str, Any], *,
+                 resume: bool, force: bool) -> None:
+    if force:
+        return
+    if found is None:
+        if resume:
+            raise TeacherError(f"{directory} holds no {LAST} to go on from",
+                               hint="train without --resume")
+        if (directory / CARD).exists():
+            raise TeacherError(f"{directory} already holds a teacher that was not trained here",
+                               hint="choose another --name, or --force to replace it")
+        return
+    differing = [f"{key} was {found['settings'].get(key)!r}, is now {settings[key]!r}"
+                 for key in settings if found["settings"].get(key) != settings[key]]
+    if differing:
+        raise TeacherError(
+            f"{directory} holds a teacher of other settings: {'; '.join(differing)}",
+            hint="choose another --name, or --force to train it anew")
+    if not resume:
+        raise TeacherError(f"{directory} holds a training that was stopped",
+                           hint="go on with --resume, or begin anew with --force")
+
+
+def _read_last(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise TeacherError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}",
+                           hint="begin anew with --force") from error
+    if not isinstance(content, dict) or content.get("format") != OWN_CHECKPOINT:
+        raise TeacherError(f"{path}: not a checkpoint of train-teacher")
+    return content
+
+
+class _Training:
+    """The model, its trips and where the training stands."""
+
+    def __init__(self, config: EngineConfig, city: City, directory: Path,
+                 settings: dict[str, Any], observer: Observer) -> None:
+        self._config, self._directory, self._observer = config, directory, observer
+        self._settings = settings
+        self._device = resolve_device(config.device)
+        self._amp = resolve_amp(config.train.amp, self._device)
+        seed_everything(config.seed)
+        self._card = _new_card(config, city, directory.name)
+        self._train, self._val = _trips(city, self._card, self._device)
+        self._model = LMTAD(self._card.dimensions).to(self._device)
+        self._forward = self._model
+        if config.train.compile:
+            self._forward = cast(LMTAD, torch.compile(self._model, dynamic=True))
+        teacher = config.teacher
+        self._optimiser = Optimiser(self._model, TrainConfig(
+            learning_rate=teacher.learning_rate, weight_decay=teacher.weight_decay,
+            clip=teacher.clip), self._amp)
+        self._progress = _Progress()
+        self._epoch_steps = len(token_batches(self._train.length, teacher.batch_tokens))
+        self._total = teacher.epochs * self._epoch_steps
+
+    def restore(self, found: dict[str, Any]) -> None:
+        """Go on where a checkpoint says."""
+        self._model.load_state_dict(found["model"])
+        self._optimiser.load_state_dict(found["optimiser"])
+        self._progress = _Progress(**found["progress"])
+        restore_rng(found["rng"], self._device)
+        self._observer.notify(Rewound(self._progress.step))
+
+    def run(self, stop: StopRequested) -> TeacherResult:
+        """Train the epochs that are left."""
+        progress, epochs = self._progress, self._config.teacher.epochs
+        while progress.epoch < epochs:
+            start = time.perf_counter()
+            self._epoch(stop)
+            self._judge(time.perf_counter() - start)
+            progress.epoch += 1
+            progress.batch, progress.loss_sum, progress.token_sum = 0, 0.0, 0
+            progress.finished = progress.epoch == epochs
+            self._save()
+        card = load_card(self._directory)
+        return TeacherResult(self._directory, card, progress.best_epoch,
+                             math.exp(progress.best_loss), 0.0, trained=True)
+
+    def _epoch(self, stop: StopRequested) -> None:
+        progress, teacher = self._progress, self._config.teacher
+        batches = token_batches(self._train.length, teacher.batch_tokens,
+                                (self._config.seed, progress.epoch))
+        meter = _Meter(self._device)
+        self._model.train()
+        every = max(self._config.profiling.interval, 1)
+        for batch in batches[progress.batch:]:
+            if stop():
+                self._take(meter)
+                self._save()
+                raise InterruptedRunError(
+                    f"teacher training stopped after step {progress.step} of {self._total}; the "
+                    "state is saved", hint="go on with --resume")
+            rate = learning_rate(progress.step, self._total, teacher.learning_rate,
+                                 teacher.warmup_share)
+            meter.add(*self._step(self._train.batch(batch), rate),
+                      int(self._train.length[batch].sum()) - len(batch))
+            progress.step += 1
+            progress.batch += 1
+            last = progress.batch == len(batches)
+            if last or progress.step % every == 0:
+                self._report(meter, rate)
+            if not last and progress.step % self._config.train.checkpoint_every == 0:
+                self._take(meter)
+                self._save()
+        self._take(meter)
+
+    def _step(self, tokens: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        """Make one optimiser step; return the summed loss and the gradient's norm."""
+        with autocast(self._device, self._amp):
+            total = next_token_loss(self._forward, tokens, self._card.pad_id)
+        count = (tokens[:, 1:] != self._card.pad_id).sum()
+        self._optimiser.backward(total / count)
+        norm = self._optimiser.step(rate)
+        return total.detach(), norm
+
+    def _report(self, meter: "_Meter", rate: float) -> None:
+        progress = self._progress
+        loss, norm, speed = meter.window()
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"the teacher's loss is {loss} at step {progress.step}; the best epoch so far is "
+                f"in {self._directory}", hint="lower teacher.learning_rate or teacher.clip")
+        self._optimiser.check_scale()
+        self._observer.notify(StepDone(progress.step, progress.epoch, self._total, {
+            "loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens_per_s": speed}))
+
+    def _judge(self, epoch_s: float) -> None:
+        """Measure the held-out perplexity, and keep the weights if it is the best."""
+        progress = self._progress
+        loss = held_out_loss(self._model, self._val, self._config.teacher.batch_tokens)
+        metrics = {"epoch_s": epoch_s, "train_loss": progress.loss_sum / progress.token_sum,
+                   "val_loss": loss, "val_perplexity": math.exp(min(loss, 700.0))}
+        self._observer.notify(EpochDone(progress.epoch, progress.step, metrics))
+        if not loss < progress.best_loss:
+            return
+        progress.best_loss, progress.best_epoch = loss, progress.epoch
+        meta = dict(self._card.meta) | {
+            "best_epoch": progress.epoch, "epochs": self._config.teacher.epochs,
+            "steps": progress.step, **{k: v for k, v in metrics.items() if k != "epoch_s"}}
+        save_teacher(self._directory, self._model, replace(self._card, meta=meta))
+        self._observer.notify(CheckpointSaved(str(self._directory / CARD), "best", progress.step))
+
+    def _take(self, meter: "_Meter") -> None:
+        """Move the meter's sums over to what a checkpoint remembers."""
+        loss, tokens = meter.take()
+        self._progress.loss_sum += loss
+        self._progress.token_sum += tokens
+
+    def _save(self) -> None:
+        progress = self._progress
+        content = {
+            "format": OWN_CHECKPOINT, "card": json.dumps(self._card.to_json()),
+            "settings": self._settings, "model": self._model.state_dict(),
+            "optimiser": self._optimiser.state_dict(), "rng": rng_state(self._device),
+            "progress": {name: getattr(progress, name) for name in _Progress.__slots__},
+        }
+        with replacing(self._directory / LAST) as file:
+            torch.save(content, file)
+        self._observer.notify(CheckpointSaved(str(self._directory / LAST), "last", progress.step))
+
+
+class _Meter:
+    """Sums on the device, brought to the host only when they are reported."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(2, device=device, dtype=torch.float64)
+        self._tokens = 0
+        self._norm = torch.zeros((), device=device)
+        self._since = (0.0, 0)
+        self._time = time.perf_counter()
+
+    def add(self, loss: Tensor, norm: Tensor, tokens: int) -> None:
+        """Count one step."""
+        self._sums[0] += loss
+        self._norm = norm
+        self._tokens += tokens
+
+    def window(self) -> tuple[float, float, float]:
+        """Return mean loss, last gradient norm and tokens a second since the last call."""
+        loss, now = float(self._sums[0]), time.perf_counter()
+        tokens = self._tokens - self._since[1]
+        mean = (loss - self._since[0]) / max(tokens, 1)
+        speed = tokens / max(now - self._time, 1e-9)
+        self._since, self._time = (loss, self._tokens), now
+        return mean, float(self._norm), speed
+
+    def take(self) -> tuple[float, int]:
+        """Return the sums and begin again at 0."""
+        loss, tokens = float(self._sums[0]), self._tokens
+        self._sums.zero_()
+        self._tokens = 0
+        self._since = (self._since[0] - loss, self._since[1] - tokens)
+        return loss, tokens
+
+
+@torch.no_grad()
+def held_out_loss(model: LMTAD, trips: TokenTrips, batch_tokens: int) -> float:
+    """Return the mean of -log p over all tokens of some trips, EOT counted, in nats."""
+    model.eval()
+    total = torch.zeros((), dtype=torch.float64, device=model.device)
+    for batch in token_batches(trips.length, batch_tokens):
+        total += next_token_loss(model, trips.batch(batch), trips.pad_id)
+    return float(total) / max(int(trips.length.sum()) - len(trips), 1)
+
+
+def _new_card(config: EngineConfig, city: City, name: str) -> TeacherCard:
+    """Return the card of a teacher whose grid covers the city's roads."""
+    teacher = config.teacher
+    grid = Grid.covering(city.network.centroid_lonlat, teacher.cell_size_deg)
+    dimensions = LMTADDimensions(
+        vocab_size=grid.cells + 3, block_size=teacher.block_size, n_layer=teacher.n_layer,
+        n_head=teacher.n_head, n_embd=teacher.n_embd, dropout=teacher.dropout)
+    meta = {"kind": "hoserkd train-teacher", "city": city.name, "city_sha256": city.sha256,
+            "seed": config.seed, "cell_size_deg": teacher.cell_size_deg}
+    return TeacherCard(name, dimensions, grid, sot_id=grid.cells + 2, eot_id=grid.cells + 1,
+                       pad_id=grid.cells, weights_sha256="", meta=meta)
+
+
+def _trips(city: City, card: TeacherCard, device: torch.device) -> tuple[TokenTrips, TokenTrips]:
+    cells = card.grid.tokens(city.network.centroid_lonlat)
+    train, val = (token_trips(city.split(name), cells, card, device) for name in ("train", "val"))
+    if not len(train) or not len(val):
+        raise TeacherError(f"city {city.name} has {len(train)} training and {len(val)} validation "
+                           "trips; a teacher needs both")
+    return train, val

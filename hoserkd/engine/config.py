@@ -214,19 +214,33 @@ class Scenario(Section):
     """Half-open intervals of hours of the wall clock, on weekdays."""
     centre_share: float = Field(0.33, gt=0, lt=1)
     """The centre is the disc round the median trip end that holds this share of trip ends."""
+    long_km: float | None = Field(None, gt=0)
+    """Trips whose ends are farther apart, as the crow flies, are long; None: the real median."""
+    by: tuple[Literal["day", "hour", "area", "length", "novelty"], ...] = (
+        "day", "hour", "area", "length", "novelty")
+    """Which breakdowns are made."""
+    hours: dict[str, tuple[tuple[float, float], ...]] = {}
+    """Further scenarios by name: half-open intervals of hours, on any day."""
 
 
 class EvaluateConfig(Section):
     """The judgement (ENGINE.md section 8)."""
 
     bins: int = Field(100, ge=2)
-    """Equal bins of every distribution, over [0, max of the real data]; one more is open above."""
+    """Bounds of every distribution's bins, from 0 to the largest real value: `bins` - 1 equal bins
+    and one open above, as the public evaluation has them; `..._jsd_101` has one equal bin more."""
     cell_m: float = Field(200.0, gt=0)
     """Side of the cells by which real and generated trips are paired."""
+    cell_origin: tuple[float, float] | None = None
+    """Longitude and latitude from which the cells are counted; None: the roads' south-west."""
     edr_epsilon_m: float = Field(100.0, gt=0)
     bootstrap: int = Field(1000, ge=0)
     """Resamples behind every interval; 0: no intervals."""
     confidence: float = Field(0.95, gt=0, lt=1)
+    model_trips: int = Field(2000, ge=0)
+    """Real trips on which the model itself is judged step by step; 0: none."""
+    sampled_trips: int = Field(40, ge=0)
+    """Pairs of real and generated trips on the report's map."""
     scenario: Scenario = Scenario()
 
 

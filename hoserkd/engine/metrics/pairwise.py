@@ -163,9 +163,8 @@ def square_cells(
     up = np.stack([np.full(len(lonlat), origin_lonlat[0]), lonlat[:, 1]], axis=1)
     column = np.copysign(great_circle_m(west, along), lonlat[:, 0] - origin_lonlat[0])
     row = np.copysign(great_circle_m(west, up), lonlat[:, 1] - origin_lonlat[1])
-    return (np.floor(column / cell_m).astype(np.int64) << 32) + np.floor(row / cell_m).astype(
-        np.int64
-    )
+    column_index, row_index = (np.floor(x / cell_m).astype(np.int64) for x in (column, row))
+    return np.asarray((column_index << 32) + row_index)
 
 
 def road_cells(

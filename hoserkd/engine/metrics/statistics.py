@@ -14,6 +14,7 @@ from jaxtyping import Float64, Int64
 from scipy.stats import rankdata, wilcoxon
 
 from hoserkd.engine.metrics.compiling import kernel, over_ranges
+from hoserkd.engine.metrics.packed import sum_by_trip
 
 CHUNK = 32
 
@@ -108,6 +109,22 @@ def resampled_means(
     return means
 
 
+def ratio_figure(
+    above: Float64[np.ndarray, "S"], below: Float64[np.ndarray, "S"],
+    offset: Int64[np.ndarray, "N+1"], how: Resampling, bounds: tuple[float, float],
+) -> Figure:
+    """Return sum(above) / sum(below) over packed steps; its interval resamples whole trips."""
+    if not below.sum():
+        return Figure(None, note="no steps")
+    top, bottom = sum_by_trip(above, offset), sum_by_trip(below, offset)
+    rng = np.random.default_rng(how.seed)
+    samples = np.empty(how.resamples)
+    for k in range(how.resamples):
+        drawn = rng.integers(0, len(top), len(top))
+        samples[k] = top[drawn].sum() / bottom[drawn].sum()
+    return centred_interval(float(top.sum() / bottom.sum()), samples, how.confidence, bounds)
+
+
 def resampled_histogram(
     counts: Int64[np.ndarray, "c"], how: Resampling, stream: int
 ) -> Float64[np.ndarray, "b c"]:
@@ -132,12 +149,12 @@ def _resample(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
 
 
 def resampled_counts(
-    rows: PackedCounts, how: Resampling, stream: int
+    rows: PackedCounts, how: Resampling, stream: int, first: int = 0
 ) -> Float64[np.ndarray, "b c"]:
-    """Return the column sums of each resample of whole trips."""
+    """Return the column sums of resamples `first` and on, of whole trips."""
     out = np.zeros((how.resamples, rows.columns))
     if len(rows.offset) > 1 and how.resamples:
-        base = int(np.random.default_rng([how.seed, stream]).integers(2**31))
+        base = int(np.random.default_rng([how.seed, stream]).integers(2**31)) + first
         offset, column = rows.offset, rows.column
 
         def work(start: int, stop: int) -> None:

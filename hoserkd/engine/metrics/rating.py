@@ -1,0 +1,268 @@
+"""Rating sets of trips against the real ones: every figure that needs no model.
+
+Several sets (a run, the floor, the ceilings) are rated together, since the costly part of their
+intervals, the resampling of the real trips, is theirs in common.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from hoserkd.engine.config import EvaluateConfig
+from hoserkd.engine.metrics.distributions import (
+    Histogram,
+    TripFeatures,
+    bin_edges,
+    bin_index,
+    cosine,
+    histogram,
+    jensen_shannon,
+    trip_features,
+)
+from hoserkd.engine.metrics.packed import (
+    answered,
+    as_trajectories,
+    destinations,
+    origins,
+    sum_by_trip,
+    take_trips,
+)
+from hoserkd.engine.metrics.pairwise import PairDistances, match_trips, pair_distances, road_cells
+from hoserkd.engine.metrics.paths import cheapest_paths
+from hoserkd.engine.metrics.statistics import (
+    Figure,
+    PackedCounts,
+    Resampling,
+    centred_interval,
+    counts_figure,
+    mean_figure,
+    resampled_counts,
+    resampled_histogram,
+)
+from hoserkd.engine.metrics.task import (
+    completion,
+    diversity,
+    path_length_m,
+    revisits,
+    road_visits,
+    used_columns,
+    zone_changes,
+)
+from hoserkd.engine.types import GeneratedTrips, RoadNetwork, TrajectorySet
+
+LN2 = float(np.log(2))
+SHARE = (0.0, 1.0)
+PER_TRIP = {"distance": "distance_km", "radius": "radius_km", "trip_duration": "trip_duration_min"}
+PAIR_METRICS = ("hausdorff_km", "dtw_km", "frechet_km", "edr", "edr_public", "dtw_per_point_km",
+                "hausdorff_per_point_km")
+CELLS_AT_ONCE = 4_000_000
+"""Resampled counts held at a time, 8 bytes each."""
+CountStatistic = tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], tuple[float, float]]
+"""A statistic of real and other counts along the last axis, and the range of its values."""
+
+
+@dataclass(frozen=True, slots=True)
+class RealSide:
+    """The real trips and what is derived from them once."""
+
+    network: RoadNetwork
+    trips: TrajectorySet
+    features: TripFeatures
+    cell: Int64[np.ndarray, "R"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What one set of trips scores."""
+
+    trips: TrajectorySet
+    """The rated trips: those with at least two roads."""
+    query: Int64[np.ndarray, "n"]
+    """Which query each of them answers."""
+    features: TripFeatures
+    pairs: Int64[np.ndarray, "M 2"]
+    distances: PairDistances
+    figures: dict[str, Figure] = field(default_factory=dict)
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+    per_trip: dict[str, Float64[np.ndarray, "n"]] = field(default_factory=dict)
+    """Values of each rated trip, by the figure that is their mean."""
+
+
+def real_side(network: RoadNetwork, trips: TrajectorySet, config: EvaluateConfig) -> RealSide:
+    """Return the real trips made ready for ratings."""
+    in_memory = TrajectorySet(*(np.asarray(x) for x in (trips.offset, trips.road,
+                                                        trips.entered_at_s)))
+    return RealSide(
+        network, in_memory, trip_features(in_memory, network.centroid_lonlat),
+        road_cells(network.centroid_lonlat, config.cell_m, config.cell_origin),
+    )
+
+
+def rate(
+    real: RealSide,
+    sets: Mapping[str, GeneratedTrips],
+    config: EvaluateConfig,
+    how: Resampling,
+) -> dict[str, Rating]:
+    """Return the rating of each set of trips. A figure that does not exist has no value."""
+    ratings = {name: _paired(real, trips, config) for name, trips in sets.items()}
+    for name, rating in ratings.items():
+        _judge_trip_distributions(real, rating, config, how)
+        _judge_pairs(rating, how)
+        _judge_answers(real, sets[name], rating, how)
+    _judge_lengths(real, ratings, how)
+    _judge_packed(real, ratings, config, how)
+    return ratings
+
+
+def _paired(real: RealSide, generated: GeneratedTrips, config: EvaluateConfig) -> Rating:
+    lonlat = real.network.centroid_lonlat
+    query = answered(generated)
+    trips = take_trips(as_trajectories(generated), query)
+    pairs = match_trips(trips, real.trips, real.cell)
+    return Rating(
+        trips, query, trip_features(trips, lonlat), pairs,
+        pair_distances(trips, real.trips, pairs, lonlat, config.edr_epsilon_m),
+    )
+
+
+def _judge_trip_distributions(
+    real: RealSide, rating: Rating, config: EvaluateConfig, how: Resampling
+) -> None:
+    for stream, (name, attribute) in enumerate(PER_TRIP.items()):
+        ours, theirs = getattr(real.features, attribute), getattr(rating.features, attribute)
+        rating.figures[f"mean_{attribute}"] = mean_figure(theirs, how)
+        for suffix, bins in (("", config.bins), ("_101", config.bins + 1)):
+            if not len(theirs):
+                rating.figures[f"{name}_jsd{suffix}"] = Figure(None, note="no trips")
+                continue
+            counts = histogram(ours, theirs, bins)
+            rating.figures[f"{name}_jsd{suffix}"] = histogram_divergence(counts, how, stream)
+            if not suffix:
+                rating.histograms[name] = counts
+
+
+def histogram_divergence(counts: Histogram, how: Resampling, stream: int) -> Figure:
+    """Return the divergence of a histogram of one value a trip."""
+    if not counts.real.sum() or not counts.other.sum():
+        return Figure(None, note="no trips")
+    resampled = [resampled_histogram(x, how, 2 * stream + k)
+                 for k, x in enumerate((counts.real, counts.other))]
+    return counts_figure(jensen_shannon, (counts.real, resampled[0]),
+                         (counts.other, resampled[1]), how.confidence, (0.0, LN2))
+
+
+def _judge_pairs(rating: Rating, how: Resampling) -> None:
+    none = Figure(None, note="no generated trip starts and ends in the cells of a real one")
+    for name in PAIR_METRICS:
+        values = getattr(rating.distances, name)
+        bounds = SHARE if name.startswith("edr") else (0.0, np.inf)
+        rating.figures[name] = mean_figure(values, how, bounds) if len(values) else none
+    matched = np.zeros(len(rating.trips))
+    matched[rating.pairs[:, 0]] = 1.0
+    rating.figures["matched_share"] = mean_figure(matched, how, SHARE)
+
+
+def _judge_answers(
+    real: RealSide, generated: GeneratedTrips, rating: Rating, how: Resampling
+) -> None:
+    known = (generated.origin >= 0) & (generated.destination >= 0)
+    exact, near = completion(generated, real.network.centroid_lonlat)
+    long_enough = np.zeros(len(generated))
+    long_enough[rating.query] = 1.0
+    for name, values in (("completion", exact), ("completion_200m", near),
+                         ("answered_share", long_enough)):
+        rating.figures[name] = mean_figure(values[known].astype(np.float64), how, SHARE)
+    rating.figures["revisit_share"] = mean_figure(
+        revisits(rating.trips).astype(np.float64), how, SHARE)
+    different = diversity(rating.trips, generated.origin[rating.query],
+                          generated.destination[rating.query])
+    rating.figures["diversity"] = (
+        mean_figure(different, how, SHARE) if len(different)
+        else Figure(None, note="no origin and destination was answered more than once"))
+
+
+def _judge_lengths(real: RealSide, ratings: Mapping[str, Rating], how: Resampling) -> None:
+    """Compare all sets' path lengths with the shortest ones, found in one go."""
+    network = real.network
+    ends = [np.stack([origins(r.trips), destinations(r.trips)], axis=1) for r in ratings.values()]
+    asked = np.concatenate([np.empty((0, 2), np.int64), *ends])
+    shortest = cheapest_paths(
+        network, network.length_m[network.candidates.road], asked[:, 0], asked[:, 1]).cost
+    shortest = shortest + network.length_m[asked[:, 0]]
+    done = 0
+    for rating in ratings.values():
+        least = shortest[done:done + len(rating.trips)]
+        done += len(rating.trips)
+        # A trip from elsewhere may jump where the road graph has no way.
+        least[np.isinf(least)] = np.nan
+        ratio = path_length_m(rating.trips, network.length_m) / least
+        rating.per_trip["length_ratio"] = ratio
+        rating.figures["length_ratio"] = mean_figure(
+            ratio[np.isfinite(ratio)], how, (0.0, np.inf))
+
+
+def _step_bins(
+    features: TripFeatures, edge: Float64[np.ndarray, "b"]
+) -> PackedCounts:
+    """Return each trip's steps as columns of the bins; negative durations are left out."""
+    index = bin_index(features.step_duration_min, edge)
+    kept = index >= 0
+    offset = features.step_offset
+    if not kept.all():
+        counts = sum_by_trip(kept.astype(np.float64), offset)
+        offset = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return PackedCounts(offset, index[kept], len(edge))
+
+
+def _judge_packed(
+    real: RealSide, ratings: Mapping[str, Rating], config: EvaluateConfig, how: Resampling
+) -> None:
+    """Judge what counts many things a trip: steps, visits, moves. Whole trips are resampled."""
+    jsd: dict[str, CountStatistic] = {"jsd": (jensen_shannon, (0.0, LN2))}
+    both: dict[str, CountStatistic] = {**jsd, "cosine": (cosine, SHARE)}
+    rated = list(ratings.values())
+    for suffix, bins in (("", config.bins), ("_101", config.bins + 1)):
+        edge = bin_edges(real.features.step_duration_min, bins)
+        rows = [_step_bins(f, edge) for f in (real.features, *(x.features for x in rated))]
+        for rating, row in zip(rated, rows[1:], strict=True):
+            if not suffix:
+                rating.histograms["step_duration"] = Histogram(
+                    edge, *(r.total().astype(np.int64) for r in (rows[0], row)))
+        for rating, figures in zip(rated, _packed_figures(jsd, rows, how, 11), strict=True):
+            rating.figures[f"step_duration_jsd{suffix}"] = figures["jsd"]
+    zone = real.network.zone.astype(np.int64)
+    crowds = [real.trips, *(x.trips for x in rated)]
+    for stream, name, made in (
+        (12, "road_usage", [road_visits(trips, real.network.roads) for trips in crowds]),
+        (13, "zone_flow", [zone_changes(trips, zone) for trips in crowds]),
+    ):
+        found = _packed_figures(both, list(used_columns(*made)), how, stream)
+        for rating, figures in zip(rated, found, strict=True):
+            for kind, figure in figures.items():
+                rating.figures[f"{name}_{kind}"] = figure
+
+
+def _packed_figures(
+    statistics: Mapping[str, CountStatistic], rows: list[PackedCounts], how: Resampling, stream: int
+) -> list[dict[str, Figure]]:
+    """Return each statistic of rows[0] against every other; a few resamples at a time."""
+    samples: list[dict[str, list[np.ndarray]]] = [
+        {kind: [] for kind in statistics} for _ in rows[1:]]
+    at_once = max(1, CELLS_AT_ONCE // (max(rows[0].columns, 1) * len(rows)))
+    for start in range(0, how.resamples, at_once):
+        part = Resampling(min(at_once, how.resamples - start), how.confidence, how.seed)
+        drawn = [resampled_counts(r, part, stream * 1000 + k, start) for k, r in enumerate(rows)]
+        for k, other in enumerate(drawn[1:]):
+            for kind, (statistic, _) in statistics.items():
+                samples[k][kind].append(statistic(drawn[0], other))
+    total = rows[0].total()
+    return [
+        {kind: centred_interval(
+            float(statistic(total, row.total())),
+            np.concatenate([np.empty(0), *samples[k][kind]]), how.confidence, bounds)
+         for kind, (statistic, bounds) in statistics.items()}
+        for k, row in enumerate(rows[1:])
+    ]

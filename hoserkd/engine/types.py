@@ -102,6 +102,9 @@ class GeneratedTrips:
     reason: tuple[str, ...]
     """Why a search ended: `reached`, `same road`, `unreachable`, `dead end`, `max steps`,
     `unknown road`, `time limit`."""
+    requested: Int64[np.ndarray, "N 2"] | None = None
+    """Ids of origin and destination as they were asked for, which may be unknown to the city;
+    None: those of the roads at the indices."""
 
     def __len__(self) -> int:
         return len(self.origin)

@@ -19,13 +19,16 @@ class Queries:
     destination: Int64[np.ndarray, "N"]
     departure_s: Int64[np.ndarray, "N"]
     """Seconds since 1970-01-01 of the wall clock."""
+    requested: Int64[np.ndarray, "N 2"] | None = None
+    """Ids of origin and destination as they were asked for; None: those of the indices."""
 
     def __len__(self) -> int:
         return len(self.origin)
 
     def select(self, index: Int64[np.ndarray, "M"] | slice) -> "Queries":
         """Return the queries at `index`, in that order."""
-        return Queries(self.origin[index], self.destination[index], self.departure_s[index])
+        return Queries(self.origin[index], self.destination[index], self.departure_s[index],
+                       None if self.requested is None else self.requested[index])
 
 
 class Answer(NamedTuple):

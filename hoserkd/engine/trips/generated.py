@@ -1,0 +1,304 @@
+"""Generated trips as files: CSV in the public style, Parquet and GeoJSON."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from hoserkd.engine.files import replacing
+from hoserkd.engine.search.od import road_index
+from hoserkd.engine.types import GeneratedTrips, RoadNetwork
+from hoserkd.errors import DataError, UsageError
+
+COLUMNS = ("origin", "destination", "departure", "rid_list", "time_list", "log_prob", "reached",
+           "reason")
+PUBLIC_NAMES = {
+    "gene_trace_road_id": "rid_list", "gene_trace_datetime": "time_list",
+    "origin_road_id": "origin", "destination_road_id": "destination",
+    "source_origin_time": "departure",
+}
+"""Columns of the public generators, and ours of the same meaning."""
+DIGITS = 6
+"""Decimals of a coordinate: a tenth of a metre."""
+MOST_SHOWN = 5
+SUFFIXES = (".csv", ".parquet", ".geojson")
+
+
+def save_generated(path: Path, trips: GeneratedTrips, network: RoadNetwork) -> None:
+    """Write the trips whole or not at all, in the format that the suffix names."""
+    save_chunks(path, [trips], network)
+
+
+def save_chunks(path: Path, chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
+    """Write trips as they come, whole or not at all; return how many.
+
+    Raises:
+        UsageError: The suffix is none of .csv, .parquet and .geojson.
+    """
+    check_suffix(path)
+    write = {".csv": _write_csv, ".parquet": _write_parquet, ".geojson": _write_geojson}
+    with replacing(path) as file:
+        return write[path.suffix](file, chunks, network)
+
+
+def check_suffix(path: Path) -> None:
+    """Raise UsageError if trips cannot be written to a file of that name."""
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path}: trips are written as {', '.join(SUFFIXES)}",
+                         hint=f"for instance {path.with_suffix('.csv').name}")
+
+
+def times_as_text(at_s: Int64[np.ndarray, "P"]) -> list[str]:
+    """Return times such as 2015-11-05T08:30:00Z."""
+    return [f"{t}Z" for t in np.datetime_as_string(at_s.astype("datetime64[s]"))]
+
+
+def requested_ids(trips: GeneratedTrips, network: RoadNetwork) -> Int64[np.ndarray, "N 2"]:
+    """Return origin and destination of each query as source files call them."""
+    if trips.requested is not None:
+        return trips.requested
+    ends = np.stack([trips.origin, trips.destination], axis=1)
+    return np.where(ends >= 0, network.road_id[ends], -1)
+
+
+def _rows(trips: GeneratedTrips, network: RoadNetwork) -> Iterator[tuple[Any, ...]]:
+    """Yield (origin, destination, departure, road ids, times, log_prob, reached, reason)."""
+    ends = requested_ids(trips, network).tolist()
+    departure = times_as_text(trips.departure_s)
+    road = network.road_id[trips.road].tolist()
+    entered = times_as_text(trips.entered_at_s)
+    log_prob = trips.log_prob.tolist()
+    for i, (first, last) in enumerate(zip(trips.offset[:-1], trips.offset[1:], strict=True)):
+        yield (*ends[i], departure[i], road[first:last], entered[first:last], log_prob[i],
+               bool(trips.reached[i]), trips.reason[i])
+
+
+def _write_csv(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
+    file.write((",".join(COLUMNS) + "\n").encode())
+    count = 0
+    for trips in chunks:
+        for origin, destination, departure, road, entered, log_prob, reached, why in _rows(
+                trips, network):
+            times = ",".join(entered)
+            file.write(f'{origin},{destination},{departure},"{road}","{times}",{log_prob:.6f},'
+                       f"{str(reached).lower()},{why}\n".encode())
+        count += len(trips)
+    return count
+
+
+def _write_parquet(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    seconds = pa.timestamp("s", tz="UTC")
+    schema = pa.schema([
+        ("origin", pa.int64()), ("destination", pa.int64()), ("departure", seconds),
+        ("rid_list", pa.list_(pa.int64())), ("time_list", pa.list_(seconds)),
+        ("log_prob", pa.float64()), ("reached", pa.bool_()), ("reason", pa.string()),
+    ])
+    count = 0
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for trips in chunks:
+            ends = requested_ids(trips, network)
+            offset = pa.array(trips.offset.astype(np.int32))
+            writer.write_table(pa.table([
+                pa.array(ends[:, 0]), pa.array(ends[:, 1]), pa.array(trips.departure_s, seconds),
+                pa.ListArray.from_arrays(offset, pa.array(network.road_id[trips.road])),
+                pa.ListArray.from_arrays(offset, pa.array(trips.entered_at_s, seconds)),
+                pa.array(trips.log_prob), pa.array(trips.reached), pa.array(list(trips.reason)),
+            ], schema=schema))
+            count += len(trips)
+    return count
+
+
+def path_lonlat(road: Sequence[int] | np.ndarray, network: RoadNetwork) -> list[list[float]]:
+    """Return the shape of a path: its roads' polylines one after another, without repetitions."""
+    points: list[list[float]] = []
+    for index in road:
+        first, last = network.shape_offset[index], network.shape_offset[index + 1]
+        for point in network.shape_lonlat[first:last].round(DIGITS).tolist():
+            if not points or point != points[-1]:
+                points.append(point)
+    return points
+
+
+def _write_geojson(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
+    file.write(b'{"type": "FeatureCollection", "features": [')
+    count = 0
+    for trips in chunks:
+        for i, row in enumerate(_rows(trips, network)):
+            road = trips.road[trips.offset[i]:trips.offset[i + 1]]
+            feature = {"type": "Feature", "geometry": _geometry(path_lonlat(road, network)),
+                       "properties": _properties(count, row)}
+            file.write(b",\n" if count else b"\n")
+            file.write(json.dumps(feature).encode())
+            count += 1
+    file.write(b"\n]}\n")
+    return count
+
+
+def _geometry(points: list[list[float]]) -> dict[str, Any] | None:
+    if len(points) > 1:
+        return {"type": "LineString", "coordinates": points}
+    return {"type": "Point", "coordinates": points[0]} if points else None
+
+
+def _properties(number: int, row: tuple[Any, ...]) -> dict[str, Any]:
+    origin, destination, departure, road, entered, log_prob, reached, reason = row
+    return {
+        "trip": number, "origin": origin, "destination": destination, "departure": departure,
+        "arrival": entered[-1] if entered else None, "roads": len(road),
+        "log_prob": round(log_prob, 6), "reached": reached, "reason": reason,
+        "rid_list": road,
+    }
+
+
+def load_generated(path: Path, network: RoadNetwork) -> GeneratedTrips:
+    """Return the trips of a .csv or .parquet file, ours or a public generator's.
+
+    Needed are `rid_list` and `time_list`, or the public `gene_trace_road_id` and
+    `gene_trace_datetime`. Where the file does not say more, a trip's first and last road are its
+    origin and destination, which it reached.
+
+    Raises:
+        DataError: The file is missing or of another kind, or holds bad rows (all are counted).
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file", hint="`hoserkd generate` makes one")
+    if path.suffix == ".parquet":
+        rows = _read_parquet(path)
+    elif path.suffix == ".csv":
+        rows = _read_csv(path)
+    else:
+        raise DataError(f"{path}: trips are read from .csv and .parquet files",
+                        hint="write them again with --output FILE.csv")
+    return _pack(path, rows, network)
+
+
+Row = tuple[int, dict[str, Any]]
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        try:
+            names = _names(path, reader.fieldnames or ())
+            for row in reader:
+                yield reader.line_num, {ours: row[theirs] for theirs, ours in names.items()}
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path)
+        names = _names(path, table.schema_arrow.names)
+        number = 1
+        for batch in table.iter_batches(columns=list(names)):
+            for row in batch.to_pylist():
+                yield number, {ours: row[theirs] for theirs, ours in names.items()}
+                number += 1
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not Parquet: {error}") from error
+
+
+def _names(path: Path, columns: Sequence[str]) -> dict[str, str]:
+    """Return which column of the file is which of ours."""
+    names = {column: PUBLIC_NAMES.get(column, column) for column in columns
+             if PUBLIC_NAMES.get(column, column) in COLUMNS}
+    missing = [name for name in ("rid_list", "time_list") if name not in names.values()]
+    if missing:
+        raise DataError(
+            f"{path}: no column {' or '.join(missing)}; found {', '.join(columns) or 'nothing'}",
+            hint="needed are rid_list and time_list, or gene_trace_road_id and gene_trace_datetime")
+    return names
+
+
+def _pack(path: Path, rows: Iterator[Row], network: RoadNetwork) -> GeneratedTrips:
+    parsed, wrong = [], []
+    for number, row in rows:
+        try:
+            parsed.append(_Parsed(row))
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            wrong.append(f"{path}:{number}: {error}")
+    length = np.array([len(p.road) for p in parsed], np.int64)
+    road_id = np.concatenate([np.empty(0, np.int64), *(p.road for p in parsed)])
+    road = road_index(network, road_id)
+    offset = np.concatenate([[0], np.cumsum(length)])
+    for point in np.flatnonzero(road < 0)[:MOST_SHOWN].tolist():
+        trip = int(np.searchsorted(offset, point, side="right")) - 1
+        wrong.append(f"{path}: trip {trip + 1}: road {road_id[point]} is not in the city")
+    if wrong:
+        raise DataError(f"{len(wrong)} bad rows: {'; '.join(wrong[:MOST_SHOWN])}",
+                        hint="is it a file of this city?")
+    ends = np.array([p.ends for p in parsed], np.int64).reshape(-1, 2)
+    return GeneratedTrips(
+        origin=road_index(network, ends[:, 0]),
+        destination=road_index(network, ends[:, 1]),
+        departure_s=np.array([p.departure_s for p in parsed], np.int64),
+        offset=offset.astype(np.int64),
+        road=road.astype(np.int32),
+        entered_at_s=np.concatenate([np.empty(0, np.int64), *(p.entered_at_s for p in parsed)]),
+        log_prob=np.array([p.log_prob for p in parsed], np.float64),
+        reached=np.array([p.reached for p in parsed], bool),
+        reason=tuple(p.reason for p in parsed),
+        requested=ends,
+    )
+
+
+class _Parsed:
+    """One row, as numbers."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self.road = _ids(row["rid_list"])
+        self.entered_at_s = _times(row["time_list"])
+        if len(self.road) != len(self.entered_at_s):
+            raise ValueError(f"{len(self.road)} roads, but {len(self.entered_at_s)} times")
+        known = len(self.road) > 0
+        if not known and not {"origin", "destination", "departure"} <= row.keys():
+            raise ValueError("the trip is empty")
+        self.ends = (int(row["origin"]) if "origin" in row else int(self.road[0]),
+                     int(row["destination"]) if "destination" in row else int(self.road[-1]))
+        self.departure_s = int(_times(row["departure"])[0] if "departure" in row
+                               else self.entered_at_s[0])
+        self.log_prob = float(row.get("log_prob") or 0.0)
+        arrived = known and self.road[-1] == self.ends[1]
+        self.reached = _flag(row["reached"]) if "reached" in row else bool(arrived)
+        self.reason = str(row.get("reason") or ("reached" if self.reached else "max steps"))
+
+
+def _ids(value: Any) -> Int64[np.ndarray, "n"]:
+    if isinstance(value, list):
+        return np.array(value, np.int64)
+    parts = value.strip().strip("[]").split(",") if value.strip().strip("[]") else []
+    return np.array([int(part) for part in parts], np.int64)
+
+
+def _times(value: Any) -> Int64[np.ndarray, "n"]:
+    values = value if isinstance(value, list) else [value]
+    if values and not isinstance(values[0], str):
+        naive = [np.datetime64(v.replace(tzinfo=None), "s") for v in values]
+        return np.array(naive).astype(np.int64)
+    parts = [p.strip().strip("'\"").removesuffix("Z").replace(" ", "T")
+             for v in values for p in v.strip().strip("[]").split(",")]
+    if parts == [""]:
+        return np.empty(0, np.int64)
+    return np.array(parts, "datetime64[s]").astype(np.int64)
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if str(value).strip().lower() not in words:
+        raise ValueError(f"reached is {value!r}, expected true or false")
+    return words[str(value).strip().lower()]

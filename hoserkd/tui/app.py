@@ -82,8 +82,10 @@ class Dashboard(App[None]):
         self._run_id = run_id
         self._compared = compared
         self._snapshot = Snapshot()
-        self._reading = False
+        self.reading = False
         self._ticks = 0
+        self.taken = 0
+        """Snapshots shown so far."""
 
     def compose(self) -> ComposeResult:
         """A line of pages, the page itself, and the keys."""
@@ -137,7 +139,8 @@ class Dashboard(App[None]):
 
     def on_dashboard_taken(self, message: Taken) -> None:
         """Show what was read, if it differs from what is shown."""
-        self._reading = False
+        self.reading = False
+        self.taken += 1
         notice = self.query_one("#notice", Static)
         notice.display = message.snapshot.trouble is not None
         notice.update(message.snapshot.trouble or "")
@@ -188,8 +191,8 @@ class Dashboard(App[None]):
 
     def read(self) -> None:
         """Have a snapshot read, unless one is being read."""
-        if not self._reading:
-            self._reading = True
+        if not self.reading:
+            self.reading = True
             self._read(Wanted(self._page, self._run_id, self._compared))
 
     @work(thread=True, exit_on_error=True)

@@ -16,7 +16,7 @@ from typing import Any
 from hoserkd.errors import HoserkdError
 from hoserkd.settings import load_profile, resolve_settings
 from hoserkd.store.database import DATABASE
-from hoserkd.store.ingest import scan_folders
+from hoserkd.store.ingest import Folder, scan_folders
 from hoserkd.store.records import RunRecord
 from hoserkd.store.runs import RunStore
 from hoserkd.store.spool import SPOOL, is_written
@@ -47,6 +47,7 @@ class StoreSource:
         self._known: object = None
         self._read_at = 0.0
         self._live: dict[str, bool] = {}
+        self._sizes: dict[str, int] = {}
         self._newest: dict[str, Following] = {}
         self._whole: dict[str, Following] = {}
         self._profiles: dict[str, Mapping[str, Any] | None] = {}
@@ -92,10 +93,10 @@ class StoreSource:
     def _refresh(self) -> str | None:
         """Read the records anew if runs came, went, ended or were labelled."""
         folders = scan_folders(self._store.runs_directory)
-        live = {run_id: is_written(folder.path / SPOOL) for run_id, folder in folders.items()
-                if self._may_live(run_id)}
-        known = (sorted((f.run_id, f.labels_stamp) for f in folders.values()), sorted(live.items()))
-        self._live = live
+        self._live = {run_id: self._is_live(folder) for run_id, folder in folders.items()}
+        self._sizes = {run_id: folder.size for run_id, folder in folders.items()}
+        known = ([(folder.run_id, folder.labels_stamp) for folder in folders.values()],
+                 [run_id for run_id, live in self._live.items() if live])
         now = self._clock()
         if known == self._known and now - self._read_at < RECORDS_S:
             return None
@@ -109,8 +110,12 @@ class StoreSource:
         self._known, self._read_at = known, now
         return None
 
-    def _may_live(self, run_id: str) -> bool:
-        return self._live.get(run_id, True) or not self._records
+    def _is_live(self, folder: Folder) -> bool:
+        """Tell whether a run is being written; one that ended is asked again when it grows."""
+        ended = self._live.get(folder.run_id) is False
+        if ended and self._sizes.get(folder.run_id) == folder.size:
+            return False
+        return is_written(folder.path / SPOOL)
 
     def _row(self, record: RunRecord) -> RunRow:
         live = self._live.get(record.run_id, False)

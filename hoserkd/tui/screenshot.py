@@ -13,9 +13,12 @@ def screenshot(app: Dashboard, width: int, height: int, keys: Sequence[str] = ()
 
 async def _screenshot(app: Dashboard, width: int, height: int, keys: Sequence[str]) -> str:
     async with app.run_test(size=(width, height)) as pilot:
-        for key in (None, *keys):
-            if key is not None:
-                await pilot.press(key)
-            await app.workers.wait_for_complete()
-            await pilot.pause(0.2)
+        while not app.taken:
+            await pilot.pause(0.05)
+        for key in keys:
+            await pilot.press(key)
+        app.read()
+        while app.reading:
+            await pilot.pause(0.05)
+        await pilot.pause(0.1)
         return app.export_screenshot()

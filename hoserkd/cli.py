@@ -120,7 +120,8 @@ def _run(arguments: list[str], session: Session) -> int:
         raise UsageError(
             f"there is no command {first!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
             hint="`hoserkd --help` lists the commands")
-    return _invoke(build_app(first), rest)
+    return _invoke(build_app(first), [*rest, "--help"] if rest == [first] and first in SUB_APPS
+                   and first != "bundle" else rest)
 
 
 def _invoke(app: typer.Typer, arguments: list[str]) -> int:

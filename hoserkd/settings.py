@@ -58,6 +58,11 @@ class Setting:
     source: str
     description: str
 
+    @property
+    def text(self) -> str:
+        """The value as `--set` would take it."""
+        return self.value if isinstance(self.value, str) else json.dumps(self.value)
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hoserkd.commands.options import Profile as Profile
+
 if TYPE_CHECKING:
     from hoserkd.console import Console
     from hoserkd.engine.config import EngineConfig
@@ -25,10 +27,6 @@ if TYPE_CHECKING:
     from hoserkd.store.recorder import RunRecorder
     from hoserkd.store.records import RunRecord
     from hoserkd.store.runs import RunStore
-
-Profile = typer.Option(None, "--profile", metavar="NAME|FILE", help="Settings to start from.")
-"""The `--profile` of every command that has settings."""
-
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
@@ -313,16 +311,10 @@ def _show_config(context: Context) -> None:
                   "store": context.paths.store},
         "settings": {s.key: {"value": s.value, "source": s.source} for s in settings},
     }
-    rows = [(s.key, _value_text(s.value), s.source) for s in settings]
+    rows = [(s.key, s.text, s.source) for s in settings]
     rows += [(f"({name})", str(path), "folder") for name, path in
              (("home", context.paths.home), ("data-dir", context.paths.data_dir),
               ("store", context.paths.store))]
     context.console.result(payload, lambda: context.console.table(
         f"Settings of `hoserkd {context.command}`, profile {context.profile}",
         ("setting", "value", "source"), rows))
-
-
-def _value_text(value: object) -> str:
-    import json
-
-    return value if isinstance(value, str) else json.dumps(value)

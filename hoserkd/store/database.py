@@ -36,7 +36,8 @@ def _first_tables(connection: Any) -> None:
             argv VARCHAR[], host VARCHAR, pid BIGINT,
             step BIGINT, total_steps BIGINT, epoch BIGINT,
             job VARCHAR, done BIGINT, total BIGINT,
-            best_name VARCHAR, best_value DOUBLE, best_step BIGINT
+            best_name VARCHAR, best_value DOUBLE, best_step BIGINT,
+            last_metrics MAP(VARCHAR, DOUBLE), last_epoch MAP(VARCHAR, DOUBLE)
         );
         CREATE TABLE metrics (run_id VARCHAR, seq BIGINT, step BIGINT, epoch BIGINT,
                               recorded_at TIMESTAMP, name VARCHAR, value DOUBLE);
@@ -97,6 +98,19 @@ def open_database(path: Path, *, read_only: bool, patience_s: float) -> Iterator
             yield connection
         finally:
             connection.close()
+
+
+@contextmanager
+def empty_database() -> Iterator[Any]:
+    """Open a database in memory with the tables and nothing in them."""
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    try:
+        migrate(connection)
+        yield connection
+    finally:
+        connection.close()
 
 
 def _connect(path: Path, read_only: bool, patience_s: float) -> Any:

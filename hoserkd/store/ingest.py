@@ -75,6 +75,8 @@ UPDATE runs SET
     job = coalesce(n.job, runs.job),
     done = CASE WHEN n.job IS NULL THEN runs.done ELSE n.done END,
     total = CASE WHEN n.job IS NULL THEN runs.total ELSE n.total END,
+    last_metrics = coalesce(n.last_metrics, runs.last_metrics),
+    last_epoch = coalesce(n.last_epoch, runs.last_epoch),
     pid = coalesce(n.pid, runs.pid),
     host = coalesce(n.host, runs.host),
     status = CASE n.phase WHEN 'end' THEN n.status WHEN 'start' THEN 'running'
@@ -91,6 +93,8 @@ FROM (
         arg_max(job, seq) FILTER (type = 'progress') AS job,
         arg_max(done, seq) FILTER (type = 'progress') AS done,
         arg_max_null("all", seq) FILTER (type = 'progress') AS total,
+        arg_max(m, seq) FILTER (type = 'step') AS last_metrics,
+        arg_max(m, seq) FILTER (type = 'epoch') AS last_epoch,
         arg_max(pid, seq) FILTER (type = 'resume') AS pid,
         arg_max(host, seq) FILTER (type = 'resume') AS host,
         arg_max(type, seq) FILTER (type IN ('start', 'resume', 'end')) AS phase,
@@ -210,7 +214,9 @@ def _add_runs(connection: Any, folders: Sequence[Folder]) -> None:
         INSERT INTO runs BY NAME
         SELECT h.* EXCLUDE (started_at), make_timestamp((h.started_at * 1e6)::BIGINT) AS started_at,
                make_timestamp((h.started_at * 1e6)::BIGINT) AS updated_at, 'running' AS status,
-               '' AS message, 0 AS step, '' AS job, '' AS best_name
+               '' AS message, 0 AS step, '' AS job, '' AS best_name,
+               MAP {}::MAP(VARCHAR, DOUBLE) AS last_metrics,
+               MAP {}::MAP(VARCHAR, DOUBLE) AS last_epoch
         FROM (SELECT unnest(u) FROM (SELECT unnest(from_json(?::JSON, ?)) AS u)) AS h
     """, [json.dumps(headers), json.dumps([HEADER])])
     connection.execute(

@@ -59,6 +59,10 @@ class RunRecord:
     """Metric by which its best epoch was chosen; empty before the first epoch."""
     best_value: float | None
     best_step: int | None
+    last_metrics: Mapping[str, float]
+    """Figures of the newest step; NaN where they were not finite."""
+    last_epoch: Mapping[str, float]
+    """Figures of the newest epoch."""
     directory: str
 
     @property

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -20,7 +21,7 @@ from typing import Any
 
 from hoserkd.engine.files import write_json
 from hoserkd.errors import StoreError, UsageError
-from hoserkd.store.database import DATABASE, BusyError, open_database
+from hoserkd.store.database import DATABASE, BusyError, empty_database, open_database
 from hoserkd.store.ingest import LABELS_FILE, ingest, read_labels, scan_folders
 from hoserkd.store.provenance import provenance
 from hoserkd.store.recorder import RUN_FILE, SETTINGS_FILE, RunRecorder, read_header
@@ -142,7 +143,7 @@ class RunStore:
         Raises:
             UnknownRunError: there is none; names the nearest.
         """
-        with self._reading() as connection:
+        with self.reading() as connection:
             known = connection.execute(
                 "SELECT run_id, name FROM runs WHERE ? IS NULL OR kind = ? "
                 "ORDER BY started_at DESC, run_id DESC", [kind, kind]).fetchall()
@@ -159,7 +160,7 @@ class RunStore:
         limit: int | None = None,
     ) -> tuple[RunRecord, ...]:
         """Return the runs that fit, the newest first."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = self._records(
                 connection,
                 "WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR list_contains(tags, ?2)) "
@@ -307,9 +308,7 @@ class RunStore:
         """
         import duckdb
 
-        self.sync()
-        with open_database(self.database, read_only=True,
-                           patience_s=READ_PATIENCE_S) as connection:
+        with self.reading() as connection:
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             try:
@@ -334,8 +333,19 @@ class RunStore:
         with contextlib.suppress(StoreError):
             self.sync()
 
+    def metric_names(self) -> tuple[str, ...]:
+        """Return the names of all recorded metrics."""
+        rows = self._rows("SELECT name FROM metrics UNION SELECT name FROM epochs ORDER BY 1", [])
+        return tuple(name for name, in rows)
+
     @contextmanager
-    def _reading(self) -> Iterator[Any]:
+    def reading(self) -> Iterator[Any]:
+        """Open the database for reading, with the spools' news in it; be quick."""
+        if not (self.runs_directory.is_dir() or self.database.exists()):
+            # Looking into a store that nobody has made yet must not make it.
+            with empty_database() as connection:
+                yield connection
+            return
         self.sync()
         if not self.database.exists():
             raise BusyError(f"{self.database}: another process is making the run store",
@@ -345,14 +355,14 @@ class RunStore:
             yield connection
 
     def _rows(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows: list[tuple[Any, ...]] = connection.execute(sql, parameters).fetchall()
             return rows
 
     def _series(self, sql: str, parameters: Sequence[Any]) -> dict[str, Series]:
         import numpy as np
 
-        with self._reading() as connection:
+        with self.reading() as connection:
             columns = list(connection.execute(sql, parameters).fetchnumpy().values())
         names, steps, times, values = (np.ma.getdata(column) for column in columns)
         if not len(names):
@@ -376,6 +386,9 @@ class RunStore:
             values[key] = _utc(values[key]) if values[key] is not None else None
         for key in ("tags", "parents", "argv"):
             values[key] = tuple(values[key] or ())
+        for key in ("last_metrics", "last_epoch"):
+            values[key] = {name: math.nan if value is None else value
+                           for name, value in (values[key] or {}).items()}
         if values["status"] == "running" and not self.is_live(values["run_id"]):
             values["status"] = "dead"
         return RunRecord(**values, directory=str(self.folder(values["run_id"])))

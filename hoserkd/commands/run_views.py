@@ -1,0 +1,191 @@
+"""Runs as tables and as documents: what `hoserkd runs` shows."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from hoserkd.text import duration_text, number_text, size_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from hoserkd.console import Console
+    from hoserkd.store.records import EvaluationRecord, RunRecord
+    from hoserkd.store.runs import RunStore
+
+LIST_COLUMNS = ("run", "id", "kind", "profile", "status", "done", "best", "started", "took", "tags")
+
+
+def run_document(run: "RunRecord") -> dict[str, Any]:
+    """Return a run as the `--json` documents show it."""
+    document = {name: getattr(run, name) for name in run.__dataclass_fields__
+                if name != "config_json"}
+    return {**document, "progress": run.progress, "duration_s": run.duration_s}
+
+
+def list_rows(runs: Sequence["RunRecord"], now: datetime | None = None) -> list[tuple[object, ...]]:
+    """Return one row a run, in the columns of LIST_COLUMNS."""
+    clock = now or datetime.now(UTC)
+    return [
+        (run.name, run.run_id, run.kind, run.profile, run.status, _share(run), _best(run),
+         ago_text((clock - run.started_at).total_seconds()), duration_text(run.duration_s),
+         " ".join(run.tags) or None)
+        for run in runs
+    ]
+
+
+def ago_text(seconds: float) -> str:
+    """Return how long ago something was."""
+    return "just now" if seconds < 60 else f"{duration_text(seconds)} ago"
+
+
+def show_document(store: "RunStore", run: "RunRecord") -> dict[str, Any]:
+    """Return all that the store says about one run."""
+    return {
+        "run": run_document(run),
+        "settings": json.loads(run.config_json),
+        "metrics": {name: _summary(series.value) for name, series in
+                    store.metrics(run.run_id).items()},
+        "timings_ms": {part: _summary(series.value) for part, series in
+                       store.timings(run.run_id).items()},
+        "epochs": [{"epoch": e.epoch, "step": e.step, "at": e.at, "metrics": e.metrics}
+                   for e in store.epochs(run.run_id)],
+        "evaluations": [{"label": e.label, "at": e.at, "payload": e.payload}
+                        for e in judgements(store, run)],
+        "artifacts": list(store.artifacts(run.run_id)),
+        "notes": list(store.notes(run.run_id)),
+    }
+
+
+def show_view(console: "Console", document: Mapping[str, Any]) -> "RenderableType":
+    """Return the tables of `runs show`."""
+    from rich.console import Group
+
+    run = document["run"]
+    parts = [console.table(f"Run {run['name']}", ("what", "value"), _facts(run))]
+    if document["epochs"]:
+        names = list(dict.fromkeys(n for e in document["epochs"] for n in e["metrics"]))[:8]
+        parts.append(console.table("Epochs", ("epoch", "step", *names), [
+            (e["epoch"] + 1, e["step"], *(e["metrics"].get(n) for n in names))
+            for e in document["epochs"]]))
+    for title, key in (("Metrics of the steps", "metrics"),
+                       ("Milliseconds a part", "timings_ms")):
+        if document[key]:
+            parts.append(console.table(title, ("name", "last", "mean", "least", "most", "values"), [
+                (name, s["last"], s["mean"], s["min"], s["max"], s["count"])
+                for name, s in document[key].items()]))
+    for judged in document["evaluations"]:
+        parts.append(console.table(f"Judged: {judged['label']}", ("metric", "value"),
+                                   list(figures(judged["payload"]).items())))
+    if document["artifacts"]:
+        parts.append(console.table("Files", ("file", "kind", "size"), [
+            (a.path, a.kind, None if a.size is None else size_text(a.size))
+            for a in document["artifacts"]]))
+    if document["notes"]:
+        parts.append(console.table("Notes", ("level", "message"), [
+            (n.level, n.message) for n in document["notes"][-10:]]))
+    return Group(*parts)
+
+
+def judgements(store: "RunStore", run: "RunRecord") -> list["EvaluationRecord"]:
+    """Return the judgements of a run: its own, then those of runs that judged it."""
+    found = list(store.evaluations(run.run_id))
+    for other in reversed(store.runs(kind="evaluate")):
+        if run.run_id in other.parents:
+            found += store.evaluations(other.run_id)
+    return found
+
+
+def compare_document(store: "RunStore", runs: Sequence["RunRecord"]) -> dict[str, Any]:
+    """Return what differs between runs: settings, best epochs, judgements, speed."""
+    from hoserkd.settings import flatten
+
+    settings = [flatten(json.loads(run.config_json)) for run in runs]
+    keys = list(dict.fromkeys(key for flat in settings for key in flat))
+    measured = [_measured(store, run) for run in runs]
+    names = list(dict.fromkeys(name for figures_ in measured for name in figures_))
+    return {
+        "runs": [run_document(run) for run in runs],
+        "settings": {key: [flat.get(key) for flat in settings] for key in keys
+                     if any(flat.get(key) != settings[0].get(key) for flat in settings)},
+        "metrics": {name: [figures_.get(name) for figures_ in measured] for name in names},
+    }
+
+
+def compare_view(console: "Console", document: Mapping[str, Any]) -> "RenderableType":
+    """Return the tables of `runs compare`."""
+    from rich.console import Group
+
+    names = [run["name"] for run in document["runs"]]
+    settings = [(key, *(json.dumps(v) if not isinstance(v, str) else v for v in values))
+                for key, values in document["settings"].items()]
+    metrics = [(name, *values) for name, values in document["metrics"].items()]
+    return Group(
+        console.table("Settings that differ", ("setting", *names), settings)
+        if settings else "The settings are the same.",
+        console.table("Figures", ("figure", *names), metrics))
+
+
+def figures(payload: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return the plain numbers of a judgement by dotted name; lists are left out."""
+    found: dict[str, float] = {}
+    for key, value in payload.items():
+        if isinstance(value, Mapping):
+            found |= figures(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[prefix + key] = float(value)
+    return found
+
+
+def _measured(store: "RunStore", run: "RunRecord") -> dict[str, float]:
+    found: dict[str, float] = {}
+    if run.best_value is not None:
+        found[f"best {run.best_name}"] = run.best_value
+    epochs = store.epochs(run.run_id)
+    if epochs:
+        found |= {f"last {name}": value for name, value in epochs[-1].metrics.items()}
+    found["duration_s"] = run.duration_s
+    for judged in judgements(store, run):
+        found |= figures(judged.payload, f"{judged.label}: ")
+    return found
+
+
+def _facts(run: Mapping[str, Any]) -> list[tuple[str, object]]:
+    facts: list[tuple[str, object]] = [
+        ("id", run["run_id"]), ("kind", run["kind"]), ("profile", run["profile"]),
+        ("status", run["status"]), ("message", run["message"] or None),
+        ("started", f"{run['started_at']:%Y-%m-%d %H:%M:%S} UTC"),
+        ("took", duration_text(run["duration_s"])),
+        ("step", f"{run['step']} of {run['total_steps']}" if run["total_steps"] else run["step"]),
+        ("best", None if run["best_value"] is None else
+         f"{run['best_name']} {number_text(run['best_value'])} at step {run['best_step']}"),
+        ("tags", " ".join(run["tags"]) or None), ("notes", run["notes"] or None),
+        ("parents", " ".join(run["parents"]) or None), ("study", run["study"] or None),
+        ("seed", run["seed"]), ("device", run["device"] or None),
+        ("commit", run["git_revision"] or None),
+        ("versions", "  ".join(f"{k} {v}" for k, v in run["versions"].items())),
+        ("command", " ".join(run["argv"])), ("host", f"{run['host']}, process {run['pid']}"),
+        ("settings hash", run["config_sha256"][:16]), ("data hash", run["data_sha256"][:16]),
+        ("folder", run["directory"]),
+    ]
+    return [fact for fact in facts if fact[1] not in (None, "")]
+
+
+def _summary(values: Any) -> dict[str, float | int]:
+    import numpy as np
+
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return {"last": float("nan"), "mean": float("nan"), "min": float("nan"),
+                "max": float("nan"), "count": len(values)}
+    return {"last": float(values[-1]), "mean": float(finite.mean()), "min": float(finite.min()),
+            "max": float(finite.max()), "count": len(values)}
+
+
+def _share(run: "RunRecord") -> str | None:
+    return None if run.progress is None else f"{run.progress:.0%}"
+
+
+def _best(run: "RunRecord") -> str | None:
+    return None if run.best_value is None else f"{run.best_name} {number_text(run.best_value)}"

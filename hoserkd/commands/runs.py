@@ -1,0 +1,172 @@
+"""`hoserkd runs`: what was done, how it went, and putting it in order."""
+
+from pathlib import Path
+
+import typer
+
+from hoserkd.commands.completion import complete_run
+from hoserkd.commands.context import open_console, open_store
+
+app = typer.Typer(help="Look through runs, compare them, put them in order.")
+
+Reference = typer.Argument(..., metavar="RUN", autocompletion=complete_run,
+                           help="Name, start of the id, or `latest`.")
+References = typer.Argument(..., metavar="RUN...", autocompletion=complete_run,
+                            help="Names, starts of ids, or `latest`.")
+
+
+@app.command("list")
+def list_(
+    kind: str | None = typer.Option(None, help="Only runs of this kind, such as train."),
+    status: str | None = typer.Option(
+        None, help="Only running, finished, stopped, failed or dead ones."),
+    tag: str | None = typer.Option(None, help="Only runs with this tag."),
+    limit: int = typer.Option(50, min=1, help="At most so many, the newest."),
+) -> None:
+    """List the runs, the newest first.
+
+    Example: hoserkd runs list --kind train --status finished
+    """
+    from hoserkd.commands.run_views import LIST_COLUMNS, list_rows, run_document
+
+    console = open_console()
+    runs = open_store().runs(kind=kind, status=status, tag=tag)
+    shown = runs[:limit]
+    console.result({"runs": [run_document(run) for run in shown], "total": len(runs)},
+                   lambda: console.table(None, LIST_COLUMNS, list_rows(shown)))
+    if len(shown) < len(runs):
+        console.note(f"{len(runs) - len(shown)} older runs are not shown; --limit shows more")
+
+
+@app.command()
+def show(run: str = Reference) -> None:
+    """Show one run: facts, epochs, figures, judgements, files.
+
+    Example: hoserkd runs show latest
+    """
+    from hoserkd.commands.run_views import show_document, show_view
+
+    console, store = open_console(), open_store()
+    document = show_document(store, store.run(run))
+    console.result(document, lambda: show_view(console, document))
+
+
+@app.command()
+def compare(runs: list[str] = References) -> None:
+    """Compare runs: settings that differ, figures side by side.
+
+    Example: hoserkd runs compare vanilla distilled
+    """
+    from hoserkd.commands.run_views import compare_document, compare_view
+
+    console, store = open_console(), open_store()
+    document = compare_document(store, [store.run(reference) for reference in runs])
+    console.result(document, lambda: compare_view(console, document))
+
+
+@app.command()
+def tag(
+    run: str = Reference,
+    tags: list[str] = typer.Argument(None, metavar="[TAG]...", help="Tags to add."),
+    remove: list[str] = typer.Option([], "--remove", metavar="TAG", help="Tag to take away."),
+    name: str | None = typer.Option(None, "--name", help="New name of the run."),
+    notes: str | None = typer.Option(None, "--notes", help="What to remember about it."),
+) -> None:
+    """Tag a run, rename it, or write notes to it.
+
+    Example: hoserkd runs tag latest paper --notes "the one in table 2"
+    """
+    from hoserkd.commands.run_views import run_document
+
+    console = open_console()
+    labelled = open_store().label(run, name=name, add=tags or (), remove=remove, notes=notes)
+    console.result({"run": run_document(labelled)}, lambda: console.table(
+        None, ("run", "id", "tags", "notes"),
+        [(labelled.name, labelled.run_id, " ".join(labelled.tags) or None,
+          labelled.notes or None)]))
+
+
+@app.command()
+def delete(
+    runs: list[str] = References,
+    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
+) -> None:
+    """Delete runs with all their files.
+
+    Example: hoserkd runs delete trial-1 trial-2 --yes
+    """
+    console, store = open_console(), open_store()
+    found = [store.run(reference) for reference in runs]
+    confirm(f"delete {', '.join(run.name for run in found)} with all files", yes)
+    gone = store.delete([run.run_id for run in found])
+    console.result({"deleted": [run.run_id for run in gone]}, lambda: console.table(
+        None, ("deleted", "id"), [(run.name, run.run_id) for run in gone]))
+
+
+@app.command()
+def sql(query: str = typer.Argument(..., metavar="QUERY", help="One SQL statement.")) -> None:
+    """Ask the store in SQL; nothing can be changed and nothing outside can be read.
+
+    Example: hoserkd runs sql "SELECT name, best_value FROM runs ORDER BY best_value DESC"
+    """
+    console = open_console()
+    columns, rows = open_store().query(query)
+    console.result({"columns": columns, "rows": rows},
+                   lambda: console.table(None, columns, rows))
+
+
+@app.command()
+def repair() -> None:
+    """Build the database anew from what each run wrote down itself.
+
+    Example: hoserkd runs repair
+    """
+    console, store = open_console(), open_store()
+    report = store.repair()
+    payload = {"runs": report.runs, "events": report.events, "database": store.database}
+    console.result(payload, lambda: console.table(
+        None, ("database", "runs", "events"),
+        [(store.database, report.runs, report.events)]))
+
+
+@app.command()
+def export(
+    runs: list[str] = References,
+    csv: Path | None = typer.Option(None, metavar="DIR", help="Write the tables as CSV files."),
+    parquet: Path | None = typer.Option(
+        None, metavar="DIR", help="Write the tables as Parquet files."),
+) -> None:
+    """Export what the store holds on runs.
+
+    Example: hoserkd runs export latest --csv exported
+    """
+    from hoserkd.errors import UsageError
+    from hoserkd.store.export import export_tables
+
+    console, store = open_console(), open_store()
+    wanted = {"csv": csv, "parquet": parquet}
+    if not any(wanted.values()):
+        raise UsageError("runs export: say to what", hint="--csv DIR or --parquet DIR")
+    ids = [store.run(reference).run_id for reference in runs]
+    files = [path for form, folder in wanted.items() if folder is not None
+             for path in export_tables(store, ids, folder, form)]
+    console.result({"files": files}, lambda: console.table(
+        None, ("file",), [(path,) for path in files]))
+
+
+def confirm(what: str, yes: bool) -> None:
+    """Ask before something that cannot be undone.
+
+    Raises:
+        UsageError: nobody is there to be asked, and `--yes` was not given.
+    """
+    import sys
+
+    from hoserkd.errors import HoserkdError, UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"to {what}, say --yes", hint="there is no terminal to ask on")
+    if not typer.confirm(f"{what[:1].upper()}{what[1:]}?", err=True):
+        raise HoserkdError("nothing was done")

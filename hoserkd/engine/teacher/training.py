@@ -120,6 +120,17 @@ def train_teacher(
     return replace(result, seconds=time.perf_counter() - start)
 
 
+def is_finished(config: EngineConfig, city: City, directory: Path) -> bool:
+    """Tell whether `directory` holds this very teacher, trained to its end.
+
+    Raises:
+        TeacherError: Its checkpoint is damaged.
+    """
+    found = _read_last(directory / LAST)
+    return (found is not None and found["settings"] == _settings(config, city)
+            and bool(found["progress"]["finished"]))
+
+
 def _settings(config: EngineConfig, city: City) -> dict[str, Any]:
     teacher = config.teacher.model_dump(mode="json")
     return {name: teacher[name] for name in RESUMABLE} | {
@@ -153,7 +164,7 @@ def _read_last(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except UNREADABLE as error:
         raise TeacherError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}",
                            hint="begin anew with --force") from error

@@ -1,0 +1,114 @@
+"""`hoserkd teachers`: the exports that there are and what they say about themselves."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hoserkd.commands.completion import complete_teacher
+from hoserkd.commands.context import find_paths, open_console, open_context, session
+from hoserkd.commands.options import City
+
+if TYPE_CHECKING:
+    from hoserkd.engine.teacher.fit import GridReport
+    from hoserkd.engine.teacher.storage import TeacherCard
+
+app = typer.Typer(help="Show the exported teachers.", no_args_is_help=False)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the teachers under the data folder.
+
+    Example: hoserkd teachers list
+    """
+    console = open_console()
+    from hoserkd.engine.teacher.storage import list_teachers, load_card
+    from hoserkd.errors import TeacherError
+
+    folder = find_paths(session().options).data_dir / "teachers"
+    cards = []
+    for directory in list_teachers(folder):
+        try:
+            cards.append((directory, load_card(directory)))
+        except TeacherError as error:
+            console.warn(error.message)
+    payload = {"directory": str(folder), "teachers": [card_payload(d, c) for d, c in cards]}
+    console.result(payload, lambda: console.table(
+        None, ("teacher", "layers x heads x width", "cells", "perplexity", "from"),
+        [(card.name, shape_text(card), f"{card.grid.rows} x {card.grid.cols}",
+          card.meta.get("val_perplexity"), card.meta.get("city") or card.meta.get("source"))
+         for _, card in cards]))
+
+
+@app.command()
+def show(
+    teacher: str = typer.Argument(..., metavar="NAME|DIR", help="Teacher to show.",
+                                  autocompletion=complete_teacher),
+    city: str | None = City,
+) -> None:
+    """Show what a teacher is and, with --city, how its grid lies on the roads.
+
+    Example: hoserkd teachers show beijing
+    """
+    context = open_context("teachers show")
+    from hoserkd.engine.teacher.storage import find_teacher, load_card
+
+    directory = find_teacher(teacher, context.paths.data_dir / "teachers")
+    card = load_card(directory)
+    payload = card_payload(directory, card)
+    rows = [*card_rows(card), *((key.replace("_", " "), value) for key, value in card.meta.items()
+                                if not isinstance(value, dict | list)),
+            ("hash", card.sha256), ("folder", str(directory))]
+    if city is not None:
+        from hoserkd.engine.city.storage import load_city
+        from hoserkd.engine.teacher.fit import grid_report
+
+        town = load_city(context.city_dir(city))
+        report = grid_report(card.grid, town.network, town.split("train"))
+        payload["city"] = {"name": town.name, **report.to_json()}
+        rows += report_rows(report)
+    context.console.result(payload, lambda: context.console.table(
+        f"Teacher {card.name}", ("what", "value"), rows))
+
+
+def shape_text(card: "TeacherCard") -> str:
+    """Return layers, heads and width in the usual short form."""
+    size = card.dimensions
+    return f"{size.n_layer} x {size.n_head} x {size.n_embd}"
+
+
+def card_rows(card: "TeacherCard") -> list[tuple[str, Any]]:
+    """Return what a table shows of every teacher."""
+    grid = card.grid
+    return [
+        ("layers x heads x width", shape_text(card)),
+        ("vocabulary", f"{card.vocab_size:,} tokens (PAD {card.pad_id}, EOT {card.eot_id}, "
+                       f"SOT {card.sot_id})"),
+        ("positions", card.dimensions.block_size),
+        ("grid", f"{grid.rows} x {grid.cols} cells of {grid.cell_height_deg * grid.downsample:.6g}"
+                 f" x {grid.cell_width_deg * grid.downsample:.6g} degrees"),
+        ("bounds", f"lat {grid.min_lat:.5f} to {grid.max_lat:.5f}, "
+                   f"lng {grid.min_lng:.5f} to {grid.max_lng:.5f}"),
+    ]
+
+
+def report_rows(report: "GridReport") -> list[tuple[str, Any]]:
+    """Return how a grid lies on a city."""
+    rows: list[tuple[str, Any]] = [
+        ("roads a cell, mean and most",
+         f"{report.roads_per_cell_mean:.2f}, {report.roads_per_cell_max}"),
+        ("cells used", f"{report.cells_used:,} of {report.cells:,}"),
+        ("roads outside the grid", f"{report.clamped_share:.2%}"),
+        ("candidate sets that collide", f"{report.colliding_roads_share:.1%}"),
+        ("of them, all in one cell", f"{report.undecided_roads_share:.1%}"),
+    ]
+    if report.colliding_steps_share is not None:
+        rows.append(("steps whose candidates collide", f"{report.colliding_steps_share:.1%}"))
+    return rows
+
+
+def card_payload(directory: Path, card: "TeacherCard") -> dict[str, Any]:
+    """Return what `--json` prints of a teacher."""
+    return {**card.to_json(), "name": card.name, "sha256": card.sha256,
+            "directory": str(directory)}

@@ -1,0 +1,101 @@
+"""`hoserkd train-teacher`: LM-TAD on the city's own trips."""
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hoserkd.commands.context import Context, open_context
+from hoserkd.commands.options import City, Device, Profile
+from hoserkd.errors import InterruptedRunError, StoreError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from hoserkd.engine.city.storage import City as PreparedCity
+    from hoserkd.engine.teacher.training import TeacherResult
+    from hoserkd.store.recorder import RunRecorder
+
+KIND = "train-teacher"
+
+
+def train_teacher(
+    profile: str | None = Profile,
+    city: str | None = City,
+    name: str | None = typer.Option(None, "--name", metavar="NAME|DIR",
+                                    help="What to call the teacher, or where to put it."),
+    resume: bool = typer.Option(False, "--resume", help="Go on with a training that stopped."),
+    force: bool = typer.Option(False, "--force", help="Train anew over what is there."),
+    device: str | None = Device,
+) -> None:
+    """Train a teacher on the training trips; it can be used at once.
+
+    Example: hoserkd train-teacher --profile san_francisco --name small
+    """
+    context = open_context("train-teacher", profile, {"teacher.name": name, "device": device})
+    from hoserkd.engine.city.storage import load_city
+    from hoserkd.engine.teacher.training import LAST, is_finished
+
+    town = load_city(context.city_dir(city))
+    directory = context.teacher_dir(context.config.teacher.name)
+    if not force and is_finished(context.config, town, directory):
+        _show(context, _train(context, town, [], resume=False, force=False), None)
+        return
+    again = resume and (directory / LAST).exists()
+    with _recorder(context, town, directory.name, again=again) as recorder:
+        try:
+            result = _train(context, town, [recorder], resume=resume, force=force)
+        except InterruptedRunError as stopped:
+            raise InterruptedRunError(stopped.message, hint=(
+                f"`hoserkd train-teacher --profile {context.profile} --name {directory.name} "
+                "--resume` goes on from there")) from stopped
+        recorder.artifact(result.directory / "teacher.json", "teacher")
+    _show(context, result, recorder)
+
+
+def _train(context: Context, town: "PreparedCity", recorders: "list[RunRecorder]", *,
+           resume: bool, force: bool) -> "TeacherResult":
+    from hoserkd.engine.teacher.training import train_teacher as train
+
+    return train(context.config, town, context.teacher_dir(context.config.teacher.name),
+                 context.observing(*recorders), context.stop, resume=resume, force=force)
+
+
+def _recorder(context: Context, town: "PreparedCity", name: str, *, again: bool
+              ) -> "AbstractContextManager[RunRecorder]":
+    """Return the record of the stopped training where there is one, else a new one."""
+    if again:
+        try:
+            run = context.store.run(name, kind=KIND)
+            if run.status != "running":
+                return context.resume_run(run.run_id)
+        except StoreError:
+            pass  # recorded in another store, or deleted
+    return context.start_run(KIND, name, data_sha256=town.sha256)
+
+
+def _show(context: Context, result: "TeacherResult", recorder: "RunRecorder | None") -> None:
+    payload = {
+        "teacher": result.card.name, "directory": str(result.directory),
+        "run_id": recorder.run_id if recorder else None, "trained": result.trained,
+        "best_epoch": result.best_epoch + 1, "val_perplexity": result.val_perplexity,
+        "seconds": round(result.seconds, 3), "sha256": result.card.sha256,
+        "meta": dict(result.card.meta),
+    }
+    context.console.result(payload, lambda: _render(context, result))
+
+
+def _render(context: Context, result: "TeacherResult") -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    from hoserkd.commands.teachers import card_rows
+    from hoserkd.text import duration_text
+
+    done = (f"trained in {duration_text(result.seconds)}" if result.trained
+            else "finished with these settings before: nothing to do (--force trains anew)")
+    rows: list[tuple[str, Any]] = [*card_rows(result.card),
+                                   ("validation perplexity", result.val_perplexity),
+                                   ("best epoch", result.best_epoch + 1)]
+    return Group(context.console.table(f"Teacher {result.card.name}", ("what", "value"), rows),
+                 Text(f"{result.directory}: {done}"))

@@ -1,0 +1,106 @@
+"""`hoserkd train` from the command line."""
+
+import json
+
+import pytest
+
+SMALL = ("--set", "city.demo_roads=60", "--set", "city.demo_trips=50")
+
+
+@pytest.fixture
+def prepared(run_cli):
+    """Prepare the smallest demo city and return what runs a command on it."""
+    def run(*arguments):
+        return run_cli(*arguments, *SMALL)
+
+    assert run("prepare", "--profile", "smoke", "--demo").exit_code == 0
+    return run
+
+
+def test_a_vanilla_run_prints_its_figures_and_leaves_a_model(prepared, home):
+    answer = prepared("train", "--profile", "smoke", "--no-distill", "--name", "plain")
+    assert answer.exit_code == 0, answer.stderr
+    assert "Run plain: best epoch" in answer.stdout
+    assert "accuracy, all steps" in answer.stdout
+    assert len(list(home.glob("store/runs/*/best.safetensors"))) == 1
+
+
+def test_json_holds_run_model_and_metrics(prepared):
+    answer = prepared("train", "--profile", "smoke", "--no-distill", "--json")
+    document = json.loads(answer.stdout)
+    assert document["steps"] == 6
+    assert document["metrics"].keys() >= {"val_accuracy", "test_accuracy", "test_time_mae_s"}
+    assert document["model"].endswith("best.safetensors")
+
+
+def test_a_missing_signal_is_named_with_the_command_that_makes_it(prepared):
+    assert prepared("train-teacher", "--profile", "smoke").exit_code == 0
+    answer = prepared("train", "--profile", "smoke", "--distill")
+    assert answer.exit_code == 2
+    assert "has not been computed for the train and val trips" in answer.stderr
+    hint = answer.stderr.partition("run `")[2].partition("`")[0]
+    assert hint == ("hoserkd precompute --profile smoke --teacher smoke --window 4 "
+                    "--splits train,val")
+    assert prepared(*hint.split()[1:]).exit_code == 0
+    again = prepared("train", "--profile", "smoke", "--distill", "--max-steps", "2")
+    assert again.exit_code == 0, again.stderr
+    assert "KL to the teacher" in again.stdout
+
+
+def test_auto_makes_the_missing_signal(prepared):
+    assert prepared("train-teacher", "--profile", "smoke").exit_code == 0
+    answer = prepared("train", "--profile", "smoke", "--auto", "--max-steps", "1", "--json")
+    assert answer.exit_code == 0, answer.stderr
+    assert "val_loss_kl" in json.loads(answer.stdout)["metrics"]
+
+
+def test_online_needs_no_stored_signal(prepared):
+    assert prepared("train-teacher", "--profile", "smoke").exit_code == 0
+    answer = prepared("train", "--profile", "smoke", "--set", "distill.mode=online",
+                      "--max-steps", "1", "--json")
+    assert answer.exit_code == 0, answer.stderr
+    assert "val_loss_kl" in json.loads(answer.stdout)["metrics"]
+
+
+def test_an_unknown_teacher_names_those_that_there_are(prepared):
+    assert prepared("train-teacher", "--profile", "smoke").exit_code == 0
+    answer = prepared("train", "--profile", "smoke", "--teacher", "smok")
+    assert answer.exit_code == 2
+    assert "did you mean smoke?" in answer.stderr
+
+
+def test_resume_goes_on_with_a_run_and_keeps_its_settings(prepared):
+    first = prepared("train", "--profile", "smoke", "--no-distill", "--name", "cut",
+                     "--max-steps", "2", "--set", "train.epochs=3", "--json")
+    run_id = json.loads(first.stdout)["run_id"]
+    answer = prepared("train", "--resume", "--name", "cut", "--max-steps", "8", "--json")
+    assert answer.exit_code == 0, answer.stderr
+    document = json.loads(answer.stdout)
+    assert (document["run_id"], document["steps"]) == (run_id, 8)
+    assert "going on from step 2" in answer.stderr
+
+
+def test_resume_without_an_unfinished_run_says_so(prepared):
+    answer = prepared("train", "--profile", "smoke", "--resume")
+    assert answer.exit_code == 1
+    assert "no unfinished training of profile smoke" in answer.stderr
+
+
+def test_resume_and_init_from_exclude_each_other(run_cli):
+    answer = run_cli("train", "--resume", "--init-from", "best.pth")
+    assert answer.exit_code == 2
+    assert "exclude each other" in answer.stderr
+
+
+def test_an_unprepared_city_is_named_with_the_command_that_makes_it(run_cli):
+    answer = run_cli("train", "--profile", "smoke")
+    assert answer.exit_code == 2
+    assert "hoserkd prepare" in answer.stderr
+
+
+def test_init_from_starts_from_a_model_file(prepared, home):
+    prepared("train", "--profile", "smoke", "--no-distill", "--max-steps", "2")
+    (model,) = home.glob("store/runs/*/best.safetensors")
+    answer = prepared("train", "--profile", "smoke", "--no-distill", "--init-from", model,
+                      "--max-steps", "1", "--json")
+    assert answer.exit_code == 0, answer.stderr

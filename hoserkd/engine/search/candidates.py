@@ -24,15 +24,15 @@ class Places(NamedTuple):
     end_lonlat: Float64[np.ndarray, "R 2"]
     candidate_offset: Int64[np.ndarray, "R+1"]
     candidate_bearing: Float64[np.ndarray, "K"]
-    latitude_first: bool
-    """False in `aaai2025`, where the bearing formula takes longitudes for latitudes."""
+    skewed: bool
+    """True in `aaai2025`, where the bearing formula takes longitudes for latitudes."""
 
 
 def places_of(tables: NetworkTables) -> Places:
     """Return the tables' arrays; the tables must be on the CPU."""
     return Places(tables.centroid_rad.numpy(), tables.end_lonlat.numpy(),
                   tables.candidate_offset.numpy(), tables.candidate_bearing.numpy(),
-                  tables.features != "aaai2025")
+                  tables.features == "aaai2025")
 
 
 @compiled
@@ -46,10 +46,16 @@ def _great_circle_m(centroid_rad: Float64[np.ndarray, "R 2"], a: int, b: int) ->
 
 @compiled
 def _bearing(places: Places, road: int, destination: int) -> float:
-    first, second = (1, 0) if places.latitude_first else (0, 1)
     start, end = places.end_lonlat[road], places.end_lonlat[destination]
-    shrink = math.cos(math.pi / 180 * start[first])
-    angle = math.atan2(end[first] - start[first], shrink * (end[second] - start[second]))
+    if places.skewed:
+        shrink = math.cos(math.pi / 180 * start[0])
+        angle = math.atan2(end[0] - start[0], shrink * (end[1] - start[1]))
+    else:
+        turn = math.radians(end[0]) - math.radians(start[0])
+        lat, lat_end = math.radians(start[1]), math.radians(end[1])
+        northing = (math.cos(lat) * math.sin(lat_end)
+                    - math.sin(lat) * math.cos(lat_end) * math.cos(turn))
+        angle = math.atan2(math.sin(turn) * math.cos(lat_end), northing)
     return angle + TURN if angle < 0 else angle
 
 

@@ -279,8 +279,11 @@ class _Parsed:
 def _ids(value: Any) -> Int64[np.ndarray, "n"]:
     if isinstance(value, list):
         return np.array(value, np.int64)
-    parts = value.strip().strip("[]").split(",") if value.strip().strip("[]") else []
-    return np.array([int(part) for part in parts], np.int64)
+    inner = value.strip().strip("[]")
+    try:
+        return np.array([int(part) for part in inner.split(",")] if inner else [], np.int64)
+    except ValueError:
+        raise ValueError(f"{value[:40]!r} is no list of road ids") from None
 
 
 def _times(value: Any) -> Int64[np.ndarray, "n"]:

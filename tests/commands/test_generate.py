@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import pytest
+
+RECORDED = Path(__file__).parent.parent / "data" / "hoser"
+
+
+@pytest.fixture
+def city(tmp_path, run_cli):
+    folder = tmp_path / "city"
+    answer = run_cli("prepare", "--source", RECORDED / "city", "--city", folder)
+    assert answer.exit_code == 0, answer.stderr
+    return folder
+
+
+@pytest.fixture
+def trained(city, store, home):
+    """A finished training run whose student has small fresh weights."""
+    import torch
+
+    from hoserkd.engine.city.storage import load_city
+    from hoserkd.engine.config import EngineConfig, StudentConfig
+    from hoserkd.engine.student.storage import StudentMeta, new_student, save_student
+    from hoserkd.settings import config_json
+    from hoserkd.store.runs import RunStore
+
+    town = load_city(city)
+    torch.manual_seed(0)
+    config = StudentConfig(hidden_dim=16, road_id_dim=8, attribute_dim=2)
+    network = town.network
+    meta = StudentMeta(config, network.roads, len(network.highway_names), network.zones, town.times)
+    store = RunStore(home / "store")
+    with store.create_run("train", "default", "tiny", config_json(EngineConfig())) as recorder:
+        model = new_student(config, network)
+        save_student(recorder.directory / "best.safetensors", model, meta)
+    return recorder
+
+
+def test_generate_with_a_run_writes_into_its_folder_and_records_it(city, trained, run_cli, home):
+    from hoserkd.store.runs import RunStore
+
+    answer = run_cli("generate", "--run", "tiny", "--city", city, "--od", "train", "--num", 20,
+                     "--json")
+    assert answer.exit_code == 0, answer.stderr
+    said = json.loads(answer.stdout)
+    output = Path(said["output"])
+    assert output == trained.directory / "generated" / "train-astar.csv"
+    assert len(output.read_text().splitlines()) == 21
+    assert said["trips"] == 20
+    assert sum(said["reasons"].values()) == 20
+    assert {"reached_share", "trips_per_s", "expansions_per_trip", "length_ratio", "log_prob",
+            "revisit_share"} <= said["metrics"].keys()
+    store = RunStore(home / "store")
+    [made] = store.runs(kind="generate")
+    assert made.status == "finished"
+    assert made.parents == (trained.run_id,)
+    assert [Path(a.path) for a in store.artifacts(made.run_id)] == [output]
+
+
+def test_generate_with_a_public_checkpoint_and_a_file_of_pairs(city, run_cli, tmp_path):
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("origin,destination,departure\n29,66,2015-11-02T14:50:52Z\n5,5,\n999,1,\n")
+    output = tmp_path / "trips.geojson"
+    answer = run_cli("generate", "--model", RECORDED / "best.pth", "--city", city, "--od", pairs,
+                     "--search", "beam", "--output", output)
+    assert answer.exit_code == 0, answer.stderr
+    assert "unknown road" in answer.stdout
+    features = json.loads(output.read_text())["features"]
+    assert [f["properties"]["reason"] for f in features] == ["reached", "same road", "unknown road"]
+    assert features[2]["properties"]["origin"] == 999
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--run", "tiny", "--model", "x.pth"), "--run and --model exclude each other"),
+    (("--run", "nobody"), "nobody"),
+    (("--run", "tiny", "--od", "nowhere"), "neither train, test or test-trips nor a file"),
+    (("--run", "tiny", "--search", "dream"), "search"),
+    (("--run", "tiny", "--output", "trips.txt"), "trips.txt"),
+])
+def test_generate_with_a_wrong_option_says_which(city, trained, run_cli, arguments, message):
+    answer = run_cli("generate", "--city", city, *arguments)
+    assert answer.exit_code != 0
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr

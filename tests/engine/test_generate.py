@@ -1,0 +1,169 @@
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from random_city import random_network, random_walks
+
+from hoserkd.engine.city.storage import save_city
+from hoserkd.engine.config import GenerateConfig, StudentConfig
+from hoserkd.engine.events import Silent, never_stop
+from hoserkd.engine.generate import draw_queries, generate_trips
+from hoserkd.engine.search.quality import Quality
+from hoserkd.engine.search.queries import Queries
+from hoserkd.engine.student.storage import LoadedStudent, StudentMeta, new_student
+from hoserkd.engine.types import GeneratedTrips, TimeStatistics
+from hoserkd.errors import DataError, InterruptedRunError, UsageError
+
+ROADS = 40
+CPU = torch.device("cpu")
+TIMES = TimeStatistics(3.4, 0.5)
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    network = random_network(ROADS)
+    splits = {split: random_walks(network, trips=30, seed=i)
+              for i, split in enumerate(("train", "val", "test"))}
+    return save_city(tmp_path_factory.mktemp("city"), "random", network, splits, TIMES)
+
+
+@pytest.fixture(scope="module")
+def student(city):
+    torch.manual_seed(0)
+    config = StudentConfig(hidden_dim=16, road_id_dim=8, attribute_dim=2)
+    meta = StudentMeta(config, ROADS, 3, 4, TIMES)
+    return LoadedStudent(new_student(config, city.network).eval(), meta)
+
+
+def generate(student, city, queries, *, seed=0, observer=None, stop=never_stop, **settings):
+    return list(generate_trips(
+        student, city, queries, GenerateConfig(**settings), device=CPU, seed=seed,
+        observer=observer or Silent(), stop=stop))
+
+
+def paths(chunks):
+    return [chunk.road[a:b].tolist() for chunk in chunks
+            for a, b in zip(chunk.offset[:-1], chunk.offset[1:], strict=True)]
+
+
+@pytest.mark.parametrize("search", ["astar", "beam", "sample", "greedy"])
+def test_generated_trips_are_the_same_whatever_the_batch(city, student, search):
+    queries = draw_queries(city, "test", 300, seed=1)
+    expected = generate(student, city, queries, search=search, batch_size=64)
+    found = generate(student, city, queries, search=search, batch_size=9)
+    assert paths(found) == paths(expected)
+    assert len(paths(found)) == 300
+    for name in ("origin", "destination", "departure_s", "entered_at_s", "log_prob", "reached"):
+        a, b = (np.concatenate([getattr(c, name) for c in x]) for x in (found, expected))
+        assert np.array_equal(a, b), name
+    assert np.concatenate([c.origin for c in found]).tolist() == queries.origin.tolist()
+
+
+def test_generated_trips_follow_candidates_and_say_whether_they_arrived(city, student):
+    queries = draw_queries(city, "train", 100, seed=2)
+    candidates = city.network.candidates
+    for chunk in generate(student, city, queries):
+        for i in range(len(chunk)):
+            road = chunk.road[chunk.offset[i]:chunk.offset[i + 1]]
+            for a, b in pairwise(road):
+                assert b in candidates.road[candidates.offset[a]:candidates.offset[a + 1]]
+            assert chunk.reached[i] == (road[-1] == chunk.destination[i])
+            assert chunk.entered_at_s[chunk.offset[i]] == chunk.departure_s[i]
+            assert (np.diff(chunk.entered_at_s[chunk.offset[i]:chunk.offset[i + 1]]) >= 0).all()
+
+
+def test_queries_that_need_no_search_are_answered_with_a_reason(city, student):
+    queries = Queries(np.array([3, -1, 5, 2]), np.array([3, 4, -1, 9]), np.arange(4) + 10**9)
+    [trips] = generate(student, city, queries)
+    assert trips.reason[:3] == ("same road", "unknown road", "unknown road")
+    assert trips.reached.tolist() == [True, False, False, True]
+    assert np.diff(trips.offset)[:3].tolist() == [1, 0, 0]
+    [nothing] = generate(student, city, queries.select(slice(1, 2)))
+    assert nothing.reason == ("unknown road",)
+    assert generate(student, city, queries.select(slice(0, 0))) == []
+
+
+def test_search_that_is_out_of_steps_keeps_the_nearest_path(city, student):
+    queries = draw_queries(city, "test", 50, seed=3)
+    trips = generate(student, city, queries, max_steps=1)
+    reasons = Counter(reason for chunk in trips for reason in chunk.reason)
+    assert reasons["max steps"] > 10
+    assert all(len(path) <= 2 for path in paths(trips))
+
+
+def test_drawn_queries_follow_the_split_with_their_own_departures(city):
+    trips = city.split("test")
+    known = {(int(trips.road[a]), int(trips.road[b - 1]), int(trips.entered_at_s[a]))
+             for a, b in zip(trips.offset[:-1], trips.offset[1:], strict=True)}
+    queries = draw_queries(city, "test", 3000, seed=4)
+    drawn = Counter(zip(queries.origin.tolist(), queries.destination.tolist(),
+                        queries.departure_s.tolist(), strict=True))
+    assert set(drawn) == known
+    assert max(drawn.values()) < 2.5 * min(drawn.values())
+    again = draw_queries(city, "test", 3000, seed=4)
+    assert np.array_equal(queries.origin, again.origin)
+    assert not np.array_equal(queries.origin, draw_queries(city, "test", 3000, seed=5).origin)
+    own = draw_queries(city, "test-trips", None, seed=0)
+    assert own.departure_s.tolist() == trips.entered_at_s[trips.offset[:-1]].tolist()
+    assert len(draw_queries(city, "test-trips", 7, seed=0)) == 7
+
+
+def test_queries_of_a_file_are_read_with_unknown_roads_and_missing_departures(city, tmp_path):
+    path = tmp_path / "od.csv"
+    path.write_text("destination,origin,departure\n4,3,2015-11-07T16:30:00Z\n4,999,\n")
+    queries = draw_queries(city, str(path), None, seed=0)
+    assert queries.origin.tolist() == [3, -1]
+    assert queries.destination.tolist() == [4, 4]
+    assert queries.requested.tolist() == [[3, 4], [999, 4]]
+    assert queries.departure_s[0] == 1446913800
+    trained = city.split("train")
+    assert queries.departure_s[1] in trained.entered_at_s[trained.offset[:-1]]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("origin,departure\n1,2015-11-07T16:30:00Z\n", "od.csv:1: no column destination"),
+    ("origin,destination,departure\n1,2,soon\n1,x,\n", "2 of 2 rows are bad: .*od.csv:2: .*soon"),
+    ("", "od.csv:1: no column origin or destination, found nothing"),
+])
+def test_bad_file_of_queries_is_refused_with_its_rows(city, tmp_path, text, message):
+    path = tmp_path / "od.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        draw_queries(city, str(path), None, seed=0)
+    with pytest.raises(UsageError, match="neither train, test or test-trips nor a file"):
+        draw_queries(city, str(tmp_path / "none.csv"), None, seed=0)
+
+
+def test_progress_is_reported_and_a_stop_is_honoured(city, student):
+    class Heard:
+        def __init__(self):
+            self.events = []
+
+        def notify(self, event):
+            self.events.append(event)
+
+    heard, queries = Heard(), draw_queries(city, "test", 40, seed=5)
+    generate(student, city, queries, observer=heard)
+    last = heard.events[-1]
+    assert (last.done, last.total, last.unit) == (40, 40, "trips")
+    assert last.metrics.keys() == {"trips_per_s", "reached_share", "expansions_per_trip"}
+    assert last.metrics["reached_share"] == 1.0
+    with pytest.raises(InterruptedRunError, match="of 40 trips"):
+        generate(student, city, queries, batch_size=2, stop=lambda: True)
+
+
+def test_quality_counts_reached_revisits_and_lengths(city):
+    network = city.network
+    a = 0
+    b = int(network.candidates.road[network.candidates.offset[a]])
+    trips = GeneratedTrips(
+        np.array([a, a]), np.array([b, b]), np.zeros(2, np.int64), np.array([0, 2, 5]),
+        np.array([a, b, a, b, a], np.int32), np.array([0, 9, 0, 9, 5]), np.array([-1.0, -3.0]),
+        np.array([True, False]), ("reached", "max steps"))
+    quality = Quality(network)
+    quality.add(trips)
+    assert quality.figures() == pytest.approx({
+        "reached_share": 0.5, "roads_per_trip": 2.5, "log_prob": -2.0, "revisit_share": 0.5,
+        "time_backwards_share": 0.5, "length_ratio": 1.0})

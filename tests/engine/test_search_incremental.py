@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+import torch
+from random_city import SATURDAY_S, random_network
+from search_reference import TableExpander, plain_astar, random_centroids
+
+from hoserkd.engine.config import DataConfig, StudentConfig
+from hoserkd.engine.search.astar import AStar
+from hoserkd.engine.search.candidates import compiled_features, places_of
+from hoserkd.engine.search.frontier import pack_candidates
+from hoserkd.engine.search.incremental import IncrementalStudent
+from hoserkd.engine.search.memory import PaddedMemory, RowPool
+from hoserkd.engine.search.queries import Queries
+from hoserkd.engine.search.rounds import Rounds
+from hoserkd.engine.student.features import candidate_features
+from hoserkd.engine.student.storage import new_student
+from hoserkd.engine.student.tables import build_network_tables
+from hoserkd.engine.trips.batches import TripSource
+from hoserkd.engine.types import TimeStatistics, TrajectorySet
+from hoserkd.errors import CheckpointError
+
+TIMES = TimeStatistics(3.4, 0.5)
+ROADS = 40
+CPU = torch.device("cpu")
+DEPARTURE_S = SATURDAY_S - 60
+"""A minute before midnight: the aaai2025 clock wraps, and its day differs from the trip's."""
+
+
+def student(features, seed=0):
+    torch.manual_seed(seed)
+    config = StudentConfig(hidden_dim=32, road_id_dim=16, attribute_dim=4, features=features)
+    network = random_network(ROADS, seed=seed)
+    model = new_student(config, network).eval()
+    with torch.no_grad():
+        for block in model.trajectory_encoder.blocks:
+            block.attn.relative_position_emb_k.weight.mul_(4)
+            block.attn.relative_position_emb_v.weight.mul_(4)
+        model.navigator.v_proj.weight.mul_(20)
+    return network, model, build_network_tables(network, features, CPU)
+
+
+def plain_student(network, model, tables):
+    """The full forward pass over a whole path, for the candidates of its last road."""
+    def answer(roads, clocks, destination):
+        points = np.array([*roads, destination], np.int32)
+        entered = DEPARTURE_S + np.array([*clocks, clocks[-1]], np.int64)
+        trip = TrajectorySet(np.array([0, len(points)]), points, entered)
+        source = TripSource(trip, tables, DataConfig(), CPU)
+        with torch.no_grad():
+            batch = source.batch(np.array([0]))
+            output = model(tables, batch)
+        first = int(batch.candidate_offset[-2])
+        seconds = torch.expm1(output.travel_time[first:] * TIMES.log1p_std + TIMES.log1p_mean)
+        return (torch.log_softmax(output.logits[first:], 0).numpy(),
+                seconds.clamp(min=0).round().int().numpy())
+    return answer
+
+
+class Held:
+    """Answers incrementally, and holds every answer to the plain one."""
+
+    def __init__(self, expander, plain):
+        self.expander, self.plain, self.deepest = expander, TableExpander(plain), 0
+
+    def claim(self, count):
+        return self.expander.claim(count)
+
+    def release(self, rows):
+        self.expander.release(rows)
+
+    def reserve(self, rows):
+        self.expander.reserve(rows)
+
+    def expand(self, expansion):
+        found, expected = self.expander.expand(expansion), self.plain.expand(expansion)
+        np.testing.assert_allclose(found.log_prob, expected.log_prob, atol=2e-5)
+        assert found.travel_time_s.tolist() == expected.travel_time_s.tolist()
+        self.deepest = max(self.deepest, int(np.diff(expansion.history_offset).max()))
+        return found
+
+
+def queries(count):
+    draw = np.random.default_rng(3)
+    pairs = np.array([draw.choice(ROADS, 2, replace=False) for _ in range(count)])
+    return Queries(pairs[:, 0], pairs[:, 1], np.full(count, DEPARTURE_S))
+
+
+def run(network, asked, expander, slots):
+    strategy = AStar(network.candidates, random_centroids(ROADS, 1), asked, slots=slots,
+                     max_steps=5000)
+    rounds = Rounds(strategy, expander, network.candidates, asked)
+    return dict(pair for ended in rounds.run(np.arange(len(asked))) for pair in ended)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("features", ["geographic", "aaai2025"])
+def test_incremental_student_equals_the_full_forward_at_every_expansion(features, padded):
+    network, model, tables = student(features)
+    expander = IncrementalStudent(model, tables, TIMES)
+    if padded:
+        expander._memory = PaddedMemory(model, tables)
+        expander._places = None
+    held = Held(expander, plain_student(network, model, tables))
+    run(network, queries(12), held, slots=5)
+    assert held.deepest > 6
+
+
+def test_incremental_student_in_a_search_finds_what_the_plain_search_finds():
+    network, model, tables = student("geographic")
+    asked, plain = queries(15), plain_student(*student("geographic"))
+    answers = run(network, asked, IncrementalStudent(model, tables, TIMES), slots=6)
+    for i, answer in answers.items():
+        roads, clocks, log_prob = plain_astar(
+            plain, network.candidates, random_centroids(ROADS, 1), int(asked.origin[i]),
+            int(asked.destination[i]), 5000)
+        assert answer.road.tolist() == roads
+        assert answer.clock_s.tolist() == clocks
+        assert answer.log_prob == pytest.approx(log_prob, abs=1e-4)
+
+
+def test_incremental_student_answers_to_the_bit_the_same_in_any_batch():
+    network, model, tables = student("geographic")
+    asked = queries(40)
+    expected = run(network, asked, IncrementalStudent(model, tables, TIMES), slots=3)
+    for slots in (1, 7, 40):
+        answers = run(network, asked, IncrementalStudent(model, tables, TIMES), slots)
+        assert all(answers[i].road.tolist() == expected[i].road.tolist() for i in expected)
+        assert all(answers[i].log_prob == expected[i].log_prob for i in expected)
+
+
+def test_incremental_student_with_broken_weights_is_refused():
+    _, model, tables = student("geographic")
+    with torch.no_grad():
+        model.road_network_encoder.road_id_emb.weight[3, 0] = float("nan")
+    with pytest.raises(CheckpointError, match="not numbers"):
+        IncrementalStudent(model, tables, TIMES)
+
+
+def test_row_pool_hands_out_no_row_twice_and_no_more_than_its_limit():
+    pool, held, draw = RowPool(100), set(), np.random.default_rng(0)
+    for _ in range(300):
+        rows = pool.claim(int(draw.integers(0, 30)))
+        if rows is not None:
+            assert not held & set(rows.tolist())
+            held |= set(rows.tolist())
+            assert max(held, default=0) < pool.made <= 100
+        back = draw.permutation(sorted(held))[:int(draw.integers(0, 30))].astype(np.int32)
+        pool.release(back)
+        held -= set(back.tolist())
+    assert pool.claim(101) is None
+
+
+@pytest.mark.parametrize("features", ["geographic", "aaai2025"])
+def test_compiled_features_equal_those_of_training(features):
+    network, _, tables = student(features)
+    draw = np.random.default_rng(1)
+    road, destination = draw.integers(0, ROADS, (2, 200)).astype(np.int32)
+    offset, candidate = pack_candidates(network.candidates.offset, network.candidates.road, road)
+    distance, angle = compiled_features(places_of(tables), road, destination, offset, candidate)
+    expected = candidate_features(tables, torch.from_numpy(road).long(),
+                                  torch.from_numpy(destination).long(), 64)
+    assert candidate.tolist() == expected.road.tolist()
+    np.testing.assert_allclose(distance, expected.distance, atol=1e-6)
+    np.testing.assert_allclose(angle, expected.angle, atol=1e-6)

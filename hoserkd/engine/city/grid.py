@@ -127,4 +127,4 @@ def kilometre_cell(height_km: float, width_km: float) -> tuple[float, float]:
     LM-TAD's Porto preprocessing converts so; its width holds near the equator only, and is kept
     for the tokens' sake.
     """
-    return height_km / KM_PER_DEG_LAT, width_km / 111.320 / 0.99974
+    return height_km / 110.574, width_km / 111.320 / 0.99974

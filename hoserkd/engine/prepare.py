@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from hoserkd.engine.city.network import build_network, strongly_connected_share
+from hoserkd.engine.city.network import build_network
 from hoserkd.engine.city.roadmap import Roadmap, read_roadmap
 from hoserkd.engine.city.source import find_source_file
+from hoserkd.engine.city.statistics import BLOCK_TRIPS, city_statistics, time_statistics
 from hoserkd.engine.city.storage import (
     SPLITS,
     TRIP_ARRAYS,
@@ -34,7 +35,7 @@ from hoserkd.engine.events import Note, Observer, Progress, StopRequested
 from hoserkd.engine.files import file_sha256
 from hoserkd.engine.trips.reading import read_trips
 from hoserkd.engine.trips.validation import Rejections, RoadJudge, kept_trips
-from hoserkd.engine.types import RoadNetwork, TimeStatistics, TrajectorySet
+from hoserkd.engine.types import RoadNetwork, TrajectorySet
 from hoserkd.errors import ConfigError, DataError, InterruptedRunError
 
 PARTITION = "road_network_partition"
@@ -42,8 +43,6 @@ TRANSITIONS = "zone_trans_mat.npy"
 SETTINGS = ("name", "zones", "partitioner", "max_rejected_share", "seed")
 """The settings on which a prepared city depends."""
 LOCK_POLL_S = 0.2
-BLOCK_TRIPS = 1 << 18
-"""Trips whose steps are looked at at once; bounds memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,38 +202,50 @@ class _Preparation:
 
     def run(self, settings: dict[str, Any], digests: dict[str, Any]) -> dict[str, Any]:
         """Write the city and return its manifest."""
-        self._phase("reading the roads", 0)
-        roadmap = read_roadmap(self._inputs["roadmap.geo"], self._inputs["roadmap.rel"])
+        with self._phase("reading the roads"):
+            roadmap = read_roadmap(self._inputs["roadmap.geo"], self._inputs["roadmap.rel"])
         self._note_repeats(roadmap)
-        _stop_if_asked(self._stop)
-        self._phase("cutting zones", 1)
-        network = build_network(roadmap, *self._zones(roadmap))
+        with self._phase("cutting zones"):
+            network = build_network(roadmap, *self._zones(roadmap))
         rejections = Rejections()
         with write_city(self._directory) as writer:
             judge = RoadJudge(network.road_id, network.candidates)
             for split in SPLITS:
                 self._write_split(split, judge, writer, rejections)
             self._check_rejections(rejections, writer)
-            self._phase("writing the city", 2)
-            train = writer.read_split("train")
-            network = self._count_transitions(network, train)
-            writer.save_network(network)
-            times = time_statistics(train)
-            splits = {split: writer.read_split(split) for split in SPLITS}
-            manifest = writer.commit({
-                "name": self._config.name,
-                "highway_names": list(network.highway_names),
-                "times": {"log1p_mean": times.log1p_mean, "log1p_std": times.log1p_std},
-                "settings": settings,
-                "inputs": digests,
-                "statistics": city_statistics(network, splits),
-                "rejected": rejections.by_split(),
-            })
-        self._phase("writing the city", 3)
-        return manifest
+            with self._phase("writing the city"):
+                return self._write_rest(writer, network, settings, digests, rejections)
 
-    def _phase(self, job: str, done: int) -> None:
-        self._observer.notify(Progress(job, done, 3, "parts"))
+    def _write_rest(
+        self,
+        writer: CityWriter,
+        network: RoadNetwork,
+        settings: dict[str, Any],
+        digests: dict[str, Any],
+        rejections: Rejections,
+    ) -> dict[str, Any]:
+        """Write what depends on the trips, and make it the city."""
+        train = writer.read_split("train")
+        self._count_transitions(network, train)
+        writer.save_network(network)
+        times = time_statistics(train)
+        splits = {split: writer.read_split(split) for split in SPLITS}
+        return writer.commit({
+            "name": self._config.name,
+            "highway_names": list(network.highway_names),
+            "times": {"log1p_mean": times.log1p_mean, "log1p_std": times.log1p_std},
+            "settings": settings,
+            "inputs": digests,
+            "statistics": city_statistics(network, splits),
+            "rejected": rejections.by_split(),
+        })
+
+    @contextmanager
+    def _phase(self, job: str) -> Iterator[None]:
+        _stop_if_asked(self._stop)
+        self._observer.notify(Progress(job, 0, 1, "parts"))
+        yield
+        self._observer.notify(Progress(job, 1, 1, "parts"))
 
     def _note_repeats(self, roadmap: Roadmap) -> None:
         if roadmap.repeated_relations:
@@ -290,16 +301,19 @@ class _Preparation:
                 offset.append(ends)
                 road.append(kept_road)
                 entered.append(kept_time)
-                self._observer.notify(Progress(
-                    f"reading {path.name}", min(position >> 10, size), size, "kB",
-                    {"trips": float(offset.length - 1)},
-                ))
+                self._tell_reading(path, min(position >> 10, size - 1), size, offset.length - 1)
             kept = offset.length - 1
+        self._tell_reading(path, size, size, kept)
         if kept == 0 and rejections.total.get(split, 0) == 0:
             raise DataError(
                 f"{path}: holds no trips",
                 hint="every split needs trips; cut some from another split by time",
             )
+
+    def _tell_reading(self, path: Path, done: int, total: int, trips: int) -> None:
+        self._observer.notify(
+            Progress(f"reading {path.name}", done, total, "kB", {"trips": float(trips)})
+        )
 
     def _check_rejections(self, rejections: Rejections, writer: CityWriter) -> None:
         path = self._directory / "rejected.csv"
@@ -328,9 +342,10 @@ class _Preparation:
             f" see {path}", "warning",
         ))
 
-    def _count_transitions(self, network: RoadNetwork, train: TrajectorySet) -> RoadNetwork:
+    def _count_transitions(self, network: RoadNetwork, train: TrajectorySet) -> None:
+        """Count zone changes into the network's matrix, unless it was given."""
         if TRANSITIONS in self._inputs and PARTITION in self._inputs:
-            return network
+            return
         counts = network.zone_transitions
         for first in range(0, len(train), BLOCK_TRIPS):
             offset = np.asarray(train.offset[first : first + BLOCK_TRIPS + 1])
@@ -338,7 +353,6 @@ class _Preparation:
             counts += count_zone_transitions(
                 network.zone, network.zones, offset - offset[0], road
             )
-        return network
 
 
 def _most_frequent(rejections: Rejections, only: str | None = None) -> str:
@@ -349,54 +363,3 @@ def _most_frequent(rejections: Rejections, only: str | None = None) -> str:
                 totals[cause] = totals.get(cause, 0) + number
     ordered = sorted(totals.items(), key=lambda item: -item[1])
     return ", ".join(f"{number} {cause}" for cause, number in ordered)
-
-
-def time_statistics(trips: TrajectorySet) -> TimeStatistics:
-    """Return mean and population standard deviation of log1p(seconds) over all steps.
-
-    Where all steps take equally long the deviation is given as 1, so that it can divide.
-    """
-    count, mean, squares = 0, 0.0, 0.0
-    for first in range(0, len(trips), BLOCK_TRIPS):
-        offset = np.asarray(trips.offset[first : first + BLOCK_TRIPS + 1])
-        entered = np.asarray(trips.entered_at_s[offset[0] : offset[-1]])
-        taken = np.delete(np.diff(entered), offset[1:-1] - offset[0] - 1)
-        values = np.log1p(taken.astype(np.float64))
-        # Chan's update joins the moments of two parts without losing digits.
-        apart = float(values.mean()) - mean
-        total = count + len(values)
-        squares += float(((values - values.mean()) ** 2).sum())
-        squares += apart**2 * count * len(values) / total
-        mean += apart * len(values) / total
-        count = total
-    deviation = float(np.sqrt(squares / count))
-    return TimeStatistics(log1p_mean=mean, log1p_std=deviation if deviation > 0 else 1.0)
-
-
-def city_statistics(network: RoadNetwork, splits: dict[str, TrajectorySet]) -> dict[str, Any]:
-    """Return the counts by which a user recognises the city."""
-    degree = np.diff(network.candidates.offset)
-    trips = {}
-    for name, split in splits.items():
-        roads = np.diff(split.offset)
-        trips[name] = {
-            "trips": len(split),
-            "steps": split.steps,
-            "roads_a_trip_mean": round(float(roads.mean()), 3),
-            "roads_a_trip_p95": float(np.percentile(roads, 95)),
-            "roads_a_trip_max": int(roads.max()),
-        }
-    return {
-        "roads": network.roads,
-        "relations": len(network.candidates.road),
-        "adjacency_edges": int(network.adjacency.shape[1]),
-        "highway_classes": len(network.highway_names),
-        "zones": network.zones,
-        "candidates_mean": round(float(degree.mean()), 3),
-        "candidates_max": int(degree.max()),
-        "dead_ends": int((degree == 0).sum()),
-        "strongly_connected_share": round(strongly_connected_share(network.candidates), 4),
-        "splits": trips,
-    }
-
-

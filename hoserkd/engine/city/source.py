@@ -184,11 +184,11 @@ class Findings:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found: list[str] = []
+        self._found: list[tuple[int, str]] = []
 
     def add(self, row: int, what: str) -> None:
         """Note that `row` is wrong."""
-        self._found.append(f"{self._path}:{row}: {what}")
+        self._found.append((row, what))
 
     def raise_if_any(self, hint: str) -> None:
         """Raise what was found.
@@ -198,7 +198,8 @@ class Findings:
         """
         if not self._found:
             return
-        message = "\n".join(self._found[: self.SHOWN])
+        first = sorted(self._found, key=lambda found: found[0])[: self.SHOWN]
+        message = "\n".join(f"{self._path}:{row}: {what}" for row, what in first)
         if len(self._found) > self.SHOWN:
             message += f"\nand {len(self._found) - self.SHOWN} more"
         raise DataError(message, hint=hint)

@@ -47,7 +47,8 @@ def show(run: str = Reference) -> None:
     from hoserkd.commands.run_views import show_document, show_view
 
     console, store = open_console(), open_store()
-    document = show_document(store, store.run(run))
+    with store.reading():
+        document = show_document(store, store.run(run))
     console.result(document, lambda: show_view(console, document))
 
 
@@ -60,7 +61,8 @@ def compare(runs: list[str] = References) -> None:
     from hoserkd.commands.run_views import compare_document, compare_view
 
     console, store = open_console(), open_store()
-    document = compare_document(store, [store.run(reference) for reference in runs])
+    with store.reading():
+        document = compare_document(store, [store.run(reference) for reference in runs])
     console.result(document, lambda: compare_view(console, document))
 
 

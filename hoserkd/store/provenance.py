@@ -5,6 +5,7 @@ import platform
 import socket
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ def provenance() -> dict[str, Any]:
     """Return the fields of `run.json` that say by what and where a run was started."""
     return {
         "git_revision": git_revision(),
-        "versions": library_versions(),
+        "versions": dict(library_versions()),
         "argv": sys.argv,
         "host": socket.gethostname(),
         "pid": os.getpid(),
     }
 
 
+@cache
 def library_versions() -> dict[str, str]:
     """Return the versions that matter, read from metadata so that nothing heavy is imported."""
     found = {"hoserkd": __version__, "python": platform.python_version()}
@@ -36,6 +38,7 @@ def library_versions() -> dict[str, str]:
     return found
 
 
+@cache
 def git_revision() -> str:
     """Return the commit of the checkout that hoserkd runs from, `+` added where files differ.
 

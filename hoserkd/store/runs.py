@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,6 +64,7 @@ class RunStore:
         self.database = directory / DATABASE
         self.studies_directory = directory / "studies"
         self._synced: str | None = None
+        self._held = threading.local()
 
     def create_run(
         self,
@@ -340,7 +342,23 @@ class RunStore:
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
-        """Open the database for reading, with the spools' news in it; be quick."""
+        """Open the database for reading, with the spools' news in it, for all reads inside.
+
+        Be quick: nobody can write to it meanwhile.
+        """
+        held = getattr(self._held, "connection", None)
+        if held is not None:
+            yield held
+            return
+        with self._opened() as connection:
+            self._held.connection = connection
+            try:
+                yield connection
+            finally:
+                self._held.connection = None
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
         if not (self.runs_directory.is_dir() or self.database.exists()):
             # Looking into a store that nobody has made yet must not make it.
             with empty_database() as connection:

@@ -1,0 +1,135 @@
+import json
+from collections.abc import Callable
+
+import pytest
+
+from hoserkd.commands.runs import confirm
+from hoserkd.engine.events import EpochDone, SplitJudged, StepDone
+from hoserkd.errors import UsageError
+from hoserkd.settings import config_json, resolve_settings
+from hoserkd.store.runs import RunStore
+
+
+@pytest.fixture
+def two_runs(home) -> RunStore:  # type: ignore[no-untyped-def]
+    store = RunStore(home / "store")
+    for name, lambda_kl in (("vanilla", 0.0), ("distilled", 0.03)):
+        sets = [f"distill.lambda_kl={lambda_kl}"]
+        settings = config_json(resolve_settings(None, sets=sets).config)
+        with store.create_run("train", "demo", name, settings, 1, "cpu") as run:
+            run.notify(StepDone(1, 0, 1, {"loss": 0.5}, {"forward": 2.0}))
+            run.notify(EpochDone(0, 1, {"val_accuracy": 0.5 + lambda_kl}))
+            run.notify(SplitJudged("test", {"test_accuracy": 0.4 + lambda_kl}))
+        with store.create_run("evaluate", "demo", parents=[run.run_id]) as judge:
+            judge.evaluation({"jsd": {"distance": 0.1}, "od": "test"})
+    return store
+
+
+def test_list_of_an_empty_store_is_empty(run_cli: Callable) -> None:
+    answer = run_cli("runs", "list", "--json")
+    assert answer.exit_code == 0
+    assert json.loads(answer.stdout) == {"schema_version": 1, "runs": [], "total": 0}
+
+
+def test_list_shows_the_newest_first(run_cli: Callable, two_runs: RunStore) -> None:
+    answer = run_cli("runs", "list", "--kind", "train")
+    lines = [line.split()[0] for line in answer.stdout.splitlines() if line.strip()]
+    assert lines[0] == "run"
+    assert lines[2:] == ["distilled", "vanilla"]
+    assert "val_accuracy 0.5300" in answer.stdout
+    assert answer.stderr == ""
+
+
+def test_list_says_how_many_it_left_out(run_cli: Callable, two_runs: RunStore) -> None:
+    answer = run_cli("runs", "list", "--limit", "1", "--json")
+    assert len(json.loads(answer.stdout)["runs"]) == 1
+    assert "3 older runs are not shown" in answer.stderr
+
+
+def test_show_as_json_holds_all_that_is_known(run_cli: Callable, two_runs: RunStore) -> None:
+    document = json.loads(run_cli("runs", "show", "distilled", "--json").stdout)
+    assert document["run"]["name"] == "distilled"
+    assert document["settings"]["distill"]["lambda_kl"] == 0.03
+    assert document["metrics"]["loss"] == {
+        "last": 0.5, "mean": 0.5, "min": 0.5, "max": 0.5, "count": 1}
+    assert document["timings_ms"]["forward"]["mean"] == 2.0
+    assert document["epochs"][0]["metrics"] == {"val_accuracy": 0.53}
+    assert [e["label"] for e in document["evaluations"]] == ["test", "evaluation"]
+
+
+def test_show_as_tables_names_the_judgement_of_a_child(
+    run_cli: Callable, two_runs: RunStore
+) -> None:
+    out = run_cli("runs", "show", "distilled").stdout
+    for part in ("Run distilled", "Epochs", "Judged: evaluation", "jsd.distance", "Milliseconds"):
+        assert part in out
+
+
+def test_compare_shows_only_settings_that_differ(run_cli: Callable, two_runs: RunStore) -> None:
+    document = json.loads(run_cli("runs", "compare", "vanilla", "distilled", "--json").stdout)
+    assert document["settings"] == {"distill.lambda_kl": [0.0, 0.03]}
+    assert document["metrics"]["best val_accuracy"] == [0.5, 0.53]
+    assert document["metrics"]["test: test_accuracy"] == pytest.approx([0.4, 0.43])
+    assert "distill.lambda_kl" in run_cli("runs", "compare", "vanilla", "distilled").stdout
+
+
+def test_tag_renames_and_tags(run_cli: Callable, two_runs: RunStore) -> None:
+    answer = run_cli("runs", "tag", "vanilla", "paper", "--name", "base", "--notes", "table 2")
+    assert answer.exit_code == 0
+    run = two_runs.run("base")
+    assert (run.tags, run.notes) == (("paper",), "table 2")
+    run_cli("runs", "tag", "base", "--remove", "paper")
+    assert two_runs.run("base").tags == ()
+
+
+def test_delete_without_a_terminal_wants_yes(run_cli: Callable, two_runs: RunStore) -> None:
+    refused = run_cli("runs", "delete", "vanilla")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--yes" in refused.stderr
+    assert run_cli("runs", "delete", "vanilla", "--yes").exit_code == 0
+    assert run_cli("runs", "show", "vanilla").exit_code == 2
+
+
+def test_unknown_run_names_the_nearest(run_cli: Callable, two_runs: RunStore) -> None:
+    answer = run_cli("runs", "show", "distiled")
+    assert answer.exit_code == 2
+    assert "did you mean distilled?" in answer.stderr
+
+
+def test_sql_answers_as_json(run_cli: Callable, two_runs: RunStore) -> None:
+    answer = run_cli("runs", "sql", "SELECT name FROM runs WHERE kind = 'train' ORDER BY name",
+                     "--json")
+    assert json.loads(answer.stdout)["rows"] == [["distilled"], ["vanilla"]]
+
+
+def test_sql_that_writes_fails_in_one_line(run_cli: Callable, two_runs: RunStore) -> None:
+    answer = run_cli("runs", "sql", "DROP TABLE runs")
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("error: runs sql: ")
+    assert "Traceback" not in answer.stderr
+
+
+def test_repair_counts_what_it_read(run_cli: Callable, two_runs: RunStore) -> None:
+    document = json.loads(run_cli("runs", "repair", "--json").stdout)
+    assert document["runs"] == 4
+
+
+def test_export_writes_every_table(run_cli: Callable, two_runs: RunStore, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    import pyarrow.parquet
+
+    answer = run_cli("runs", "export", "distilled", "--csv", tmp_path / "c", "--parquet",
+                     tmp_path / "p", "--json")
+    assert len(json.loads(answer.stdout)["files"]) == 16
+    assert (tmp_path / "c" / "metrics.csv").read_text().splitlines()[1].endswith(",loss,0.5")
+    assert pyarrow.parquet.read_table(tmp_path / "p" / "runs.parquet")["name"].to_pylist() == [
+        "distilled"]
+
+
+def test_export_to_nothing_says_what_is_missing(run_cli: Callable, two_runs: RunStore) -> None:
+    assert run_cli("runs", "export", "distilled").exit_code == 2
+
+
+def test_confirm_passes_with_yes() -> None:
+    confirm("x", yes=True)
+    with pytest.raises(UsageError):
+        confirm("x", yes=False)

@@ -22,6 +22,7 @@ from hoserkd.engine.metrics.baselines import (
 )
 from hoserkd.engine.metrics.comparison import Comparison, QueryValues, compare, query_values
 from hoserkd.engine.metrics.distributions import Histogram, histogram
+from hoserkd.engine.metrics.model import ModelJudgement as ModelJudgement
 from hoserkd.engine.metrics.packed import answered, departures_s, destinations, origins, take_trips
 from hoserkd.engine.metrics.rating import (
     PER_TRIP,
@@ -43,14 +44,6 @@ Split = Literal["train", "test"]
 SCENARIO_PAIRS = ("hausdorff_km", "dtw_km", "edr")
 STEP_TRIPS = 20_000
 """Real trips on which the rules for the next road are judged."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelJudgement:
-    """What a model says step by step about real trips."""
-
-    figures: dict[str, Figure]
-    reliability: Reliability | None
 
 
 @dataclass(frozen=True, slots=True)

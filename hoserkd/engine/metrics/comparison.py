@@ -29,16 +29,17 @@ from hoserkd.engine.types import GeneratedTrips
 LEAST_PAIRS = 6
 """With fewer pairs the signed-rank test cannot reach 5 %."""
 PAIRED = {
-    "dtw_km": ("lower", "DTW to the query's real trip, km"),
-    "hausdorff_km": ("lower", "Hausdorff to the query's real trip, km"),
-    "frechet_km": ("lower", "discrete Fréchet to the query's real trip, km"),
-    "edr": ("lower", "EDR to the query's real trip"),
-    "dtw_per_point_km": ("lower", "DTW to the query's real trip per road, km"),
-    "distance_error_km": ("lower", "difference of length to the query's real trip, km"),
-    "duration_error_min": ("lower", "difference of duration to the query's real trip, min"),
-    "completion": ("higher", "the path ends on the requested road"),
+    "dtw_km": ("lower", "DTW, km"),
+    "hausdorff_km": ("lower", "Hausdorff, km"),
+    "frechet_km": ("lower", "discrete Fréchet, km"),
+    "edr": ("lower", "EDR"),
+    "dtw_per_point_km": ("lower", "DTW per road, km"),
+    "distance_error_km": ("lower", "length off by, km"),
+    "duration_error_min": ("lower", "duration off by, min"),
+    "completion": ("higher", "ends on the requested road"),
 }
-"""What is compared query by query: which is better, and what it is."""
+"""What is compared query by query, all but the last against the query's real trip: which is
+better, and what it is."""
 
 
 @dataclass(frozen=True, slots=True)

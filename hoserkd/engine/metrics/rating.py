@@ -5,7 +5,7 @@ intervals, the resampling of the real trips, is theirs in common.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -159,7 +159,9 @@ def _judge_pairs(rating: Rating, how: Resampling) -> None:
     for name in PAIR_METRICS:
         values = getattr(rating.distances, name)
         bounds = SHARE if name.startswith("edr") else (0.0, np.inf)
-        rating.figures[name] = mean_figure(values, how, bounds) if len(values) else none
+        rating.figures[name] = (
+            replace(mean_figure(values, how, bounds), note=f"{len(values)} pairs")
+            if len(values) else none)
     matched = np.zeros(len(rating.trips))
     matched[rating.pairs[:, 0]] = 1.0
     rating.figures["matched_share"] = mean_figure(matched, how, SHARE)

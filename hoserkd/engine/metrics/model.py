@@ -1,0 +1,194 @@
+"""Model level: what the student itself says, step by step, about real trips."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int64
+
+from hoserkd.engine.city.storage import City
+from hoserkd.engine.config import DataConfig
+from hoserkd.engine.events import Observer, Progress, StopRequested
+from hoserkd.engine.metrics.packed import take_trips
+from hoserkd.engine.metrics.statistics import (
+    Figure,
+    Resampling,
+    centred_interval,
+    ratio_figure,
+)
+from hoserkd.engine.metrics.task import Reliability, reliability
+from hoserkd.engine.student.storage import LoadedStudent
+from hoserkd.engine.student.tables import build_network_tables
+from hoserkd.engine.training.losses import (
+    correct_steps,
+    destandardised,
+    kept_steps,
+    segment_ids,
+    segment_log_softmax,
+    segment_max,
+    taken_candidate,
+)
+from hoserkd.engine.trips.batches import TripSource, epoch_batches
+from hoserkd.engine.types import StepBatch, TimeStatistics
+from hoserkd.errors import InterruptedRunError
+
+BATCH_TRIPS = 256
+BINS = 15
+"""Equal bins of confidence behind the calibration error."""
+ECE_RESAMPLES = 200
+REPORT_EVERY = 4
+"""Batches between two notices of progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepAnswers:
+    """The student's answer at every step of some trips, packed trip by trip."""
+
+    offset: Int64[np.ndarray, "N+1"]
+    confidence: Float64[np.ndarray, "S"]
+    """Probability of the likeliest candidate."""
+    correct: Bool[np.ndarray, "S"]
+    kept: Bool[np.ndarray, "S"]
+    """The next road was among the kept candidates."""
+    predicted_s: Float64[np.ndarray, "S"]
+    """Predicted time on the road that was taken."""
+    true_s: Float64[np.ndarray, "S"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelJudgement:
+    """What a model says step by step about real trips."""
+
+    figures: dict[str, Figure]
+    reliability: Reliability | None
+
+
+def judge_model(
+    student: LoadedStudent, city: City, split: str, data: DataConfig, trips: int,
+    how: Resampling, *, device: torch.device, observer: Observer, stop: StopRequested,
+) -> ModelJudgement:
+    """Return next-step accuracy, calibration and time errors on `trips` trips of a split.
+
+    Which trips depends on the seed alone, so that runs are judged on the same ones.
+
+    Raises:
+        InterruptedRunError: `stop` said so.
+    """
+    answers = step_answers(student, city, split, data, trips, how.seed,
+                           device=device, observer=observer, stop=stop)
+    return judge_answers(answers, how)
+
+
+@torch.inference_mode()
+def step_answers(
+    student: LoadedStudent, city: City, split: str, data: DataConfig, trips: int, seed: int,
+    *, device: torch.device, observer: Observer, stop: StopRequested,
+) -> StepAnswers:
+    """Return the student's answers on up to `trips` trips of a split, drawn with the seed."""
+    whole = city.split(split)
+    count = min(trips, len(whole))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(whole), count, replace=False))
+    sample = take_trips(whole, chosen)
+    model = student.model.to(device).eval()
+    tables = build_network_tables(city.network, student.meta.config.features, device)
+    source = TripSource(sample, tables, data, device)
+    encoding = model.encode_network(tables)
+    parts: list[tuple[np.ndarray, list[np.ndarray]]] = []
+    batches = epoch_batches(sample, BATCH_TRIPS, 0, 0, False)
+    for number, index in enumerate(batches):
+        if number % REPORT_EVERY == 0:
+            observer.notify(Progress("judging the model", number, len(batches), "batches"))
+            if stop():
+                raise InterruptedRunError("stopped while judging the model")
+        batch = source.batch(index)
+        output = model.forward_encoded(encoding, batch)
+        parts.append((index, _answers(output.logits, output.travel_time, batch,
+                                      student.meta.times)))
+    observer.notify(Progress("judging the model", len(batches), len(batches), "batches"))
+    return _in_order(sample.step_offset(), parts)
+
+
+def _answers(
+    logits: torch.Tensor, travel_time: torch.Tensor, batch: StepBatch, times: TimeStatistics
+) -> list[np.ndarray]:
+    segment = segment_ids(batch.candidate_offset, len(logits))
+    log_p = segment_log_softmax(logits.float(), segment, batch.steps)
+    head = travel_time.float()[taken_candidate(batch)]
+    values = (
+        segment_max(log_p, segment, batch.steps).exp().double(),
+        correct_steps(log_p, segment, batch),
+        kept_steps(batch),
+        torch.expm1(destandardised(head, times)).clamp(min=0).double(),
+        batch.travel_time_s.double(),
+    )
+    return [value.cpu().numpy() for value in values]
+
+
+def _in_order(
+    offset: Int64[np.ndarray, "N+1"], parts: list[tuple[np.ndarray, list[np.ndarray]]]
+) -> StepAnswers:
+    """Return the batches' steps in the order of the trips."""
+    place = np.concatenate([np.empty(0, np.int64), *(
+        np.concatenate([np.arange(offset[trip], offset[trip + 1]) for trip in index])
+        for index, _ in parts)])
+    values = []
+    for which in range(5):
+        packed = np.concatenate([columns[which] for _, columns in parts])
+        ordered = np.empty_like(packed)
+        ordered[place] = packed
+        values.append(ordered)
+    return StepAnswers(offset, *values)
+
+
+def judge_answers(answers: StepAnswers, how: Resampling) -> ModelJudgement:
+    """Return the figures of a student's answers; intervals resample whole trips."""
+    offset, kept = answers.offset, answers.kept.astype(np.float64)
+    ones = np.ones(len(kept))
+    correct = answers.correct.astype(np.float64)
+    error = np.abs(answers.predicted_s - answers.true_s)
+    true_log = np.log1p(answers.true_s)
+    log_error = np.abs(np.log1p(answers.predicted_s) - true_log) / np.maximum(true_log, 1)
+
+    def ratio(above: np.ndarray, below: np.ndarray, highest: float) -> Figure:
+        return ratio_figure(above, below, offset, how, (0.0, highest))
+
+    curve = reliability(answers.confidence, answers.correct, BINS)
+    figures = {
+        "next_step_accuracy": ratio(correct, ones, 1.0),
+        "next_step_accuracy_kept": ratio(correct, kept, 1.0),
+        "ece": _ece_figure(answers, curve, how),
+        "time_mae_s": ratio(error * kept, kept, np.inf),
+        "time_mape": ratio(error / np.maximum(answers.true_s, 1) * kept, kept, np.inf),
+        "time_log_mape": ratio(log_error * kept, kept, np.inf),
+    }
+    return ModelJudgement(figures, curve)
+
+
+def _ece_figure(answers: StepAnswers, curve: Reliability, how: Resampling) -> Figure:
+    """Return the calibration error; each resample of whole trips has its own curve."""
+    rng = np.random.default_rng(how.seed)
+    trips = len(answers.offset) - 1
+    trip_of = np.repeat(np.arange(trips), np.diff(answers.offset))
+    index = np.clip(np.ceil(answers.confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    gap = answers.correct - answers.confidence
+    table = np.zeros((trips, BINS))
+    np.add.at(table, (trip_of, index), gap)
+    steps = np.diff(answers.offset)
+    samples = np.empty(min(how.resamples, ECE_RESAMPLES))
+    for k in range(len(samples)):
+        weight = np.bincount(rng.integers(0, trips, trips), minlength=trips)
+        samples[k] = np.abs(weight @ table).sum() / max((weight * steps).sum(), 1)
+    return centred_interval(curve.ece, samples, how.confidence, (0.0, 1.0))
+
+
+def perplexity_figure(
+    surprise: Float64[np.ndarray, "N"], tokens: Int64[np.ndarray, "N"], how: Resampling
+) -> Figure:
+    """Return exp(sum of surprises / sum of tokens) over trips, in the teacher's tokens."""
+    if not tokens.sum():
+        return Figure(None, note="the teacher judged no trip")
+    offset = np.arange(len(tokens) + 1)
+    mean = ratio_figure(surprise, tokens.astype(np.float64), offset, how, (0.0, np.inf))
+    value, low, high = (None if x is None else float(np.exp(x))
+                        for x in (mean.value, mean.low, mean.high))
+    return Figure(value, low, high)

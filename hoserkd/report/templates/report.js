@@ -1,0 +1,93 @@
+(function () {
+  "use strict";
+  var data = JSON.parse(document.getElementById("data").textContent);
+  var city = document.getElementById("city");
+  var lines = document.getElementById("lines");
+  var svg = "http://www.w3.org/2000/svg";
+  var at = 0;
+
+  function show(layer) {
+    city.querySelectorAll("[data-layer]").forEach(function (group) {
+      group.toggleAttribute("hidden", group.dataset.layer !== layer);
+    });
+    var zones = layer === "zones";
+    document.getElementById("legend-zones").hidden = !zones;
+    document.getElementById("legend-use").hidden = zones;
+  }
+
+  function add(kind, attributes) {
+    var element = document.createElementNS(svg, kind);
+    Object.keys(attributes).forEach(function (name) { element.setAttribute(name, attributes[name]); });
+    lines.appendChild(element);
+  }
+
+  function line(trip, name, style) {
+    if (trip && trip.points) { add("polyline", { points: trip.points, "class": name, style: style || "" }); }
+  }
+
+  function ends(trip) {
+    var points = trip.points.split(" ");
+    var first = points[0].split(","), last = points[points.length - 1].split(",");
+    add("circle", { cx: first[0], cy: first[1], r: 60 });
+    add("circle", { cx: last[0], cy: last[1], r: 95 });
+  }
+
+  function told(box, colour, name, trip) {
+    var item = document.createElement("span");
+    var bar = document.createElement("i");
+    bar.className = "bar";
+    bar.style.background = colour;
+    item.appendChild(bar);
+    item.appendChild(document.createTextNode(trip
+      ? name + ": " + trip.km + " km, " + trip.minutes + " min, " + trip.roads + " roads"
+      : name + ": not asked for this trip"));
+    box.appendChild(item);
+  }
+
+  function draw() {
+    lines.replaceChildren();
+    var box = document.getElementById("trip");
+    box.replaceChildren();
+    document.getElementById("which").textContent = "trip " + (at + 1) + " / " + data.trips.length;
+    var trip = data.trips[at];
+    var when = document.createElement("span");
+    when.textContent = "departure " + trip.real.departure;
+    box.appendChild(when);
+    if (document.getElementById("trips").checked) {
+      line(trip.real, "halo");
+      line(trip.real, "real");
+      trip.runs.forEach(function (made, k) {
+        line(made, "made" + (k ? " dashed" : ""), "stroke:var(--run" + (k % 6 + 1) + ")");
+      });
+      ends(trip.real);
+    }
+    told(box, "var(--ink)", "real", trip.real);
+    trip.runs.forEach(function (made, k) { told(box, "var(--run" + (k % 6 + 1) + ")", data.names[k], made); });
+  }
+
+  function step(by) {
+    at = (at + by + data.trips.length) % data.trips.length;
+    draw();
+  }
+
+  document.querySelectorAll("input[name=layer]").forEach(function (input) {
+    input.addEventListener("change", function () { show(input.value); });
+  });
+  if (data.trips.length) {
+    document.getElementById("previous").addEventListener("click", function () { step(-1); });
+    document.getElementById("next").addEventListener("click", function () { step(1); });
+    document.getElementById("trips").addEventListener("change", draw);
+    city.setAttribute("tabindex", "0");
+    city.addEventListener("keydown", function (event) {
+      if (event.key === "ArrowLeft") { step(-1); } else if (event.key === "ArrowRight") { step(1); } else { return; }
+      event.preventDefault();
+    });
+    draw();
+  }
+  window.addEventListener("beforeprint", function () {
+    document.querySelectorAll("details").forEach(function (d) { d.dataset.was = d.open ? "1" : ""; d.open = true; });
+  });
+  window.addEventListener("afterprint", function () {
+    document.querySelectorAll("details").forEach(function (d) { d.open = d.dataset.was === "1"; });
+  });
+})();

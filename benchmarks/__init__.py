@@ -1,0 +1,1 @@
+"""Measurements of hoserkd against plain forms: `python -m benchmarks.<name> [--quick]`."""

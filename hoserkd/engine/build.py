@@ -64,6 +64,27 @@ def build_teacher_sources(
     return _stored_sources(config, city, card, device)
 
 
+def compute_every_window(
+    config: EngineConfig, city: City, teacher_directory: Path, *,
+    observer: Observer = SILENT, stop: StopRequested = never_stop,
+) -> None:
+    """Compute the signal that serves every window, for the splits that a training needs.
+
+    Does nothing where it is stored, or where the teacher is asked online.
+
+    Raises:
+        TeacherError: the teacher is damaged or of another place.
+        InterruptedRunError: `stop` said so; the next call goes on.
+    """
+    if config.distill.mode == "online":
+        return
+    device = resolve_device(config.device)
+    teacher = load_teacher(teacher_directory, device)
+    for split in NEEDED:
+        precompute_signal(config, city, teacher, split, observer=observer, stop=stop,
+                          device=device, window="every")
+
+
 def missing_signal(
     config: EngineConfig, city: City, card: TeacherCard, splits: list[str], command: str
 ) -> TeacherError:

@@ -87,11 +87,7 @@ class RunRecorder:
 
     def artifact(self, path: Path | str, kind: str, step: int | None = None) -> None:
         """Record a file that the run made."""
-        place = Path(path)
-        inside = place.is_relative_to(self.directory)
-        size = place.stat().st_size if place.is_file() else None
-        shown = place.relative_to(self.directory) if inside else place
-        self._append("artifact", {"path": str(shown), "kind": kind, "size": size, "step": step})
+        self._append("artifact", artifact_fields(Path(path), kind, self.directory, step))
 
     def evaluation(self, payload: Mapping[str, Any], label: str = "evaluation") -> None:
         """Record a judgement."""
@@ -164,3 +160,12 @@ def read_header(directory: Path) -> dict[str, Any]:
     """Return what `run.json` says."""
     header: dict[str, Any] = json.loads((directory / RUN_FILE).read_bytes())
     return header
+
+
+def artifact_fields(
+    path: Path, kind: str, directory: Path, step: int | None = None
+) -> dict[str, Any]:
+    """Return what an `artifact` event says about a file; inside the run's folder it is relative."""
+    inside = path.is_relative_to(directory)
+    return {"path": str(path.relative_to(directory) if inside else path), "kind": kind,
+            "size": path.stat().st_size if path.is_file() else None, "step": step}

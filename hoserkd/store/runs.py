@@ -25,7 +25,13 @@ from hoserkd.errors import StoreError, UsageError
 from hoserkd.store.database import DATABASE, BusyError, empty_database, open_database
 from hoserkd.store.ingest import LABELS_FILE, ingest, read_labels, scan_folders
 from hoserkd.store.provenance import provenance
-from hoserkd.store.recorder import RUN_FILE, SETTINGS_FILE, RunRecorder, read_header
+from hoserkd.store.recorder import (
+    RUN_FILE,
+    SETTINGS_FILE,
+    RunRecorder,
+    artifact_fields,
+    read_header,
+)
 from hoserkd.store.records import (
     ArtifactRecord,
     EpochRecord,
@@ -35,7 +41,7 @@ from hoserkd.store.records import (
     Series,
     SyncReport,
 )
-from hoserkd.store.spool import SPOOL, is_written, tail_events
+from hoserkd.store.spool import SPOOL, Spool, is_written, tail_events
 
 READ_PATIENCE_S = 10.0
 """A reader waits at most so long for the database; those who write hold it for moments."""
@@ -131,6 +137,21 @@ class RunStore:
         recorder.begin("resume", {"pid": here["pid"], "host": here["host"],
                                   "git_revision": here["git_revision"]})
         return recorder
+
+    def attach(self, reference: str, path: Path, kind: str) -> None:
+        """Record a file with a run that has ended, made from it later.
+
+        Raises:
+            StoreError: no such run, or it is still being written.
+        """
+        folder = self.folder(self.run(reference).run_id)
+        spool = Spool(folder / SPOOL)
+        try:
+            spool.append("artifact", artifact_fields(path, kind, folder))
+        except OSError as error:
+            raise StoreError(f"{spool.path}: cannot be written: {error}") from error
+        finally:
+            spool.close()
 
     def folder(self, run_id: str) -> Path:
         """Return the folder of a run."""

@@ -178,6 +178,16 @@ def test_deleted_run_is_gone_with_its_files(store: RunStore) -> None:
     assert store.query(f"SELECT count(*) FROM metrics WHERE run_id = '{run.run_id}'")[1] == [(0,)]
 
 
+def test_file_made_later_is_attached_to_an_ended_run(store: RunStore) -> None:
+    run = begun(store)
+    with pytest.raises(StoreError, match="another process"):
+        store.attach("first", run.directory / "trips.csv", "trips")
+    run.finish("finished")
+    store.attach("first", run.directory / "trips.csv", "trips")
+    assert [(a.path, a.kind) for a in store.artifacts(run.run_id)] == [("trips.csv", "trips")]
+    assert store.run("first").status == "finished"
+
+
 def test_label_changes_name_tags_and_notes_of_a_live_run(store: RunStore) -> None:
     run = begun(store, tags=["old"])
     store.label("first", name="better", add=["a", "b"], remove=["old"], notes="why")

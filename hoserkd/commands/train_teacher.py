@@ -34,15 +34,15 @@ def train_teacher(
     """
     context = open_context("train-teacher", profile, {"teacher.name": name, "device": device})
     from hoserkd.engine.city.storage import load_city
-    from hoserkd.engine.teacher.training import LAST, is_finished
+    from hoserkd.engine.teacher.training import training_state
 
     town = load_city(context.city_dir(city))
     directory = context.teacher_dir(context.config.teacher.name)
-    if not force and is_finished(context.config, town, directory):
+    state = training_state(context.config, town, directory, resume=resume, force=force)
+    if state == "finished":
         _show(context, _train(context, town, [], resume=False, force=False), None)
         return
-    again = resume and (directory / LAST).exists()
-    with _recorder(context, town, directory.name, again=again) as recorder:
+    with _recorder(context, town, directory.name, again=state == "stopped") as recorder:
         try:
             result = _train(context, town, [recorder], resume=resume, force=force)
         except InterruptedRunError as stopped:

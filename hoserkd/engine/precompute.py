@@ -222,7 +222,8 @@ class _Job:
         index, owner = ragged_index(first, self._candidate_offset[road + 1] - first)
         cell = self._cells[self._candidate_road[index]]
         found = candidate_logits(self._teacher.model, hidden, owner, cell).cpu().numpy()
-        stored = found.astype(self._dtype)
+        with np.errstate(over="ignore"):
+            stored = found.astype(self._dtype)
         if not np.isfinite(stored).all():
             raise TeacherError(
                 f"teacher {self._teacher.card.name} gives logits up to "

@@ -231,8 +231,8 @@ def test_teacher_is_found_by_name_and_by_folder(tmp_path):
         find_teacher("portu", tmp_path / "teachers")
 
 
-@pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "41,-8,40,-7", "41,-8,42,-9", "-8,141,-7,142,",
-                                  "41,0,99,1", "nan,0,1,1"])
+@pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "41,-8,40,-7", "41,-8,42,-9",
+                                  "-8,141,-7,142,", "41,0,99,1", "nan,0,1,1"])
 def test_bounds_that_are_no_box_are_refused(text):
     with pytest.raises(TeacherError, match="--bounds"):
         parse_bounds(text)

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from toy_teacher import toy_model
 from torch.nn import functional as F
+from toy_teacher import toy_model
 
 from hoserkd.engine.teacher.lmtad import LMTAD, Ancestors, LMTADDimensions
 

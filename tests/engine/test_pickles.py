@@ -98,7 +98,7 @@ def test_malicious_pickle_is_refused_and_not_run(make, protocol, tmp_path):
     torch_made = tmp_path / "torch.pt"
     torch.save(make(flag), torch_made, pickle_protocol=protocol)
     for path in (bare, torch_made):
-        with pytest.raises(TeacherError, match="refused|damaged") as caught:
+        with pytest.raises(TeacherError, match=r"refused|damaged") as caught:
             read_archive(path)
         assert caught.value.message.startswith(str(path))
     assert not flag.exists()

@@ -10,10 +10,9 @@ weights, to the bit, as one that was never stopped.
 import json
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -106,29 +105,49 @@ def train_teacher(
         InterruptedRunError: `stop` said so, after the state had been saved.
     """
     start = time.perf_counter()
-    settings = _settings(config, city)
-    found = None if force else _read_last(directory / LAST)
-    if found is not None and found["settings"] == settings and found["progress"]["finished"]:
+    state = training_state(config, city, directory, resume=resume, force=force)
+    found = None if state == "new" else _read_last(directory / LAST)
+    if found is not None and state == "finished":
         progress = _Progress(**found["progress"])
         return TeacherResult(directory, load_card(directory), progress.best_epoch,
                              math.exp(progress.best_loss), 0.0, trained=False)
-    _check_place(directory, found, settings, resume=resume, force=force)
-    training = _Training(config, city, directory, settings, observer)
+    training = _Training(config, city, directory, _settings(config, city), observer)
     if found is not None:
         training.restore(found)
     result = training.run(stop)
     return replace(result, seconds=time.perf_counter() - start)
 
 
-def is_finished(config: EngineConfig, city: City, directory: Path) -> bool:
-    """Tell whether `directory` holds this very teacher, trained to its end.
+def training_state(config: EngineConfig, city: City, directory: Path, *, resume: bool = False,
+                   force: bool = False) -> Literal["new", "stopped", "finished"]:
+    """Return what `train_teacher` would find: nothing, something to go on with, or its result.
 
     Raises:
-        TeacherError: Its checkpoint is damaged.
+        TeacherError: It would refuse: another teacher is there, or the training that is there
+            is neither to be resumed nor replaced, or there is none to resume.
     """
-    found = _read_last(directory / LAST)
-    return (found is not None and found["settings"] == _settings(config, city)
-            and bool(found["progress"]["finished"]))
+    found = None if force else _read_last(directory / LAST)
+    if found is None:
+        if resume and not force:
+            raise TeacherError(f"{directory} holds no {LAST} to go on from",
+                               hint="train without --resume")
+        if (directory / CARD).exists() and not force:
+            raise TeacherError(f"{directory} already holds a teacher that was not trained here",
+                               hint="choose another --name, or --force to replace it")
+        return "new"
+    then, now = found["settings"], _settings(config, city)
+    differing = [f"{key} was {then.get(key)!r}, is now {value!r}"
+                 for key, value in now.items() if then.get(key) != value]
+    if differing:
+        raise TeacherError(
+            f"{directory} holds a teacher of other settings: {'; '.join(differing)}",
+            hint="choose another --name, or --force to train it anew")
+    if found["progress"]["finished"]:
+        return "finished"
+    if not resume:
+        raise TeacherError(f"{directory} holds a training that was stopped",
+                           hint="go on with --resume, or begin anew with --force")
+    return "stopped"
 
 
 def _settings(config: EngineConfig, city: City) -> dict[str, Any]:
@@ -137,35 +156,12 @@ def _settings(config: EngineConfig, city: City) -> dict[str, Any]:
         "seed": config.seed, "city_sha256": city.sha256}
 
 
-def _check_place(directory: Path, found: Mapping[str, Any] | None, settings: Mapping[str, Any], *,
-                 resume: bool, force: bool) -> None:
-    if force:
-        return
-    if found is None:
-        if resume:
-            raise TeacherError(f"{directory} holds no {LAST} to go on from",
-                               hint="train without --resume")
-        if (directory / CARD).exists():
-            raise TeacherError(f"{directory} already holds a teacher that was not trained here",
-                               hint="choose another --name, or --force to replace it")
-        return
-    differing = [f"{key} was {found['settings'].get(key)!r}, is now {settings[key]!r}"
-                 for key in settings if found["settings"].get(key) != settings[key]]
-    if differing:
-        raise TeacherError(
-            f"{directory} holds a teacher of other settings: {'; '.join(differing)}",
-            hint="choose another --name, or --force to train it anew")
-    if not resume:
-        raise TeacherError(f"{directory} holds a training that was stopped",
-                           hint="go on with --resume, or begin anew with --force")
-
-
 def _read_last(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except UNREADABLE as error:
+    except (OSError, *UNREADABLE) as error:
         raise TeacherError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}",
                            hint="begin anew with --force") from error
     if not isinstance(content, dict) or content.get("format") != OWN_CHECKPOINT:

@@ -250,20 +250,34 @@ def with_setting(config: EngineConfig, params: dict[str, Any] | None, epochs: in
 class TrialWatch:
     """Reports a trial's epochs to the study and says when it should be pruned."""
 
-    def __init__(self, trial: optuna.Trial, stop: StopRequested) -> None:
+    def __init__(self, trial: optuna.Trial, epochs: int, stop: StopRequested) -> None:
         self._trial = trial
+        self._epochs = epochs
         self._stop = stop
+        self._reported = 0
         self.pruned = False
+
+    def repeat(self, earlier: FrozenTrial) -> None:
+        """Report what an earlier trial had reached that this one goes on with."""
+        for epoch, value in sorted(earlier.intermediate_values.items()):
+            self._report(epoch, value)
 
     def notify(self, event: Event) -> None:
         """Report the validation accuracy at every epoch's end."""
         if isinstance(event, EpochDone):
-            self._trial.report(event.metrics[OBJECTIVE], event.epoch + 1)
-            self.pruned = self._trial.should_prune()
+            self._report(event.epoch + 1, event.metrics[OBJECTIVE])
+            # Nothing is saved by pruning a trial that has done its last epoch.
+            unfinished = event.epoch + 1 < self._epochs
+            self.pruned = unfinished and bool(self._trial.should_prune())
 
     def should_stop(self) -> bool:
         """Return whether the trial shall end before its time."""
         return self.pruned or self._stop()
+
+    def _report(self, epoch: int, value: float) -> None:
+        if epoch > self._reported:
+            self._trial.report(value, epoch)
+            self._reported = epoch
 
 
 def run_baseline(study: Study, train: Train, stop: StopRequested) -> None:
@@ -295,11 +309,11 @@ def search(study: Study, train: Train, observer: Observer, stop: StopRequested) 
 
 def run_trial(study: Study, trial: optuna.Trial, train: Train, stop: StopRequested) -> None:
     """Train one trial and tell the study what came of it."""
-    config, watch = study.config, TrialWatch(trial, stop)
+    config = study.config
+    watch = TrialWatch(trial, config.tune.epochs, stop)
     continued = trial.user_attrs.get("continues")
     if continued is not None:
-        for epoch, value in study.trials()[continued].intermediate_values.items():
-            trial.report(value, epoch)
+        watch.repeat(study.trials()[continued])
     task = Task(f"{study.name}-{trial.number + 1}", "search",
                 with_setting(config, trial.params, config.tune.epochs, config.seed),
                 trial.user_attrs.get("run"))

@@ -6,28 +6,13 @@ cost seconds at every start.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-NEGATIVE_SLOPE = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class MessageEdges:
-    """Which rows of a layer's input send to which rows of its output, by target row."""
-
-    offset: Int[Tensor, "T+1"]
-    """Edges of each target row."""
-    target: Int[Tensor, "E"]
-    source: Int[Tensor, "E"]
-    """Row of the layer's input."""
-    attr: Float[Tensor, "E 2"]
-    own: Int[Tensor, "T"] | None
-    """Row of the layer's input that holds each target's own state; None: the same rows."""
+from hoserkd.engine.student.message_edges import NEGATIVE_SLOPE, MessageEdges
 
 
 class GATv2Layer(nn.Module):
@@ -46,14 +31,42 @@ class GATv2Layer(nn.Module):
 
     def forward(self, x: Float[Tensor, "V d"], edges: MessageEdges) -> Float[Tensor, "T d"]:
         """Return the new states of the target rows."""
-        own = x if edges.own is None else x[edges.own]
+        own = x if edges.own is None else x.index_select(0, edges.own)
         sent, received = self.lin_l(x), self.lin_r(own)
-        message = sent[edges.source]
-        mixed = message + received[edges.target] + self.lin_edge(edges.attr.to(x.dtype))
-        score = functional.leaky_relu(mixed, NEGATIVE_SLOPE) @ self.att[0, 0].to(mixed.dtype)
-        share = segment_softmax(score, edges.target, len(own))
-        gathered = share.new_zeros(received.shape)
-        return gathered.index_add(0, edges.target, message * share[:, None]) + self.bias
+        attend = gathered_messages if x.is_cuda else fused_messages
+        return attend(sent, received, self.lin_edge.weight, self.att[0, 0], edges) + self.bias
+
+
+def fused_messages(
+    sent: Float[Tensor, "V d"],
+    received: Float[Tensor, "T d"],
+    edge_weight: Float[Tensor, "d 2"],
+    att: Float[Tensor, "d"],
+    edges: MessageEdges,
+) -> Float[Tensor, "T d"]:
+    """Return what each target row gathers, edge by edge, on the CPU."""
+    # Numba takes a second to load, and a GPU never needs it.
+    from hoserkd.engine.student.fused_attention import fused_attention
+
+    wide = torch.promote_types(edge_weight.dtype, torch.float32)
+    return fused_attention(sent.to(wide), received.to(wide), edge_weight, att, edges)
+
+
+def gathered_messages(
+    sent: Float[Tensor, "V d"],
+    received: Float[Tensor, "T d"],
+    edge_weight: Float[Tensor, "d 2"],
+    att: Float[Tensor, "d"],
+    edges: MessageEdges,
+) -> Float[Tensor, "T d"]:
+    """Return what each target row gathers, by tensors of one row an edge."""
+    message = sent.index_select(0, edges.source)
+    mixed = message + received.index_select(0, edges.target)
+    mixed = mixed + functional.linear(edges.attr.to(sent.dtype), edge_weight)
+    score = functional.leaky_relu(mixed, NEGATIVE_SLOPE) @ att.to(mixed.dtype)
+    share = segment_softmax(score, edges.target, len(received))
+    gathered = share.new_zeros(received.shape)
+    return gathered.index_add(0, edges.target, message * share[:, None])
 
 
 class GCNLayer(nn.Module):

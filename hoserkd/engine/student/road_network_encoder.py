@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hoserkd.engine.config import StudentConfig
-from hoserkd.engine.student.graph_layers import GATv2Layer, GCNLayer, MessageEdges
+from hoserkd.engine.student.graph_layers import GATv2Layer, GCNLayer
+from hoserkd.engine.student.message_edges import MessageEdges
 from hoserkd.engine.student.surroundings import Surroundings
 from hoserkd.engine.student.tables import NetworkTables
 

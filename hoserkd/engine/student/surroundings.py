@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from hoserkd.engine.student.features import expand_segments
-from hoserkd.engine.student.graph_layers import MessageEdges
+from hoserkd.engine.student.message_edges import MessageEdges
 from hoserkd.engine.student.tables import NetworkTables
 
 WORTHWHILE_SHARE = 0.7

@@ -1,0 +1,231 @@
+"""One training step of the student: forward, backward, parts and memory, against the plain form.
+
+    python -m benchmarks.step [--cases "beijing batch 64" ...] [--batches 8]
+
+Both forms work through the same trips: the plain one in random batches, as the public code does,
+ours in batches of like length. Figures are means over the batches. Each form of each case runs in
+a process of its own, so that its peak memory is its own. The San Francisco cases need real trips:
+HOSERKD_REAL_DATA names their folder (default ../shared/data).
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._report import Apart, Report, peak_mb, run_apart
+
+CASES = {
+    "san_francisco batch 64": ("san_francisco", 64),
+    "san_francisco batch 512": ("san_francisco", 512),
+    "beijing batch 64": ("beijing", 64),
+    "beijing batch 512": ("beijing", 512),
+}
+MADE_UP_TRIPS = 20000
+
+
+def main() -> None:
+    """Run the cases and print them."""
+    options = _options()
+    report = Report("step")
+    with tempfile.TemporaryDirectory() as folder:
+        city = prepared_san_francisco(Path(folder)) if any(
+            CASES[case][0] == "san_francisco" for case in options.cases
+        ) else None
+        for case in options.cases:
+            if CASES[case][0] == "san_francisco" and city is None:
+                print(f"{case}: skipped, HOSERKD_REAL_DATA names no real trips", file=sys.stderr)
+                continue
+            fast, plain = (
+                run_apart("benchmarks.step", form, case=case, city=city and str(city),
+                          count=2 if options.quick else options.batches)
+                for form in ("run_fast", "run_plain")
+            )
+            _add(report, case, fast, plain)
+    report.finish()
+
+
+def prepared_san_francisco(folder: Path) -> Path | None:
+    """Return the prepared 20,000-trip city, or None where its files are not there."""
+    from hoserkd.engine.config import CityConfig
+    from hoserkd.engine.events import Silent, never_stop
+    from hoserkd.engine.prepare import prepare_city
+
+    root = Path(__file__).resolve().parents[1]
+    data = Path(os.environ.get("HOSERKD_REAL_DATA", root.parent / "shared" / "data"))
+    source = data / "san_francisco_20k"
+    if not source.is_dir():
+        return None
+    prepare_city(CityConfig(name="san_francisco"), source, folder / "city",
+                 force=False, observer=Silent(), stop=never_stop)
+    return folder / "city"
+
+
+def run_fast(case: str, city: str | None, count: int) -> dict[str, Any]:
+    """Measure our own step."""
+    import torch
+
+    from hoserkd.engine.config import DataConfig
+    from hoserkd.engine.student.tables import build_network_tables
+    from hoserkd.engine.training.losses import supervised
+    from hoserkd.engine.trips.batches import TripSource
+
+    network, trips, times, members = _inputs(case, city, count)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tables = build_network_tables(network, "geographic", device)
+    model = _model(network).to(device)
+    source = TripSource(trips, tables, DataConfig(), device)
+
+    def step(trip: np.ndarray, clock: Callable[[str], None]) -> float:
+        model.zero_grad(set_to_none=True)
+        batch = source.batch(trip)
+        clock("data")
+        encoding = model.encode_network(tables, [batch])
+        clock("forward_network")
+        leaves = encoding.leaves()
+        output = model.forward_encoded(leaves, batch)
+        clock("forward_trips")
+        road, seconds = supervised(output, batch, times)[:2]
+        loss = road.mean() + seconds.mean()
+        clock("loss")
+        loss.backward()
+        clock("backward_trips")
+        encoding.backward_from(leaves)
+        clock("backward_network")
+        return loss.item()
+
+    length = np.diff(trips.offset)[members]
+    return _measured(step, np.split(members[np.argsort(length, kind="stable")], count), members)
+
+
+def run_plain(case: str, city: str | None, count: int) -> dict[str, Any]:
+    """Measure the plain form on the same trips and weights."""
+    import torch
+
+    from benchmarks.plain_hoser import PlainHoser, plain_batch, plain_loss, plain_trip
+    from hoserkd.engine.student.tables import build_network_tables
+
+    network, trips, times, members = _inputs(case, city, count)
+    tables = build_network_tables(network, "geographic", torch.device("cpu"))
+    plain = PlainHoser(_model(network), network, tables)
+
+    def step(trip: np.ndarray, clock: Callable[[str], None]) -> float:
+        plain.zero_grad(set_to_none=True)
+        batch = plain_batch([plain_trip(network, trips, int(t)) for t in trip])
+        clock("data")
+        road, zone = plain.encode()
+        clock("forward_network")
+        cut = [part.detach().requires_grad_() for part in (road, zone)]
+        logits, seconds = plain.answer(*cut, batch)
+        clock("forward_trips")
+        loss = plain_loss(logits, seconds, batch, times.log1p_mean, times.log1p_std)
+        clock("loss")
+        loss.backward()
+        clock("backward_trips")
+        torch.autograd.backward([road, zone], [part.grad for part in cut])
+        clock("backward_network")
+        return loss.item()
+
+    return _measured(step, np.split(members, count), members)
+
+
+def _measured(
+    step: Callable[[np.ndarray, Callable[[str], None]], float],
+    batches: list[np.ndarray],
+    members: np.ndarray,
+) -> dict[str, Any]:
+    """Run a warm-up, every batch once, and one batch that is the same for both forms."""
+    import torch
+
+    parts: dict[str, float] = {}
+    last = 0.0
+
+    def clock(part: str) -> None:
+        nonlocal last
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        parts[part] = parts.get(part, 0.0) + 1000 * (now - last) / len(batches)
+        last = now
+
+    def run(batch: np.ndarray) -> float:
+        nonlocal last
+        last = time.perf_counter()
+        return step(batch, clock)
+
+    loss = run(members[: len(batches[0])])
+    parts.clear()
+    for batch in batches:
+        run(batch)
+    peak = peak_mb()
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated() / 1e6
+    return {"parts_ms": parts, "peak_mb": peak, "loss": loss,
+            "threads": torch.get_num_threads()}
+
+
+def _inputs(case: str, city: str | None, count: int):  # type: ignore[no-untyped-def]
+    """Return the network, trips, time statistics and the trips of `count` batches."""
+    from benchmarks.made_up import made_up_network, made_up_trips
+    from hoserkd.engine.city.storage import load_city
+    from hoserkd.engine.types import TimeStatistics
+
+    name, batch_size = CASES[case]
+    if name == "beijing":
+        network = made_up_network()
+        trips = made_up_trips(network, MADE_UP_TRIPS)
+        times = TimeStatistics(3.3, 0.6)
+    else:
+        assert city is not None
+        loaded = load_city(Path(city))
+        network, trips, times = loaded.network, loaded.split("train"), loaded.times
+    members = np.random.default_rng(0).permutation(len(trips))[: count * batch_size]
+    return network, trips, times, members
+
+
+def _model(network):  # type: ignore[no-untyped-def]
+    import torch
+
+    from hoserkd.engine.config import StudentConfig
+    from hoserkd.engine.student.storage import new_student
+
+    torch.manual_seed(0)
+    return new_student(StudentConfig(), network)
+
+
+def _add(report: Report, case: str, fast: Apart, plain: Apart) -> None:
+    ours, theirs = fast.value["parts_ms"], plain.value["parts_ms"]
+    data = ours["data"]
+    step, plain_step = (sum(parts.values()) - parts["data"] for parts in (ours, theirs))
+    report.add(
+        case,
+        ours_s=step / 1000,
+        plain_s=plain_step / 1000,
+        peak_mb=fast.value["peak_mb"],
+        plain_peak_mb=plain.value["peak_mb"],
+        peak_ratio=plain.value["peak_mb"] / fast.value["peak_mb"],
+        data_share=data / (step + data),
+        **{f"{part}_ms": ms for part, ms in ours.items()},
+        **{f"plain_{part}_ms": ms for part, ms in theirs.items()},
+        loss=fast.value["loss"],
+        plain_loss=plain.value["loss"],
+        threads=fast.value["threads"],
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--batches", type=int, default=8, help="batches to average over")
+    parser.add_argument("--quick", action="store_true", help="two batches a case")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

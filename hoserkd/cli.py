@@ -1,8 +1,9 @@
 """The command line: global options from anywhere on it, commands, and the one place of errors."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from pathlib import Path
 import typer
 
 from hoserkd import __version__
+from hoserkd.commands.completion import complete_setting
 from hoserkd.commands.context import SESSION, GlobalOptions, Session, open_console
 from hoserkd.errors import HoserkdError, UsageError
 
@@ -25,8 +27,10 @@ SUB_APPS = frozenset({"bundle", "runs", "teachers", "profiles"})
 WITH_VALUE = {"--set": "sets", "--store": "store", "--data-dir": "data_dir", "--seed": "seed"}
 SWITCHES = {"--json": "json_output", "--quiet": "quiet", "-q": "quiet", "--verbose": "verbosity",
             "-v": "verbosity", "--show-config": "show_config"}
-EPILOG = ("Every command also takes: --set KEY=VALUE (again and again), --store DIR, "
-          "--data-dir DIR, --seed N, --json, --quiet, -v, --show-config.")
+COMPLETE = "_HOSERKD_COMPLETE"
+"""Set by the shell's completion script that Typer writes."""
+EPILOG = "`hoserkd --help` shows the options that every command takes."
+EVERYWHERE = "On every command, anywhere on the line"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         open_console().error(_usage(error, arguments))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        open_console().error(HoserkdError("stopped"))
         return 130
     except BrokenPipeError:
         # The reader of our output has left, as `| head` does: nothing more to say.
@@ -87,10 +90,44 @@ def hoist(arguments: Sequence[str]) -> tuple[GlobalOptions, list[str]]:
     return GlobalOptions(sets=tuple(sets), **found), rest  # type: ignore[arg-type]
 
 
+def arrange_completion(environ: MutableMapping[str, str]) -> None:
+    """Move global options to the front of the line that the shell wants completed.
+
+    Typer's scripts hand the line over in COMP_WORDS with COMP_CWORD (bash) or in
+    _TYPER_COMPLETE_ARGS (zsh, fish); the last word is the one being typed.
+    """
+    key = "COMP_WORDS" if "COMP_WORDS" in environ else "_TYPER_COMPLETE_ARGS"
+    line = environ.get(key, "")
+    words = line.split()
+    if key == "COMP_WORDS":
+        index = int(environ.get("COMP_CWORD", len(words)))
+        typed = words[index] if index < len(words) else ""
+        before = words[1:index]
+    else:
+        typed = "" if line.endswith(" ") or not words else words[-1]
+        before = words[1:] if typed == "" else words[1:-1]
+    front: list[str] = []
+    rest: list[str] = []
+    while before:
+        word = before.pop(0)
+        takes = word in WITH_VALUE
+        if takes and not before:
+            rest = []  # its value is being typed: the command does not matter
+            front.append(word)
+        elif takes or word in SWITCHES or word.partition("=")[0] in WITH_VALUE:
+            front += [word, before.pop(0)] if takes else [word]
+        else:
+            rest.append(word)
+    arranged = [words[0] if words else "hoserkd", *front, *rest]
+    if key == "COMP_WORDS":
+        environ["COMP_CWORD"] = str(len(arranged))
+    environ[key] = " ".join([*arranged, typed])
+
+
 def build_app(wanted: str | None = None) -> typer.Typer:
     """Return the Typer app with the command `wanted`, or with all of them."""
     app = typer.Typer(
-        name="hoserkd", help=_about(), epilog=EPILOG, no_args_is_help=False,
+        name="hoserkd", no_args_is_help=False,
         pretty_exceptions_enable=False, rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]})
     app.callback()(_root)
@@ -107,6 +144,12 @@ def command_names() -> list[str]:
 
 
 def _run(arguments: list[str], session: Session) -> int:
+    if COMPLETE in os.environ:
+        arrange_completion(os.environ)
+        # Whatever is wrong with the store or a profile: Tab is no place to say so.
+        with contextlib.suppress(HoserkdError):
+            return _invoke(build_app(), [])
+        return 1
     session.options, rest = hoist(arguments)
     first = next((word for word in rest if not word.startswith("-")), None)
     if "--version" in rest[:1] or (first is None and "--version" in rest):
@@ -130,12 +173,29 @@ def _invoke(app: typer.Typer, arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _root() -> None:
-    pass
-
-
-def _about() -> str:
-    return "Distil a large language model of movement into a small road-network model."
+def _root(
+    sets: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", rich_help_panel=EVERYWHERE,
+        autocompletion=complete_setting, help="Set one setting; may come again and again."),
+    store: Path = typer.Option(
+        None, metavar="DIR", rich_help_panel=EVERYWHERE, help="Run store to use."),
+    data_dir: Path = typer.Option(
+        None, metavar="DIR", rich_help_panel=EVERYWHERE, help="Where cities and teachers lie."),
+    seed: int = typer.Option(
+        None, metavar="N", rich_help_panel=EVERYWHERE, help="Seed of all that is drawn."),
+    json: bool = typer.Option(
+        False, "--json", rich_help_panel=EVERYWHERE, help="Answer as one JSON document."),
+    quiet: bool = typer.Option(
+        False, "--quiet", "-q", rich_help_panel=EVERYWHERE, help="No progress and no notes."),
+    verbose: bool = typer.Option(
+        False, "--verbose", "-v", rich_help_panel=EVERYWHERE, help="Tell more."),
+    show_config: bool = typer.Option(
+        False, "--show-config", rich_help_panel=EVERYWHERE,
+        help="Show the settings and where each comes from, and do nothing."),
+    version: bool = typer.Option(False, "--version", help="Show the version."),
+) -> None:
+    """Distil a large language model of movement into a small road-network model."""
+    # `hoist` has taken these off the line already; they stand here for the help and the shell.
 
 
 def _register(app: typer.Typer, name: str, panel: str) -> None:
@@ -147,7 +207,7 @@ def _register(app: typer.Typer, name: str, panel: str) -> None:
         app.add_typer(module.app, name=name, rich_help_panel=panel)
     else:
         function: Callable[..., object] = getattr(module, name.replace("-", "_"))
-        app.command(name, rich_help_panel=panel)(function)
+        app.command(name, rich_help_panel=panel, epilog=EPILOG)(function)
 
 
 def _converted(option: str, text: str) -> object:

@@ -59,7 +59,8 @@ class ProgressObserver:
         """Show `event` if the time has come."""
         match event:
             case StepDone():
-                self._advance("training", event.step, event.total_steps, "steps", event.metrics)
+                self._advance("training", event.step, event.total_steps, "updates",
+                              event.metrics)
             case Done():
                 self._advance(event.job, event.done, event.total, event.unit, event.metrics)
             case EpochDone():

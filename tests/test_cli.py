@@ -1,9 +1,16 @@
+import inspect
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from hoserkd import __version__
-from hoserkd.cli import hoist
+from hoserkd.cli import SUB_APPS, arrange_completion, command_names, hoist, main
 from hoserkd.errors import UsageError
 
 
@@ -39,3 +46,104 @@ def test_hoist_takes_global_options_from_anywhere() -> None:
 def test_hoist_refuses_what_is_not_complete(line: list[str]) -> None:
     with pytest.raises(UsageError):
         hoist(line)
+
+
+@pytest.mark.parametrize(("line", "offered"), [
+    ("hoserkd prof", ["profiles"]),
+    ("hoserkd runs li", ["list"]),
+    ("hoserkd profiles show b", ["beijing"]),
+    ("hoserkd train --json --profile b", ["beijing"]),
+    ("hoserkd train --set train.ep", ["train.epochs="]),
+    ("hoserkd runs show ", ["latest"]),
+])
+def test_shell_completion_offers(
+    line: str, offered: list[str], monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    words = line.split()
+    monkeypatch.setenv("_HOSERKD_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - (not line.endswith(" "))))
+    with pytest.raises(SystemExit) as left:
+        main([])
+    assert left.value.code == 0
+    assert capfd.readouterr().out.split() == offered
+
+
+def test_completion_in_zsh_takes_options_from_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"_TYPER_COMPLETE_ARGS": "hoserkd train --seed 3 --name x --json --pro"}
+    arrange_completion(environ)
+    assert environ["_TYPER_COMPLETE_ARGS"] == "hoserkd --seed 3 --json train --name x --pro"
+
+
+def test_every_command_shows_an_example_that_begins_with_its_name() -> None:
+    for name in command_names():
+        for command, callback in callbacks(name):
+            text = " ".join(inspect.getdoc(callback).split())  # type: ignore[union-attr]
+            # `bundle RUN` is short for `bundle create RUN`.
+            assert f"Example: hoserkd {command.replace(' create', '')}" in text, command
+
+
+def callbacks(name: str) -> list[tuple[str, Callable]]:
+    module = import_module(f"hoserkd.commands.{name.replace('-', '_')}")
+    if name not in SUB_APPS:
+        return [(name, getattr(module, name.replace("-", "_")))]
+    return [(f"{name} {command.name or command.callback.__name__}", command.callback)
+            for command in module.app.registered_commands]
+
+
+SLOW = """
+import sys, time
+from hoserkd.cli import main
+from hoserkd.commands import profiles
+from hoserkd.commands.context import open_context
+from hoserkd.errors import InterruptedRunError
+
+def show(profile: str) -> None:
+    context = open_context("profiles show")
+    while not context.stop():
+        print("working", flush=True)
+        time.sleep(0.05)
+        if profile == "stubborn":
+            while True:
+                time.sleep(0.05)
+    raise InterruptedRunError("stopped at step 3", hint="--resume goes on")
+
+profiles.app.registered_commands.clear()
+profiles.app.command()(show)
+sys.exit(main(["profiles", "show", sys.argv[1]]))
+"""
+
+
+def interrupted(profile: str, times: int, number: signal.Signals) -> tuple[int, str]:
+    process = subprocess.Popen([sys.executable, "-c", SLOW, profile], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.3)
+    _, err = process.communicate(timeout=30)
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_once_stops_at_a_safe_point(number: signal.Signals) -> None:
+    code, err = interrupted("patient", 1, number)
+    assert code == 130
+    assert "stopping at the next safe point" in err
+    assert "error: stopped at step 3\nhint: --resume goes on\n" in err
+    assert "Traceback" not in err
+
+
+def test_signal_twice_stops_at_once() -> None:
+    code, err = interrupted("stubborn", 2, signal.SIGINT)
+    assert code == 130
+    assert "Traceback" not in err
+
+
+def test_reader_that_leaves_early_is_no_error(home: Path) -> None:
+    line = f"{sys.executable} -m hoserkd profiles show beijing --json | head -c 1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.stdout == "{"
+    assert done.stderr == ""

@@ -3,17 +3,15 @@
 import json
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from hoserkd.commands.context import Paths
+from hoserkd.commands.places import GlobalOptions, find_paths
 
 
 def complete_profile(incomplete: str) -> list[str]:
     """Return the profiles that begin so."""
     from hoserkd.settings import list_profiles, profile_folders
 
-    folders = profile_folders(_paths().home)
+    folders = profile_folders(find_paths(GlobalOptions()).home)
     return _starting(list_profiles(folders), incomplete)
 
 
@@ -46,18 +44,12 @@ def complete_metric(incomplete: str) -> list[str]:
     """Return the metric names that begin so."""
     from hoserkd.store.runs import RunStore
 
-    store = RunStore(_paths().store)
+    store = RunStore(find_paths(GlobalOptions()).store)
     return _starting(store.metric_names() if store.database.exists() else (), incomplete)
 
 
-def _paths() -> "Paths":
-    from hoserkd.commands.context import GlobalOptions, find_paths
-
-    return find_paths(GlobalOptions())
-
-
 def _headers() -> Iterable[dict[str, object]]:
-    runs = _paths().store / "runs"
+    runs = find_paths(GlobalOptions()).store / "runs"
     newest = sorted((entry.name for entry in os.scandir(runs)), reverse=True)[:200] if (
         runs.is_dir()) else []
     for name in newest:
@@ -71,7 +63,7 @@ def _headers() -> Iterable[dict[str, object]]:
 
 
 def _folders(kind: str) -> list[str]:
-    folder = _paths().data_dir / kind
+    folder = find_paths(GlobalOptions()).data_dir / kind
     return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
 

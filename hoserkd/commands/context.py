@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hoserkd.commands.options import Profile as Profile
+from hoserkd.commands.places import GlobalOptions as GlobalOptions
+from hoserkd.commands.places import Paths as Paths
+from hoserkd.commands.places import find_paths as find_paths
 
 if TYPE_CHECKING:
     from hoserkd.console import Console
@@ -27,20 +30,6 @@ if TYPE_CHECKING:
     from hoserkd.store.recorder import RunRecorder
     from hoserkd.store.records import RunRecord
     from hoserkd.store.runs import RunStore
-
-@dataclass(frozen=True, slots=True)
-class GlobalOptions:
-    """The options that every command takes, wherever they stand on the line."""
-
-    sets: tuple[str, ...] = ()
-    store: Path | None = None
-    data_dir: Path | None = None
-    json_output: bool = False
-    quiet: bool = False
-    verbosity: int = 0
-    seed: int | None = None
-    show_config: bool = False
-
 
 @dataclass(slots=True)
 class Session:
@@ -58,36 +47,6 @@ class Session:
 
 SESSION: ContextVar[Session] = ContextVar("hoserkd_session")
 """Set by `cli.main`; a fresh one where commands are called without it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """Where things lie."""
-
-    home: Path
-    data_dir: Path
-    store: Path
-
-    def city_dir(self, name: str) -> Path:
-        """Return the folder of a prepared city."""
-        return self.data_dir / "cities" / name
-
-    def teacher_dir(self, name: str) -> Path:
-        """Return the folder of an exported teacher."""
-        return self.data_dir / "teachers" / name
-
-
-def find_paths(options: GlobalOptions, environ: Mapping[str, str] = os.environ) -> Paths:
-    """Return the folders that options and environment name, else the user's data folder."""
-    home = environ.get("HOSERKD_HOME")
-    if not home:
-        from platformdirs import user_data_dir
-
-        home = user_data_dir("hoserkd", appauthor=False)
-    place = Path(home).expanduser()
-    data = options.data_dir or environ.get("HOSERKD_DATA_DIR") or place
-    store = options.store or environ.get("HOSERKD_STORE") or place / "store"
-    return Paths(place, Path(data).expanduser(), Path(store).expanduser())
 
 
 def session() -> Session:

@@ -93,7 +93,8 @@ def judgements(store: "RunStore", run: "RunRecord") -> list["EvaluationRecord"]:
     found = list(store.evaluations(run.run_id))
     for other in reversed(store.runs(kind="evaluate")):
         if run.run_id in other.parents:
-            found += store.evaluations(other.run_id)
+            found += [judged for judged in store.evaluations(other.run_id)
+                      if judged.payload.get("run_id", run.run_id) == run.run_id]
     return found
 
 

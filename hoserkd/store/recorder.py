@@ -19,6 +19,7 @@ from hoserkd.engine.events import (
 )
 from hoserkd.engine.files import write_json
 from hoserkd.errors import HoserkdError, InterruptedRunError
+from hoserkd.store.machine import SAMPLE_S, MachineSampler
 from hoserkd.store.records import Status
 from hoserkd.store.spool import SPOOL, Spool
 from hoserkd.text import plain
@@ -43,6 +44,7 @@ class RunRecorder:
         *,
         on_failure: Callable[[str], None] | None = None,
         on_finish: Callable[[], object] | None = None,
+        sample_s: float = SAMPLE_S,
     ) -> None:
         self.run_id: str = header["run_id"]
         self.name: str = header["name"]
@@ -55,6 +57,7 @@ class RunRecorder:
         self._spool = Spool(directory / SPOOL)
         self._ended = False
         self._told: dict[str, float] = {}
+        self._sampler = MachineSampler(self.system, sample_s)
 
     def begin(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Write the first event of this process's share of the run: `start` or `resume`."""
@@ -101,6 +104,7 @@ class RunRecorder:
         """Record the ending and let the spool go; what follows is not recorded."""
         if self._ended:
             return
+        self._sampler.close()
         self._append("end", {"status": status, "message": message})
         self._ended = True
         try:

@@ -22,6 +22,7 @@ def two_runs(home) -> RunStore:  # type: ignore[no-untyped-def]
             run.notify(SplitJudged("test", {"test_accuracy": 0.4 + lambda_kl}))
         with store.create_run("evaluate", "demo", parents=[run.run_id]) as judge:
             judge.evaluation({"jsd": {"distance": 0.1}, "od": "test"})
+            judge.evaluation({"run_id": "another", "jsd": {"distance": 0.9}})
     return store
 
 

@@ -387,3 +387,18 @@ def test_recording_a_step_costs_little(store: RunStore) -> None:
         times.append(time.perf_counter() - started)
     run.finish("finished")
     assert sorted(times)[500] < 0.2e-3
+
+
+def test_machine_is_sampled_while_a_run_lasts(tmp_path: Path) -> None:
+    header = {"run_id": "r", "name": "r"}
+    with RunRecorder(tmp_path, header, sample_s=0.02) as run:
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and b"system" not in (
+            tmp_path / "events.jsonl").read_bytes():
+            time.sleep(0.02)
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    sample = next(e["m"] for e in events if e["type"] == "system")
+    assert sample["process_memory_mb"] > 10
+    assert 0 <= sample["memory_percent"] <= 100
+    assert events[-1]["type"] == "end"
+    assert run.failure is None

@@ -1,0 +1,218 @@
+"""What `hoserkd evaluate` judges: runs and files, their trips, their models, their past."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hoserkd.commands.context import Context
+from hoserkd.errors import CheckpointError, DataError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from hoserkd.engine.city.storage import City
+    from hoserkd.engine.events import Observer
+    from hoserkd.engine.metrics.model import ModelJudgement
+    from hoserkd.engine.student.storage import LoadedStudent
+    from hoserkd.engine.types import GeneratedTrips
+    from hoserkd.report.records import Curve, JudgedRun, SeedGroup
+    from hoserkd.store.records import RunRecord
+
+SUFFIXES = (".csv", ".parquet")
+STEP_CURVES = ("loss", "loss_kl")
+MOST_POINTS = 400
+"""Points of a curve in the report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing to judge."""
+
+    name: str
+    file: Path | None
+    """The file given; None where a run was given."""
+    run: "RunRecord | None"
+
+
+def find_targets(context: Context, references: Sequence[str]) -> list[Target]:
+    """Return what the words of the command line name, each under a name of its own.
+
+    Raises:
+        DataError: a file does not exist.
+        StoreError: no such run.
+    """
+    targets: list[Target] = []
+    for reference in references:
+        path = Path(reference).expanduser()
+        if path.suffix in SUFFIXES or path.is_file():
+            if not path.is_file():
+                raise DataError(f"{path}: no such file", hint="`hoserkd generate` makes one")
+            targets.append(Target(path.stem, path, None))
+        else:
+            run = context.store.run(reference, kind="train")
+            targets.append(Target(run.name, None, run))
+    return [_distinct(target, targets) for target in targets]
+
+
+def _distinct(target: Target, targets: Sequence[Target]) -> Target:
+    """Return the target with a longer name where another bears the same one."""
+    twins = [t for t in targets if t.name == target.name]
+    if len(twins) == 1:
+        return target
+    if target.run is not None:
+        if sum(t.run is not None and t.run.run_id == target.run.run_id for t in twins) > 1:
+            raise UsageError(f"run {target.run.name} is named twice", hint="name it once")
+        return Target(f"{target.name} ({target.run.run_id})", None, target.run)
+    if sum(t.file == target.file for t in twins) > 1:
+        raise UsageError(f"{target.file} is named twice", hint="name it once")
+    return Target(str(target.file), target.file, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where targets are read, and generated where their trips are missing."""
+
+    context: Context
+    city: "City"
+    od: str
+    device: "torch.device"
+    observer: "Observer"
+
+    def student(self, target: Target) -> "LoadedStudent | None":
+        """Return the run's best student; None for a file.
+
+        Raises:
+            CheckpointError: the run has none yet, or it is of another city.
+        """
+        if target.run is None:
+            return None
+        from hoserkd.engine.student.storage import load_student
+
+        model = Path(target.run.directory) / "best.safetensors"
+        if not model.is_file():
+            raise CheckpointError(f"run {target.name} has no model yet ({model})",
+                                  hint="let its training finish an epoch")
+        return load_student(model, self.city)
+
+    def trips(
+        self, target: Target, student: "LoadedStudent | None"
+    ) -> "tuple[Path, GeneratedTrips]":
+        """Return the trips of a target and their file; a run without any generates them now."""
+        from hoserkd.engine.trips.generated import load_generated
+
+        path = target.file or self._newest(target)
+        if path is None:
+            path = self._generate(target, student)
+        return path, load_generated(path, self.city.network)
+
+    def _newest(self, target: Target) -> Path | None:
+        """Return the run's newest trips for the ODs of the split."""
+        if target.run is None:
+            return None
+        folder = Path(target.run.directory) / "generated"
+        found = [path for path in folder.glob(f"{self.od}-*") if path.suffix in SUFFIXES]
+        return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+    def _generate(self, target: Target, student: "LoadedStudent | None") -> Path:
+        from hoserkd.engine.generate import draw_queries, generate_trips
+        from hoserkd.engine.trips.generated import save_chunks
+
+        if target.run is None or student is None:
+            raise ValueError("a file has its trips")
+        config = self.context.config
+        path = (Path(target.run.directory) / "generated"
+                / f"{self.od}-{config.generate.search}.csv")
+        self.context.console.note(
+            f"run {target.name} has no trips for {self.od} ODs: generating "
+            f"{config.generate.num:,} by {config.generate.search}")
+        queries = draw_queries(self.city, self.od, config.generate.num, config.seed)
+        save_chunks(path, generate_trips(
+            student, self.city, queries, config.generate, device=self.device, seed=config.seed,
+            observer=self.observer, stop=self.context.stop), self.city.network)
+        return path
+
+    def judgement(self, student: "LoadedStudent | None") -> "ModelJudgement | None":
+        """Return what the model says step by step about real trips."""
+        config = self.context.config
+        if student is None or not config.evaluate.model_trips:
+            return None
+        from hoserkd.engine.metrics.model import judge_model
+        from hoserkd.engine.metrics.statistics import Resampling
+
+        how = Resampling(config.evaluate.bootstrap, config.evaluate.confidence, config.seed)
+        return judge_model(student, self.city, self.od, config.data, config.evaluate.model_trips,
+                           how, device=self.device, observer=self.observer,
+                           stop=self.context.stop)
+
+
+def judged_run(
+    context: Context, target: Target, evaluation: Any, path: Path
+) -> "JudgedRun":
+    """Return the evaluation with where it comes from, for the report."""
+    from hoserkd.engine.files import file_sha256
+    from hoserkd.report.records import JudgedRun
+    from hoserkd.settings import flatten
+
+    facts = {"trips sha256": file_sha256(path)}
+    if target.run is None:
+        return JudgedRun(evaluation, str(path), facts=facts)
+    run = target.run
+    facts |= {"model sha256": file_sha256(Path(run.directory) / "best.safetensors"),
+              "trained": run.started_at.strftime("%Y-%m-%d %H:%M UTC"), "device": run.device,
+              "profile": run.profile, "revision": run.git_revision or "not from a checkout",
+              **{name: str(value) for name, value in run.versions.items()}}
+    return JudgedRun(
+        evaluation, str(path), run.run_id, facts, flatten(json.loads(run.config_json)),
+        training_curves(context, run))
+
+
+def training_curves(context: Context, run: "RunRecord") -> "dict[str, Curve]":
+    """Return the figures of the epochs, and the losses of the steps, thinned."""
+    import numpy as np
+
+    from hoserkd.report.records import Curve
+
+    epochs = context.store.epochs(run.run_id)
+    curves = {}
+    for name in dict.fromkeys(name for epoch in epochs for name in epoch.metrics):
+        points = [(e.epoch + 1, e.metrics[name]) for e in epochs if name in e.metrics]
+        curves[name] = Curve(*np.array(points, dtype=np.float64).T)
+    for name, series in context.store.metrics(run.run_id, STEP_CURVES).items():
+        kept = np.unique(np.linspace(0, len(series.step) - 1, MOST_POINTS).astype(int))
+        if len(series.step):
+            curves[name] = Curve(series.step[kept].astype(np.float64), series.value[kept])
+    return curves
+
+
+def seed_groups(targets: Sequence[Target], evaluations: dict[str, Any]) -> "list[SeedGroup]":
+    """Return the runs that differ in nothing but the seed, with mean and spread."""
+    import statistics
+
+    from hoserkd.engine.metrics.statistics import Figure
+    from hoserkd.report.records import SeedGroup
+    from hoserkd.settings import flatten
+
+    groups: dict[str, list[Target]] = {}
+    for target in targets:
+        if target.run is not None:
+            settings = flatten(json.loads(target.run.config_json))
+            settings.pop("seed", None)
+            key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+            groups.setdefault(key, []).append(target)
+    found = []
+    for members in groups.values():
+        if len({t.run.seed for t in members if t.run}) < 2:
+            continue
+        mean, spread = {}, {}
+        judged = [evaluations[t.name].figures for t in members]
+        for name in judged[0]:
+            values = [f[name].value for f in judged if name in f and f[name].value is not None]
+            if len(values) == len(members):
+                mean[name] = Figure(statistics.fmean(values), min(values), max(values))
+                spread[name] = statistics.stdev(values)
+        names = tuple(t.name for t in members)
+        found.append(SeedGroup(", ".join(names), names, mean, spread))
+    return found

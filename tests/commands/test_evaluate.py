@@ -1,0 +1,135 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hoserkd.cli import main
+
+FILES = ("report.html", "report.md", "evaluation.json")
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Return a data folder and a store with the smoke city and a trained run."""
+    home = tmp_path_factory.mktemp("smoke")
+    options = ["--data-dir", str(home), "--store", str(home / "store"), "--quiet"]
+    assert main(["prepare", "--profile", "smoke", *options]) == 0
+    assert main(["train", "--profile", "smoke", "--no-distill", "--name", "first", *options]) == 0
+    return options
+
+
+@pytest.fixture(scope="module")
+def trip_files(places, tmp_path_factory):
+    """Return two files of trips that answer the same requests."""
+    from hoserkd.engine.city.storage import load_city
+    from hoserkd.engine.metrics.baselines import frequent_turns, real_sample, shortest_paths
+    from hoserkd.engine.trips.generated import save_generated
+
+    city = load_city(Path(places[1]) / "cities" / "smoke")
+    queries = real_sample(city.split("test"), 30, 0)
+    folder = tmp_path_factory.mktemp("trips")
+    for name, trips in (("fast.csv", shortest_paths(city.network, queries)),
+                        ("usual.parquet", frequent_turns(city.network, queries,
+                                                         city.split("train")))):
+        save_generated(folder / name, trips, city.network)
+    return folder / "fast.csv", folder / "usual.parquet"
+
+
+def smoke(places, *arguments):
+    return ("evaluate", *arguments, "--profile", "smoke", *places)
+
+
+def test_a_file_is_judged_shown_and_reported(run_cli, places, trip_files, tmp_path):
+    answer = run_cli(*smoke(places, trip_files[0], "--output", tmp_path / "out"))
+    assert answer.exit_code == 0, answer.stderr
+    assert "Headline figures" in answer.stdout
+    assert "OD completion" in answer.stdout
+    for name in FILES:
+        assert (tmp_path / "out" / name).stat().st_size > 1000
+    document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert document["schema_version"] == 1
+    judged = document["evaluations"][0]
+    assert judged["name"] == "fast"
+    assert judged["metrics"]["completion"]["value"] == 1.0
+    assert set(judged["references"]) == {"floor", "shortest path", "most frequent turns",
+                                         "straightest turns"}
+
+
+def test_json_is_one_document_with_the_places(run_cli, places, trip_files, tmp_path):
+    answer = run_cli(*smoke(places, trip_files[0], "--output", tmp_path, "--json"))
+    document = json.loads(answer.stdout)
+    assert document["schema_version"] == 1
+    assert document["report"] == str(tmp_path / "report.html")
+    assert document["evaluations"][0]["metrics"]["dtw_km"]["value"] >= 0
+
+
+def test_two_files_are_compared_on_their_common_requests(run_cli, places, trip_files, tmp_path):
+    answer = run_cli(*smoke(places, *trip_files, "--output", tmp_path, "--json"))
+    assert answer.exit_code == 0, answer.stderr
+    comparison = json.loads(answer.stdout)["comparisons"][0]
+    assert (comparison["a"], comparison["b"], comparison["queries"]) == ("fast", "usual", 30)
+
+
+def test_a_run_without_trips_generates_them_and_says_so(run_cli, places):
+    quiet = [option for option in places if option != "--quiet"]
+    answer = run_cli("evaluate", "first", "--json", *quiet)
+    assert answer.exit_code == 0, answer.stderr
+    assert "has no trips for test ODs: generating" in answer.stderr
+    document = json.loads(answer.stdout)
+    judged = document["evaluations"][0]
+    assert 0 < judged["metrics"]["next_step_accuracy"]["value"] < 1
+    assert judged["reliability"]["count"]
+    assert Path(document["report"]).is_file()
+    again = run_cli("evaluate", "first", "--json", *quiet)
+    assert "generating" not in again.stderr
+    assert json.loads(again.stdout)["evaluations"][0]["metrics"] == judged["metrics"]
+
+
+def test_the_store_holds_the_figures_under_the_judged_run(run_cli, places, trip_files, tmp_path):
+    from hoserkd.store.runs import RunStore
+
+    answer = run_cli(*smoke(places, "first", trip_files[1], "--output", tmp_path, "--json"))
+    document = json.loads(answer.stdout)
+    store = RunStore(Path(places[3]))
+    found = store.evaluations(document["run_id"])
+    assert [record.payload["name"] for record in found] == ["first", "usual"]
+    assert found[0].payload["run_id"] == store.run("first", kind="train").run_id
+    assert found[1].payload["dtw_km"] == pytest.approx(
+        document["evaluations"][1]["metrics"]["dtw_km"]["value"])
+    kinds = {artifact.kind for artifact in store.artifacts(document["run_id"])}
+    assert {"evaluation", "report", "report-markdown"} <= kinds
+    assert store.run(document["run_id"]).status == "finished"
+
+
+def test_geojson_can_be_read_and_lies_beside_the_report(run_cli, places, trip_files, tmp_path):
+    answer = run_cli(*smoke(places, trip_files[0], "--export", "geojson", "-o", tmp_path))
+    assert answer.exit_code == 0, answer.stderr
+    trips = json.loads((tmp_path / "fast-trips.geojson").read_text())
+    roads = json.loads((tmp_path / "fast-roads.geojson").read_text())
+    assert trips["type"] == roads["type"] == "FeatureCollection"
+    points = np.concatenate([f["geometry"]["coordinates"] for f in trips["features"]])
+    assert np.isfinite(points).all()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("missing.csv",), "missing.csv: no such file"),
+    (("nobody",), "nobody"),
+    (("first", "--od", "val"), "--od must be train or test"),
+    (("first", "--export", "shape"), "--export knows"),
+    (("first", "first"), "named twice"),
+])
+def test_a_wrong_request_ends_with_one_line_and_a_hint(run_cli, places, arguments, message):
+    answer = run_cli(*smoke(places, *arguments))
+    assert answer.exit_code == 2
+    assert message in answer.stderr
+    assert "hint:" in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_trips_of_another_city_are_refused(run_cli, places, tmp_path):
+    path = tmp_path / "foreign.csv"
+    path.write_text('rid_list,time_list\n"999999,999998","2008-05-19T08:00:00Z,2008-05-19T08:01:00Z"\n')
+    answer = run_cli(*smoke(places, path))
+    assert answer.exit_code == 2
+    assert "foreign.csv" in answer.stderr

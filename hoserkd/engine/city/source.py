@@ -68,7 +68,7 @@ def find_source_file(directory: Path, name: str) -> Path:
     hint = f"is {close[0]} meant? rename it to {name}" if close else None
     raise DataError(
         f"{directory}: {name} is missing (also looked for {name}.gz and {name}.zst)",
-        hint=hint or f"a source folder needs {name} in the HOSER format; see docs/data.md",
+        hint=hint or f"a source folder needs {name} in the HOSER format; see docs/data-format.md",
     )
 
 

@@ -143,11 +143,21 @@ class Context:
             kind, self.profile, name, config_json(used), used.seed, device or used.device,
             parents, data_sha256, tags=tags, study=study, on_failure=self.console.warn)
         self.console.detail(f"run {recorder.name} ({recorder.run_id}): {recorder.directory}")
+        self._mirror(recorder, used)
         return recorder
 
     def resume_run(self, reference: str) -> "RunRecorder":
         """Go on with a run that has stopped."""
-        return self.store.resume_run(reference, on_failure=self.console.warn)
+        recorder = self.store.resume_run(reference, on_failure=self.console.warn)
+        self._mirror(recorder, self.config)
+        return recorder
+
+    def _mirror(self, recorder: "RunRecorder", config: "EngineConfig") -> None:
+        from hoserkd.store.mirror import Mirror
+        from hoserkd.store.trackers import mirror_opener
+
+        for kind in config.tracking.mirror:
+            recorder.mirror(Mirror(mirror_opener(kind, recorder, config), self.console.warn))
 
     def config_of(self, run: "RunRecord") -> "EngineConfig":
         """Return the settings that a run was made with."""

@@ -1,11 +1,15 @@
 """`hoserkd runs`: what was done, how it went, and putting it in order."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from hoserkd.commands.completion import complete_run
 from hoserkd.commands.context import open_console, open_store
+
+if TYPE_CHECKING:
+    from hoserkd.store.records import Status
 
 app = typer.Typer(help="Look through runs, compare them, put them in order.")
 
@@ -137,23 +141,73 @@ def export(
     csv: Path | None = typer.Option(None, metavar="DIR", help="Write the tables as CSV files."),
     parquet: Path | None = typer.Option(
         None, metavar="DIR", help="Write the tables as Parquet files."),
+    tensorboard: Path | None = typer.Option(
+        None, metavar="DIR", help="Write TensorBoard event files, a folder a run."),
+    wandb_offline: Path | None = typer.Option(
+        None, metavar="DIR", help="Write W&B runs for `wandb sync`; needs no network."),
+    hoser: Path | None = typer.Option(
+        None, metavar="FILE", help="Write the student as the public HOSER code loads it."),
 ) -> None:
-    """Export what the store holds on runs.
+    """Export what the store holds on runs, or a run's student, for other tools.
 
-    Example: hoserkd runs export latest --csv exported
+    Example: hoserkd runs export vanilla distilled --parquet exported
     """
-    from hoserkd.errors import UsageError
-    from hoserkd.store.export import export_tables
+    from hoserkd.commands.run_exports import Targets, export_runs
 
     console, store = open_console(), open_store()
-    wanted = {"csv": csv, "parquet": parquet}
-    if not any(wanted.values()):
-        raise UsageError("runs export: say to what", hint="--csv DIR or --parquet DIR")
-    ids = [store.run(reference).run_id for reference in runs]
-    files = [path for form, folder in wanted.items() if folder is not None
-             for path in export_tables(store, ids, folder, form)]
+    targets = Targets(csv, parquet, tensorboard, wandb_offline, hoser)
+    files = export_runs(store, [store.run(reference) for reference in runs], targets)
     console.result({"files": files}, lambda: console.table(
-        None, ("file",), [(path,) for path in files]))
+        None, ("written",), [(path,) for path in files]))
+
+
+@app.command()
+def gc(
+    older_than: float = typer.Option(
+        30.0, "--older-than", metavar="DAYS", min=0, help="Days since the last sign of life."),
+    status: str = typer.Option(
+        "dead,failed,stopped", metavar="LIST", help="Runs that ended so."),
+    resume_files: bool = typer.Option(
+        False, "--resume-files", help="Also what only a resume needs, from finished runs."),
+    yes: bool = typer.Option(False, "--yes", "-y", help="Remove; else only show what would go."),
+) -> None:
+    """Clear old runs away that came to nothing; tagged ones and those others build on stay.
+
+    Example: hoserkd runs gc --older-than 7 --yes
+    """
+    from datetime import UTC, datetime, timedelta
+
+    from hoserkd.store.retention import Retention, clear, find_waste
+    from hoserkd.text import size_text
+
+    console, store = open_console(), open_store()
+    retention = Retention(ended_statuses(status), timedelta(days=older_than), resume_files)
+    waste = find_waste(store, retention, datetime.now(UTC))
+    if yes:
+        clear(store, waste)
+    console.result(
+        {"removed": yes, "bytes": sum(item.size for item in waste), "items": waste},
+        lambda: console.table(None, ("what", "size", "path"), [
+            (item.why, size_text(item.size), item.path) for item in waste]))
+    if waste and not yes:
+        console.note("nothing was removed; --yes removes these")
+
+
+def ended_statuses(text: str) -> tuple["Status", ...]:
+    """Return the statuses of a comma-separated list.
+
+    Raises:
+        UsageError: one of them is none, or means a run that still runs.
+    """
+    from hoserkd.errors import UsageError
+
+    known: dict[str, Status] = {
+        "dead": "dead", "failed": "failed", "stopped": "stopped", "finished": "finished"}
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise UsageError(f"--status {word}: expected some of {', '.join(known)}")
+    return tuple(known[word] for word in words)
 
 
 def confirm(what: str, yes: bool) -> None:

@@ -264,6 +264,17 @@ class TuneConfig(Section):
     """Empty: no final runs."""
 
 
+class TrackingConfig(Section):
+    """Other trackers that show a run while it lasts; the run store always records it."""
+
+    mirror: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Trackers to mirror to; none by default. Each needs the extra of its name."""
+    project: str = "hoserkd"
+    """Project of W&B."""
+    online: bool = False
+    """Let W&B use the network; else it writes files for `wandb sync`."""
+
+
 class EngineConfig(Section):
     """All that the engine reads; a run stores it resolved."""
 
@@ -278,6 +289,7 @@ class EngineConfig(Section):
     generate: GenerateConfig = GenerateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = TuneConfig()
+    tracking: TrackingConfig = TrackingConfig()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: CUDA where there is one."""
     seed: int = Field(0, ge=0)

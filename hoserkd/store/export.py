@@ -1,11 +1,19 @@
-"""Runs out of the store: tables for other tools."""
+"""Runs out of the store: tables for other tools, and what other trackers read."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hoserkd.errors import StoreError
 from hoserkd.store.database import TABLES
+from hoserkd.store.records import RunRecord, Series
 from hoserkd.store.runs import RunStore
+from hoserkd.store.trackers import (
+    TensorBoardTracker,
+    Tracker,
+    WandbTracker,
+    wait_for_wandb,
+)
 
 FORMS = {"csv": "(FORMAT csv, HEADER)", "parquet": "(FORMAT parquet, COMPRESSION zstd)"}
 
@@ -37,3 +45,56 @@ def export_tables(store: RunStore, run_ids: Sequence[str], folder: Path, form: s
             temporary.replace(path)
             files.append(path)
     return files
+
+
+def export_tensorboard(store: RunStore, run: RunRecord, folder: Path) -> Path:
+    """Write a run as TensorBoard event files in a folder of its name, and return that folder."""
+    place = folder / run.name
+    _replay(store, run, TensorBoardTracker(place))
+    return place
+
+
+def export_wandb(store: RunStore, run: RunRecord, folder: Path, project: str) -> Path:
+    """Write a run as an offline W&B run under `folder`, and return the folder to `wandb sync`."""
+    tracker = WandbTracker(folder, run_id=run.run_id, name=run.name, project=project,
+                           config=json.loads(run.config_json), tags=run.tags)
+    _replay(store, run, tracker)
+    wait_for_wandb()
+    return max((folder / "wandb").glob(f"offline-run-*-{run.run_id}"))
+
+
+def tracked_rows(
+    store: RunStore, run_id: str
+) -> Iterator[tuple[dict[str, float], int, float]]:
+    """Yield (figures by name, step, seconds since 1970): steps, timings, epochs, machine."""
+    yield from _by_step("train/", store.metrics(run_id))
+    yield from _by_step("timings_ms/", store.timings(run_id))
+    for epoch in store.epochs(run_id):
+        values = {f"epoch/{name}": value for name, value in epoch.metrics.items()}
+        yield values, epoch.step, epoch.at.timestamp()
+    for name, series in store.system(run_id).items():
+        for number, (at_s, value) in enumerate(zip(series.at_s, series.value, strict=True)):
+            yield {f"system/{name}": float(value)}, number, float(at_s)
+
+
+def _replay(store: RunStore, run: RunRecord, tracker: Tracker) -> None:
+    try:
+        with store.reading():
+            for values, step, at_s in tracked_rows(store, run.run_id):
+                tracker.scalars(values, step, at_s)
+        tracker.text("settings", json.dumps(json.loads(run.config_json), indent=2))
+    finally:
+        tracker.close()
+
+
+def _by_step(
+    prefix: str, found: Mapping[str, Series]
+) -> Iterator[tuple[dict[str, float], int, float]]:
+    rows: dict[int, tuple[dict[str, float], float]] = {}
+    for name, series in found.items():
+        for step, at_s, value in zip(series.step.tolist(), series.at_s.tolist(),
+                                     series.value.tolist(), strict=True):
+            rows.setdefault(step, ({}, at_s))[0][prefix + name] = value
+    for step in sorted(rows):
+        values, at_s = rows[step]
+        yield values, step, at_s

@@ -20,6 +20,7 @@ from hoserkd.engine.events import (
 from hoserkd.engine.files import write_json
 from hoserkd.errors import HoserkdError, InterruptedRunError
 from hoserkd.store.machine import SAMPLE_S, MachineSampler
+from hoserkd.store.mirror import Mirror
 from hoserkd.store.records import Status
 from hoserkd.store.spool import SPOOL, Spool
 from hoserkd.text import plain
@@ -57,6 +58,7 @@ class RunRecorder:
         self._spool = Spool(directory / SPOOL)
         self._ended = False
         self._told: dict[str, float] = {}
+        self._mirrors: list[Mirror] = []
         self._sampler = MachineSampler(self.system, sample_s)
 
     def begin(self, kind: str, fields: Mapping[str, Any]) -> None:
@@ -64,8 +66,14 @@ class RunRecorder:
         self._append(kind, fields)
         self._spool.flush()
 
+    def mirror(self, mirror: Mirror) -> None:
+        """Pass events on to `mirror`, and close it at the end."""
+        self._mirrors.append(mirror)
+
     def notify(self, event: Event) -> None:
         """Record `event`."""
+        for mirror in self._mirrors:
+            mirror.notify(event)
         match event:
             case StepDone():
                 fields: dict[str, Any] = {"step": event.step, "epoch": event.epoch,
@@ -105,6 +113,8 @@ class RunRecorder:
         if self._ended:
             return
         self._sampler.close()
+        for mirror in self._mirrors:
+            mirror.close()
         self._append("end", {"status": status, "message": message})
         self._ended = True
         try:

@@ -134,3 +134,21 @@ def test_confirm_passes_with_yes() -> None:
     confirm("x", yes=True)
     with pytest.raises(UsageError):
         confirm("x", yes=False)
+
+
+def test_gc_shows_before_it_removes(run_cli: Callable, two_runs: RunStore) -> None:
+    with two_runs.create_run("train", "demo", "failure") as run:
+        run.finish("failed", "by design")
+    line = ("runs", "gc", "--older-than", "0", "--json")
+    shown = run_cli(*line)
+    assert [item["why"] for item in json.loads(shown.stdout)["items"]] == ["failed run failure"]
+    assert "--yes removes these" in shown.stderr
+    assert len(two_runs.runs()) == 5
+    assert json.loads(run_cli(*line, "--yes").stdout)["removed"] is True
+    assert len(two_runs.runs()) == 4
+
+
+def test_gc_of_running_runs_is_refused(run_cli: Callable) -> None:
+    answer = run_cli("runs", "gc", "--status", "running")
+    assert answer.exit_code == 2
+    assert "expected some of dead, failed, stopped, finished" in answer.stderr

@@ -1,0 +1,66 @@
+"""What `hoserkd runs export` writes where."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hoserkd.errors import UsageError
+
+if TYPE_CHECKING:
+    from hoserkd.store.records import RunRecord
+    from hoserkd.store.runs import RunStore
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where to write which form; None: not asked for."""
+
+    csv: Path | None = None
+    parquet: Path | None = None
+    tensorboard: Path | None = None
+    wandb_offline: Path | None = None
+    hoser: Path | None = None
+
+
+def export_runs(store: "RunStore", runs: Sequence["RunRecord"], targets: Targets) -> list[Path]:
+    """Write all that was asked for and return the files and folders.
+
+    Raises:
+        UsageError: nothing was asked for, or one file for several runs.
+    """
+    from hoserkd.settings import stored_config
+    from hoserkd.store.export import export_tables, export_tensorboard, export_wandb
+
+    if not any(getattr(targets, field.name) for field in fields(targets)):
+        raise UsageError("runs export: say to what", hint="such as --csv DIR; see --help")
+    if targets.hoser and len(runs) != 1:
+        raise UsageError(f"--hoser writes one student, found {len(runs)} runs")
+    ids = [run.run_id for run in runs]
+    written: list[Path] = []
+    for form, folder in (("csv", targets.csv), ("parquet", targets.parquet)):
+        if folder is not None:
+            written += export_tables(store, ids, folder, form)
+    for run in runs:
+        if targets.tensorboard:
+            written.append(export_tensorboard(store, run, targets.tensorboard))
+        if targets.wandb_offline:
+            project = stored_config(run.config_json, f"run {run.name}").tracking.project
+            written.append(export_wandb(store, run, targets.wandb_offline, project))
+        if targets.hoser:
+            written.append(_export_hoser(run, targets.hoser))
+    return written
+
+
+def _export_hoser(run: "RunRecord", path: Path) -> Path:
+    from hoserkd.commands.context import find_paths, session
+    from hoserkd.engine.city.storage import load_city
+    from hoserkd.engine.student.public_export import save_public_checkpoint
+    from hoserkd.engine.student.storage import load_student
+    from hoserkd.settings import stored_config
+
+    config = stored_config(run.config_json, f"run {run.name}")
+    city = load_city(find_paths(session().options).city_dir(config.city.name))
+    student = load_student(Path(run.directory) / "best.safetensors", city)
+    save_public_checkpoint(path, student, city)
+    return path

@@ -1,0 +1,113 @@
+"""Writers for other trackers: TensorBoard files, and W&B runs that need no network."""
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from hoserkd.engine.config import EngineConfig
+from hoserkd.errors import UsageError
+
+
+class Tracker(Protocol):
+    """Where figures go that other tools are to show."""
+
+    def scalars(self, values: Mapping[str, float], step: int, at_s: float) -> None:
+        """Write figures of one step; `at_s` is seconds since 1970."""
+
+    def text(self, name: str, text: str) -> None:
+        """Write something to read."""
+
+    def close(self) -> None:
+        """Bring everything to the disk."""
+
+
+class TensorBoardTracker:
+    """Event files as TensorBoard reads them, written without torch or TensorFlow."""
+
+    def __init__(self, folder: Path) -> None:
+        _need("tensorboard")
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._event: Any = event_pb2.Event
+        self._summary: Any = summary_pb2
+        self._writer: Any = EventFileWriter(str(folder))
+
+    def scalars(self, values: Mapping[str, float], step: int, at_s: float) -> None:
+        """Write one event with all figures."""
+        summary = self._summary.Summary(value=[
+            self._summary.Summary.Value(tag=name, simple_value=value)
+            for name, value in values.items()])
+        self._writer.add_event(self._event(wall_time=at_s, step=step, summary=summary))
+
+    def text(self, name: str, text: str) -> None:
+        """Write a text for the text tab."""
+        from tensorboard.plugins.text.summary_v2 import text_pb
+
+        self._writer.add_event(self._event(wall_time=0.0, step=0, summary=text_pb(name, text)))
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        self._writer.close()
+
+
+class WandbTracker:
+    """A W&B run, offline unless asked otherwise; `wandb sync` can upload it later."""
+
+    def __init__(self, folder: Path, *, run_id: str, name: str, project: str,
+                 config: Mapping[str, Any], tags: tuple[str, ...] = (), online: bool = False
+                 ) -> None:
+        _need("wandb")
+        import wandb
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run: Any = wandb.init(
+            project=project, id=run_id, name=name, dir=str(folder), config=dict(config),
+            tags=list(tags), mode="online" if online else "offline", reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True))
+        self._run.define_metric("*", step_metric="step")
+
+    def scalars(self, values: Mapping[str, float], step: int, at_s: float) -> None:
+        """Log one row; its own counter goes on, since epochs come after later steps."""
+        self._run.log({**values, "step": step, "at_s": at_s})
+
+    def text(self, name: str, text: str) -> None:
+        """Keep a text in the run's summary."""
+        self._run.summary[name] = text
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+def wait_for_wandb() -> None:
+    """Return when W&B's own process has written what finished runs logged."""
+    import wandb
+
+    wandb.teardown()
+
+
+def mirror_opener(kind: str, run: Any, config: EngineConfig) -> Callable[[], Tracker]:
+    """Return what opens the tracker `kind` for a run that begins, in the run's own folder.
+
+    Args:
+        run: The run's recorder.
+
+    Raises:
+        UsageError: the tracker is not installed.
+    """
+    _need(kind)
+    folder = run.directory / kind
+    if kind == "tensorboard":
+        return lambda: TensorBoardTracker(folder)
+    return lambda: WandbTracker(
+        folder, run_id=run.run_id, name=run.name, project=config.tracking.project,
+        config=config.model_dump(mode="json"), online=config.tracking.online)
+
+
+def _need(package: str) -> None:
+    if find_spec(package) is None:
+        raise UsageError(f"{package} is not installed",
+                         hint=f"pip install 'hoserkd[{package}]'")

@@ -153,9 +153,11 @@ def _figures(context: Context, record: "RunRecord") -> "dict[str, Content]":
 
 def _evaluations(context: Context,
                  record: "RunRecord") -> list[tuple[str, Mapping[str, Any]]]:
+    """Return what was judged of a run, not what was judged beside it."""
     runs = [record, *_children(context, record)]
     return [(found.label, found.payload) for run in runs
-            for found in context.store.evaluations(run.run_id)]
+            for found in context.store.evaluations(run.run_id)
+            if found.payload.get("run_id", record.run_id) == record.run_id]
 
 
 def _card(context: Context, record: "RunRecord", manifest: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hoserkd.engine.student.edge_kernels import edges_by_source
 from hoserkd.engine.student.message_edges import NEGATIVE_SLOPE, MessageEdges
 
 PARTS = 32
@@ -66,7 +67,7 @@ class _FusedAttention(torch.autograd.Function):
             *arrays, shares, above, d_score, d_received, sums[part], first, last
         ))
         target = ctx.edges.target.numpy()
-        out_offset, out_edge = _by_source(arrays[6], len(d_sent))
+        out_offset, out_edge = edges_by_source(arrays[6], len(d_sent))
         _in_parts(len(d_sent), lambda first, last, _: _to_sources(
             *arrays[:5], target, shares, above, d_score, out_offset, out_edge, d_sent, first, last
         ))
@@ -104,6 +105,7 @@ def _gather(  # type: ignore[no-untyped-def]
     sent, received, weight, att, attr, offset, source, share, gathered, first, last
 ):
     width = sent.shape[1]
+    leak = sent.dtype.type(SLOPE)  # a bare Python float would make float32 sums float64
     for row in range(first, last):
         mine, out = received[row], gathered[row]
         top = -np.inf
@@ -113,7 +115,7 @@ def _gather(  # type: ignore[no-untyped-def]
             score = sent.dtype.type(0)
             for c in range(width):
                 mixed = theirs[c] + mine[c] + turn * weight[0, c] + reach * weight[1, c]
-                score += att[c] * (mixed if mixed > 0 else SLOPE * mixed)
+                score += att[c] * (mixed if mixed > 0 else leak * mixed)
             share[edge] = score
             top = max(top, score)
         total = sent.dtype.type(0)
@@ -134,6 +136,7 @@ def _to_targets(  # type: ignore[no-untyped-def]
     first, last,
 ):
     width = sent.shape[1]
+    one, leak = sent.dtype.type(1), sent.dtype.type(SLOPE)
     for row in range(first, last):
         mine, grad, out = received[row], above[row], d_received[row]
         mean = sent.dtype.type(0)
@@ -151,8 +154,8 @@ def _to_targets(  # type: ignore[no-untyped-def]
             turn, reach = attr[edge, 0], attr[edge, 1]
             for c in range(width):
                 mixed = theirs[c] + mine[c] + turn * weight[0, c] + reach * weight[1, c]
-                bent = mixed if mixed > 0 else SLOPE * mixed
-                d_mixed = slope * att[c] * (1 if mixed > 0 else SLOPE)
+                bent = mixed if mixed > 0 else leak * mixed
+                d_mixed = slope * att[c] * (one if mixed > 0 else leak)
                 out[c] += d_mixed
                 sums[0, c] += turn * d_mixed
                 sums[1, c] += reach * d_mixed
@@ -165,6 +168,7 @@ def _to_sources(  # type: ignore[no-untyped-def]
     first, last,
 ):
     width = sent.shape[1]
+    one, leak = sent.dtype.type(1), sent.dtype.type(SLOPE)
     for row in range(first, last):
         theirs, out = sent[row], d_sent[row]
         out[:] = 0
@@ -175,21 +179,4 @@ def _to_sources(  # type: ignore[no-untyped-def]
             part, slope = share[edge], d_score[edge]
             for c in range(width):
                 mixed = theirs[c] + mine[c] + turn * weight[0, c] + reach * weight[1, c]
-                out[c] += part * grad[c] + slope * att[c] * (1 if mixed > 0 else SLOPE)
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _by_source(source, rows):  # type: ignore[no-untyped-def]
-    """Return (offset, edge): the edges that leave each source row, in order."""
-    offset = np.zeros(rows + 1, np.int64)
-    for row in source:
-        offset[row + 1] += 1
-    for row in range(rows):
-        offset[row + 1] += offset[row]
-    place = offset[:-1].copy()
-    edge = np.empty(len(source), np.int64)
-    for number in range(len(source)):
-        row = source[number]
-        edge[place[row]] = number
-        place[row] += 1
-    return offset, edge
+                out[c] += part * grad[c] + slope * att[c] * (one if mixed > 0 else leak)

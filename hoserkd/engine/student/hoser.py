@@ -102,7 +102,7 @@ class Hoser(nn.Module):
         return NetworkEncoding(
             road=road,
             zone=zone,
-            spatial=self.trajectory_encoder.fuse(road, zone[road_zone]),
+            spatial=self.trajectory_encoder.fuse(road, zone.index_select(0, road_zone)),
             key=keys.key,
             time=keys.time,
             zone_query=keys.zone_query,
@@ -116,7 +116,7 @@ class Hoser(nn.Module):
     def forward_encoded(self, encoding: NetworkEncoding, batch: StepBatch) -> NavigatorOutput:
         """Return the answers for every candidate, with the road network already encoded."""
         layout = build_layout(batch.offset, batch.steps, batch.longest_trip)
-        spatial = encoding.spatial[encoding.rows(batch.road)]
+        spatial = encoding.spatial.index_select(0, encoding.rows(batch.road))
         state = self.trajectory_encoder(
             self.trajectory_encoder.embed_points(spatial, batch.time_of_day),
             layout,

@@ -85,12 +85,13 @@ class Navigator(nn.Module):
     ) -> NavigatorOutput:
         """Return logits and standardised log travel times of packed candidates."""
         query = functional.linear(state, self.q_proj.weight[:, : 2 * self.dim])
-        query = query + keys.zone_query[destination_zone]
+        query = query + keys.zone_query.index_select(0, destination_zone)
         dtype = query.dtype
-        mixed = query[candidates.step] + keys.key[candidates.row]
+        mixed = query.index_select(0, candidates.step) + keys.key.index_select(0, candidates.row)
         mixed = mixed + candidates.distance.to(dtype)[:, None] * keys.distance.to(dtype)
         mixed = mixed + candidates.angle.to(dtype)[:, None] * keys.angle.to(dtype)
-        time = self._step_time(state)[candidates.step] + keys.time[candidates.row]
+        time = self._step_time(state).index_select(0, candidates.step)
+        time = time + keys.time.index_select(0, candidates.row)
         return NavigatorOutput(
             logits=_wide(self.v_proj(mixed.tanh()).squeeze(1)), travel_time=_wide(time)
         )

@@ -42,7 +42,7 @@ class Layout:
 
     def pack(self, values: Float[Tensor, "B T c"]) -> Float[Tensor, "S c"]:
         """Return the values of the real steps."""
-        return values.flatten(0, 1)[self.slot]
+        return values.flatten(0, 1).index_select(0, self.slot)
 
 
 def build_layout(offset: Int[Tensor, "B+1"], steps: int, longest: int) -> Layout:

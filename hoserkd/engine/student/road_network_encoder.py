@@ -62,11 +62,10 @@ class RoadNetworkEncoder(nn.Module):
     ) -> Float[Tensor, "V d"]:
         """Return the embeddings of the roads that `surroundings` is about."""
         road = surroundings.road
-        every = road is None
         dtype = self.len_emb.weight.dtype
 
         def own(values: Tensor) -> Tensor:
-            return values if every else values[road]
+            return values if road is None else values.index_select(0, road)
 
         def scalar(values: Tensor) -> Tensor:
             return own(values).to(dtype)[:, None]

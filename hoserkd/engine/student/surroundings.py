@@ -59,8 +59,13 @@ def _with_senders(
     tables: NetworkTables, roads: Int[Tensor, "N"], seen: Bool[Tensor, "R"]
 ) -> Int[Tensor, "M"]:
     """Return `roads` and all that send to them, in order; marks them in `seen`."""
-    edge = _incoming(tables, roads)[1]
-    seen[tables.edge_source[edge]] = True
+    if tables.device.type == "cpu":
+        from hoserkd.engine.student.edge_kernels import mark_senders
+
+        offset, source = tables.edge_offset.numpy(), tables.edge_source.numpy()
+        mark_senders(offset, source, roads.numpy(), seen.numpy())
+    else:
+        seen[tables.edge_source[_incoming(tables, roads)[1]]] = True
     return torch.nonzero(seen).squeeze(1)
 
 
@@ -76,6 +81,14 @@ def _incoming(
 def _edges_into(
     tables: NetworkTables, roads: Int[Tensor, "N"], row: Int[Tensor, "R"]
 ) -> MessageEdges:
+    if tables.device.type == "cpu":
+        from hoserkd.engine.student.edge_kernels import edges_into
+
+        parts = (tables.edge_offset, tables.edge_source, tables.edge_attr, roads, row)
+        offset, target, source, attr = map(
+            torch.from_numpy, edges_into(*(part.numpy() for part in parts))
+        )
+        return MessageEdges(offset, target, source, attr, row[roads])
     target, edge, offset = _incoming(tables, roads)
     return MessageEdges(
         offset, target, row[tables.edge_source[edge]], tables.edge_attr[edge], row[roads]

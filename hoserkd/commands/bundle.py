@@ -98,6 +98,7 @@ def contents(context: Context, record: "RunRecord", city: Path | None, *,
              with_city: bool = True) -> "tuple[dict[str, Content], dict[str, Any]]":
     """Return the members of a run's bundle and the facts for its manifest."""
     from hoserkd.engine.bundle_contents import (
+        FOLDERS,
         city_members,
         folder_members,
         json_bytes,
@@ -115,9 +116,9 @@ def contents(context: Context, record: "RunRecord", city: Path | None, *,
     members = run_members(directory, config.model_dump(mode="json"), header)
     members |= _figures(context, record)
     for child in _children(context, record):
-        for folder in ("generated", "evaluation"):
-            for name, path in folder_members(Path(child.directory) / folder, folder).items():
-                members.setdefault(name, path)
+        for folder in FOLDERS:
+            inside = folder_members(Path(child.directory) / folder, folder)
+            members = inside | _elsewhere(context, child, folder) | members
     if with_city:
         members |= city_members(city_dir, manifest)
     members["MODEL_CARD.md"] = _card(context, record, manifest).encode()
@@ -128,6 +129,15 @@ def contents(context: Context, record: "RunRecord", city: Path | None, *,
              "city": {"name": manifest["name"], "sha256": manifest["sha256"],
                       "included": with_city}}
     return members, about
+
+
+def _elsewhere(context: Context, run: "RunRecord", folder: str) -> "dict[str, Content]":
+    """Return what a run wrote to a place of the user's choice."""
+    first_words = {"generated": ("generated",), "evaluation": ("evaluation", "report", "geojson")}
+    paths = [Path(artifact.path) for artifact in context.store.artifacts(run.run_id)
+             if artifact.kind.startswith(first_words[folder])]
+    return {f"{folder}/{path.name}": path for path in paths
+            if path.is_absolute() and path.is_file()}
 
 
 def _children(context: Context, record: "RunRecord") -> "list[RunRecord]":

@@ -41,9 +41,8 @@ def demo(
     Example: hoserkd demo --output ~/demo
     """
     context = open_context("demo", profile)
-    way = Way(context, (output or context.paths.home / "demo").expanduser().absolute(), profile)
-    if force:
-        way.forget()
+    way = Way(context, (output or context.paths.home / "demo").expanduser().absolute(), profile,
+              anew=force)
     began = time.perf_counter()
     try:
         figures = way.walk()
@@ -62,26 +61,26 @@ class Way:
     context: Context
     home: Path
     profile: str
+    anew: bool = False
+    """Take every stage for not done."""
     done: dict[str, Any] = field(default_factory=dict)
     chain: str = ""
     """Hash of the settings and of all stages so far: a changed stage makes the later ones new."""
 
     def __post_init__(self) -> None:
         state = self.home / STATE
-        if state.is_file():
+        if state.is_file() and not self.anew:
             self.done = json.loads(state.read_text("utf-8"))
         self.chain = f"{__version__} {self.context.resolved.config.model_dump_json()}"
 
-    def forget(self) -> None:
-        """Take every stage for not done."""
-        self.done = {}
-
     def walk(self) -> dict[str, Any]:
         """Go all stages and return the figures of the two students."""
-        self.stage("prepare")
+        self.stage("prepare", given={}, force=self.anew)
         begun = self.home / "teachers" / self.context.config.teacher.name / "last.ckpt"
-        self.stage("train-teacher", given={}, resume=begun.exists())
-        self.stage("precompute")
+        anew = self.anew or ("train-teacher" in self.done
+                             and not self.is_done("train-teacher", "", {}))
+        self.stage("train-teacher", given={}, force=anew, resume=begun.exists() and not anew)
+        self.stage("precompute", given={}, force=self.anew)
         trained = {name: self.train(name) for name in STUDENTS}
         for name in STUDENTS:
             self.stage("generate", name, run=name, od="test")
@@ -90,7 +89,7 @@ class Way:
         bundle = self.home / "distilled.tar.zst"
         self.stage("bundle", function="create", run="distilled", output=bundle)
         return {"trained": {name: payload["metrics"] for name, payload in trained.items()},
-                "evaluation": judged, "bundle": str(bundle)}
+                "evaluation": judged, "report": judged["report"], "bundle": str(bundle)}
 
     def train(self, name: str) -> dict[str, Any]:
         """Train one student, or go on with its stopped training."""
@@ -194,10 +193,24 @@ def _render(context: Context, way: Way, payload: Mapping[str, Any]) -> "Renderab
 
     from hoserkd.text import duration_text
 
-    rows = [(key, *(payload["trained"][name].get(key) for name in STUDENTS))
-            for key in payload["trained"]["vanilla"] if key.startswith("test_")]
+    rows = comparison_rows(payload["evaluation"]["evaluations"])
     return Group(
-        context.console.table("The demo city's two students", ("metric", *STUDENTS), rows),
-        Text(f"all of it in {duration_text(payload['seconds'])}, in {way.home}\n"
-             f"bundle: {payload['bundle']}\n"
-             f"look: hoserkd tui --store {way.home / 'store'}"))
+        context.console.table("The two students on the made-up city's test trips",
+                              ("metric", *STUDENTS), rows),
+        Text(f"report  {payload['report']}\n"
+             f"bundle  {payload['bundle']}\n"
+             f"look    hoserkd tui --store {way.home / 'store'}\n"
+             f"all of it took {duration_text(payload['seconds'])}"))
+
+
+def comparison_rows(evaluations: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the headline figures of each student as a line of texts a metric."""
+    from hoserkd.engine.metrics.catalogue import METRICS
+    from hoserkd.report.tables import label, value_text
+
+    rows = []
+    for metric in METRICS:
+        found = [evaluation["metrics"].get(metric.name, {}) for evaluation in evaluations]
+        if metric.headline and any(found):
+            rows.append((label(metric), *(value_text(f.get("value"), metric) for f in found)))
+    return rows

@@ -1,0 +1,105 @@
+"""`hoserkd demo` and `hoserkd bundle` on the smallest city."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a demo of the smallest size, made once."""
+    from hoserkd.cli import main
+
+    folder = tmp_path_factory.mktemp("demo") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOSERKD_HOME", str(folder))
+        assert main(["demo", "--profile", "smoke", "--output", str(folder), "--quiet"]) == 0
+    return folder
+
+
+def test_demo_again_does_nothing_and_says_the_same(made: Path, run_cli: Callable[..., Any]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*.safetensors")}
+    answer = run_cli("demo", "--profile", "smoke", "--output", made, "--json")
+    assert answer.exit_code == 0
+    told = json.loads(answer.stdout)
+    assert set(told["trained"]) == {"vanilla", "distilled"}
+    assert Path(told["report"]).is_file()
+    assert Path(told["bundle"]).is_file()
+    assert answer.stderr.count("done before") == 9
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*.safetensors")} == before
+
+
+def test_demo_other_seed_makes_other_students(made: Path, run_cli: Callable[..., Any]) -> None:
+    answer = run_cli("demo", "--profile", "smoke", "--output", made, "--seed", "5",
+                     "--set", "train.max_steps=2", "--quiet")
+    assert answer.exit_code == 0
+    assert "vanilla" in answer.stdout
+    assert "distilled" in answer.stdout
+    runs = json.loads(run_cli("runs", "list", "--store", made / "store", "--json").stdout)["runs"]
+    assert [run["seed"] for run in runs if run["name"] == "vanilla"] == [5, 0]
+
+
+def test_bundle_of_a_demo_run_serves_where_no_data_are(
+    made: Path, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    bundle = tmp_path / "it.zip"
+    answer = run_cli("bundle", "distilled", "--output", bundle, "--store", made / "store",
+                     "--data-dir", made)
+    assert answer.exit_code == 0, answer.stderr
+    assert run_cli("bundle", "verify", bundle).exit_code == 0
+    assert run_cli("bundle", "unpack", bundle, tmp_path / "open").exit_code == 0
+    generated = next((tmp_path / "open" / "generated").glob("*.csv"))
+    lines = generated.read_text().splitlines()
+    queries = tmp_path / "queries.csv"
+    queries.write_text("\n".join(",".join(line.split(",")[:3]) for line in lines) + "\n")
+    answer = run_cli("generate", "--model", bundle, "--od", queries, "-o", tmp_path / "mine.csv")
+    assert answer.exit_code == 0, answer.stderr
+    assert sorted((tmp_path / "mine.csv").read_text().splitlines()) == sorted(lines)
+
+
+def test_bundle_tells_facts_and_keeps_home_to_itself(
+    made: Path, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    bundle = tmp_path / "it.tar.zst"
+    for name in (bundle, tmp_path / "again.tar.zst"):
+        assert run_cli("bundle", "distilled", "--output", name, "--store", made / "store",
+                       "--data-dir", made).exit_code == 0
+    assert bundle.read_bytes() == (tmp_path / "again.tar.zst").read_bytes()
+    run_cli("bundle", "unpack", bundle, tmp_path / "open")
+    opened = tmp_path / "open"
+    card = (opened / "MODEL_CARD.md").read_text("utf-8")
+    assert "distilled from LM-TAD" in card
+    assert "test_accuracy" in card
+    settings = json.loads((opened / "settings.json").read_text())
+    assert settings["city"]["source"] is None
+    assert not {"host", "pid", "argv"} & set(json.loads((opened / "run.json").read_text()))
+    assert not list(opened.rglob("entered_at_s.npy"))
+    assert (opened / "evaluation" / "report.html").is_file()
+    assert (opened / "metrics" / "steps.csv").read_text().startswith("step,name,value\n")
+
+
+def test_bundle_verify_damaged_fails_and_lists_faults(
+    tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    from hoserkd.engine.bundle import write_bundle
+
+    path = tmp_path / "x.zip"
+    write_bundle(path, {"a": b"one" * 99}, {})
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    answer = run_cli("bundle", "verify", path, "--json")
+    assert answer.exit_code == 1
+    assert json.loads(answer.stdout)["faults"]
+    answer = run_cli("bundle", "unpack", path, tmp_path / "out")
+    assert answer.exit_code == 2
+    assert "not unpacked" in answer.stderr
+
+
+def test_bundle_of_an_unknown_run_names_the_way_out(run_cli: Callable[..., Any]) -> None:
+    answer = run_cli("bundle", "nothing")
+    assert answer.exit_code == 2
+    assert "hint:" in answer.stderr

@@ -16,8 +16,7 @@ UNUSED = "navigator.time_estimator."
 def exported(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "best.pth"
     city = public_city()
-    model = load_student(RECORDED / "best.pth", city).model
-    save_public_checkpoint(path, model, city.network, max_len=64)
+    save_public_checkpoint(path, load_student(RECORDED / "best.pth", city), city, max_len=64)
     return path
 
 

@@ -6,29 +6,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hoserkd.engine.city.storage import City
 from hoserkd.engine.files import replacing
 from hoserkd.engine.student.hoser import Hoser
 from hoserkd.engine.student.navigator import TIME_WIDTH
+from hoserkd.engine.student.storage import LoadedStudent
 from hoserkd.engine.student.tables import build_network_tables
 from hoserkd.engine.types import RoadNetwork
 
-MAX_LEN = 1024
-"""The public settings' `max_len`, which the public code wants to find in the file's masks."""
+PUBLIC_MAX_LEN = 2048
+"""Longest trip of the public settings: the side of the causal masks that the file must hold."""
 
 
 def save_public_checkpoint(
-    path: Path, model: Hoser, network: RoadNetwork, max_len: int = MAX_LEN
+    path: Path, student: LoadedStudent, city: City, max_len: int = PUBLIC_MAX_LEN
 ) -> None:
-    """Write a state dict that the public code loads with `strict=True`.
+    """Write `student` as a state dict that the public code loads with `strict=True`.
 
     The public code feeds features of the `aaai2025` convention: a model that was trained on
     `geographic` ones loads there, but answers less well.
 
     Args:
-        max_len: The `max_len` of the public settings that will load the file.
+        max_len: Longest trip of the public settings that will load the file.
     """
+    model = student.model
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-    state |= _buffers(model, network, max_len) | _unused(model.config.hidden_dim)
+    state |= _buffers(model, city.network, max_len) | _unused(model.config.hidden_dim)
     with replacing(path) as file:
         torch.save(state, file)
 

@@ -33,7 +33,7 @@ def test_a_checkpoint_comes_back_and_training_goes_on_bit_equal(tmp_path):
     model = torch.nn.Linear(3, 2)
     optimiser = Optimiser(model, TrainConfig(), None)
     trained(3, optimiser, model)
-    state = TrainState(step=3, epoch=1, group=2, best_epoch=0, best_step=2,
+    state = TrainState(step=3, judged=2, best_epoch=0, best_step=2,
                        best_metrics={"accuracy": 0.5}, sums={"road": 1.25}, epoch_s=3.5)
     save_checkpoint(tmp_path / "last.ckpt", Checkpoint(
         model.state_dict(), optimiser.state_dict(), state, {"seed": 1}, rng_state(CPU)))

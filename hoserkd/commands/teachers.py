@@ -7,12 +7,19 @@ import typer
 
 from hoserkd.commands.completion import complete_teacher
 from hoserkd.commands.context import find_paths, open_console, open_context, session
-from hoserkd.commands.options import City
+from hoserkd.commands.options import City, Device, Profile
+from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import RenderableType
+
+    from hoserkd.console import Console
     from hoserkd.engine.teacher.fit import GridReport
     from hoserkd.engine.teacher.storage import TeacherCard
 
+SPLITS = ("train", "val", "test")
 app = typer.Typer(help="Show the exported teachers.", no_args_is_help=False)
 
 
@@ -70,6 +77,65 @@ def show(
         rows += report_rows(report)
     context.console.result(payload, lambda: context.console.table(
         f"Teacher {card.name}", ("what", "value"), rows))
+
+
+@app.command()
+def judge(
+    teacher: str = typer.Argument(..., metavar="NAME|DIR", help="Teacher to judge.",
+                                  autocompletion=complete_teacher),
+    city: str | None = City,
+    profile: str | None = Profile,
+    split: str = typer.Option("test", "--split", metavar="train|val|test", help="Which trips."),
+    trips: int = typer.Option(5000, "--trips", min=1, help="At most so many of them."),
+    device: str | None = Device,
+) -> None:
+    """Measure a teacher on a city's trips: perplexity, and LM-TAD's anomaly detection.
+
+    Example: hoserkd teachers judge beijing --profile beijing
+    """
+    if split not in SPLITS:
+        raise UsageError(f"--split: expected one of {', '.join(SPLITS)}, found {split!r}")
+    context = open_context("teachers judge", profile, {"device": device})
+    from hoserkd.engine.city.storage import load_city
+    from hoserkd.engine.device import resolve_device
+    from hoserkd.engine.teacher.anomaly import judge_anomalies
+    from hoserkd.engine.teacher.fit import check_grid_fit
+    from hoserkd.engine.teacher.perplexity import score_trips
+    from hoserkd.engine.teacher.storage import find_teacher, load_teacher
+
+    town = load_city(context.city_dir(city))
+    loaded = load_teacher(find_teacher(teacher, context.paths.data_dir / "teachers"),
+                          resolve_device(context.config.device))
+    check_grid_fit(loaded.grid, town.network, teacher=loaded.card.name, city=town.name)
+    chosen = town.split(split)
+    scores = score_trips(loaded, town.network, chosen, most=trips, seed=context.config.seed,
+                         observer=context.observer, stop=context.stop)
+    found = [a.to_json() for a in judge_anomalies(
+        loaded, town.network, chosen, most=trips, seed=context.config.seed,
+        observer=context.observer, stop=context.stop)]
+    payload = {"teacher": loaded.card.name, "city": town.name, "split": split,
+               "trips": len(scores.tokens), "perplexity": scores.perplexity, "anomalies": found}
+
+    def render() -> "RenderableType":
+        from rich.console import Group
+
+        return Group(
+            context.console.table(f"Teacher {loaded.card.name} on {town.name}, {split}",
+                                  ("what", "value"), [("trips", len(scores.tokens)),
+                                                      ("perplexity", scores.perplexity)]),
+            anomaly_table(context.console, found))
+
+    context.console.result(payload, render)
+
+
+def anomaly_table(console: "Console", found: "Sequence[Mapping[str, Any]]") -> "RenderableType":
+    """Return how well outliers are told from real trips."""
+    return console.table(
+        "Anomaly detection (LM-TAD's own task; log-perplexity)",
+        ("outliers", "made", "cells aside", "probability", "F1 at mean + 3 std", "PR-AUC",
+         "ROC-AUC"),
+        [(a["kind"].replace("_", " "), a["outliers"], a["level"], a["probability"], a["f1"],
+          a["pr_auc"], a["roc_auc"]) for a in found])
 
 
 def shape_text(card: "TeacherCard") -> str:

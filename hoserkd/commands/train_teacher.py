@@ -89,7 +89,7 @@ def _render(context: Context, result: "TeacherResult") -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
-    from hoserkd.commands.teachers import card_rows
+    from hoserkd.commands.teachers import anomaly_table, card_rows
     from hoserkd.text import duration_text
 
     done = (f"trained in {duration_text(result.seconds)}" if result.trained
@@ -97,5 +97,8 @@ def _render(context: Context, result: "TeacherResult") -> "RenderableType":
     rows: list[tuple[str, Any]] = [*card_rows(result.card),
                                    ("validation perplexity", result.val_perplexity),
                                    ("best epoch", result.best_epoch + 1)]
-    return Group(context.console.table(f"Teacher {result.card.name}", ("what", "value"), rows),
-                 Text(f"{result.directory}: {done}"))
+    parts: list[RenderableType] = [
+        context.console.table(f"Teacher {result.card.name}", ("what", "value"), rows)]
+    if anomalies := result.card.meta.get("anomalies"):
+        parts.append(anomaly_table(context.console, anomalies))
+    return Group(*parts, Text(f"{result.directory}: {done}"))

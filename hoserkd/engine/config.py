@@ -101,6 +101,9 @@ class TeacherConfig(Section):
     weight_decay: float = Field(0.1, ge=0)
     warmup_share: float = Field(0.02, ge=0, lt=1)
     clip: float = Field(1.0, gt=0)
+    anomaly_trips: int = Field(5000, ge=0)
+    """Test trips, at most, of which outliers are made at the end to judge the teacher at LM-TAD's
+    own task; 0: not judged."""
 
     @model_validator(mode="after")
     def heads_divide_width(self) -> Self:

@@ -37,6 +37,11 @@ def test_teacher_goes_all_the_way(prepared, home):
     assert shown["city"]["clamped_share"] == 0
     assert shown["sha256"] == payload["sha256"]
 
+    judged = prepared("teachers", "judge", "tiny", "--city", "city", "--device", "cpu", "--json")
+    assert judged.exit_code == 0, judged.stderr
+    assert json.loads(judged.stdout)["perplexity"] > 1
+    assert json.loads(judged.stdout)["anomalies"] == payload["meta"]["anomalies"]
+
     stored = prepared("precompute", "--teacher", "tiny", "--window", "2", "--splits", "train,test",
                       "--json")
     assert stored.exit_code == 0, stored.stderr

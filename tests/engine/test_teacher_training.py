@@ -10,12 +10,21 @@ from torch.nn import functional as F
 from toy_teacher import toy_city, toy_config, toy_model
 
 from hoserkd.engine.config import ProfilingConfig, TeacherConfig, TrainConfig
-from hoserkd.engine.events import CheckpointSaved, EpochDone, Rewound, Silent, StepDone, never_stop
+from hoserkd.engine.events import (
+    CheckpointSaved,
+    EpochDone,
+    Rewound,
+    Silent,
+    SplitJudged,
+    StepDone,
+    never_stop,
+)
 from hoserkd.engine.teacher import perplexity
 from hoserkd.engine.teacher.export import export_checkpoint
 from hoserkd.engine.teacher.perplexity import (
     next_token_loss,
-    token_log_perplexity,
+    score_tokens,
+    score_trips,
     trip_log_perplexity,
 )
 from hoserkd.engine.teacher.sequences import token_batches, token_trips
@@ -154,6 +163,15 @@ def test_export_is_usable_and_its_perplexity_is_the_reported_one(city, trained):
     assert teacher.grid.clamped_share(city.network.centroid_lonlat) == 0
 
 
+def test_trained_teacher_has_been_judged_at_finding_outliers(trained):
+    result, listener = trained
+    kinds = [a["kind"] for a in load_teacher(result.directory).card.meta["anomalies"]]
+    assert kinds == ["route_switch", "detour"] * 3
+    judged = listener.of(SplitJudged)
+    assert [e.split for e in judged] == ["anomalies"]
+    assert 0 <= judged[0].metrics["detour_level5_p0.1_roc_auc"] <= 1
+
+
 def test_trip_log_perplexity_equals_the_trips_one_by_one(city, trained):
     teacher = load_teacher(trained[0].directory)
     trips = city.split("test")
@@ -171,14 +189,19 @@ def test_generated_trip_without_a_road_has_no_perplexity(city, trained):
     scores = trip_log_perplexity(teacher, city.network, trips)
     assert np.isnan(scores[0])
     assert np.isfinite(scores[1])
+    found = score_trips(teacher, city.network, trips)
+    assert (found.surprise[0], found.tokens.tolist()) == (0.0, [0, 3])
 
 
-def test_small_batches_give_the_same_perplexities(city, trained):
+def test_small_batches_give_the_same_scores(city, trained):
     teacher = load_teacher(trained[0].directory)
     cells = teacher.grid.tokens(city.network.centroid_lonlat)
     tokens = token_trips(city.split("test"), cells, teacher.card, torch.device("cpu"))
-    np.testing.assert_allclose(token_log_perplexity(teacher.model, tokens, 13),
-                               token_log_perplexity(teacher.model, tokens), atol=1e-5)
+    small, whole = (score_tokens(teacher.model, tokens, batch_tokens=n) for n in (13, 1 << 14))
+    np.testing.assert_allclose(small.surprise, whole.surprise, atol=1e-4)
+    np.testing.assert_array_equal(small.tokens, whole.tokens)
+    assert whole.perplexity == pytest.approx(
+        math.exp(whole.surprise.sum() / whole.tokens.sum()))
 
 
 def test_same_seed_gives_the_same_weights_and_another_seed_others(city, trained, tmp_path):

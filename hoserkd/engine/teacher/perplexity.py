@@ -1,19 +1,24 @@
 """How likely a teacher finds whole trips: the loss it is trained with, and a trip's perplexity."""
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from hoserkd.engine.events import Observer, Progress, Silent, StopRequested, never_stop
 from hoserkd.engine.teacher.fit import road_cells
 from hoserkd.engine.teacher.lmtad import LMTAD
 from hoserkd.engine.teacher.sequences import TokenTrips, token_batches, token_trips
 from hoserkd.engine.teacher.storage import Teacher
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork, TrajectorySet
+from hoserkd.errors import InterruptedRunError
 
+SILENT = Silent()
 LOGITS_AT_ONCE = 1 << 25
 """The (tokens, vocabulary) matrix is made by pieces of at most so many numbers."""
 
@@ -69,47 +74,91 @@ def next_token_loss(model: LMTAD, tokens: Int[Tensor, "B T"], pad_id: int) -> Fl
 
 
 @torch.no_grad()
-def sequence_log_perplexity(model: LMTAD, tokens: Int[Tensor, "B T"], pad_id: int
-                            ) -> Float[Tensor, "B"]:
-    """Return the mean of -log p(next token) of each sequence, in nats, EOT counted."""
+def sequence_surprise(model: LMTAD, tokens: Int[Tensor, "B T"], pad_id: int
+                      ) -> Float[Tensor, "B"]:
+    """Return the sum of -log p(next token) of each sequence, in nats, EOT counted."""
     target = tokens[:, 1:]
     hidden = model(tokens[:, :-1])
     rows = max(LOGITS_AT_ONCE // (model.dimensions.vocab_size * hidden.shape[1]), 1)
     loss = torch.cat([
         F.cross_entropy(model.all_logits(h).float().transpose(1, 2), t, reduction="none")
         for h, t in zip(torch.split(hidden, rows), torch.split(target, rows), strict=True)])
-    counts = target != pad_id
-    return (loss * counts).sum(1) / counts.sum(1)
+    return (loss * (target != pad_id)).sum(1)
 
 
-def token_log_perplexity(model: LMTAD, trips: TokenTrips, batch_tokens: int = 1 << 14
-                         ) -> Float64[np.ndarray, "N"]:
-    """Return each trip's log-perplexity; see `trip_log_perplexity`."""
-    found = np.zeros(len(trips))
+@dataclass(frozen=True, slots=True)
+class TripScores:
+    """How unusual a teacher finds each of N trips."""
+
+    surprise: Float64[np.ndarray, "N"]
+    """Sum of -log p over the trip's tokens and EOT, in nats."""
+    tokens: Int64[np.ndarray, "N"]
+    """How many tokens that is; 0 for a trip without a road."""
+
+    @property
+    def log_perplexity(self) -> Float64[np.ndarray, "N"]:
+        """Mean surprise a token, LM-TAD's own score of a trip; nan for a trip without a road."""
+        found: Float64[np.ndarray, "N"] = np.where(
+            self.tokens > 0, self.surprise / np.maximum(self.tokens, 1), np.nan)
+        return found
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean surprise a token over all trips; nan where there is none."""
+        total = int(self.tokens.sum())
+        return math.exp(float(self.surprise.sum()) / total) if total else math.nan
+
+
+def score_tokens(model: LMTAD, trips: TokenTrips, *, batch_tokens: int = 1 << 14,
+                 observer: Observer = SILENT, stop: StopRequested = never_stop) -> TripScores:
+    """Return the scores of trips that are tokens already; see `score_trips`."""
+    surprise = np.zeros(len(trips))
+    done = 0
     for batch in token_batches(trips.length, batch_tokens):
-        values = sequence_log_perplexity(model, trips.batch(batch), trips.pad_id)
-        found[batch] = values.double().cpu().numpy()
-    return found
+        if stop():
+            raise InterruptedRunError("stopped while the teacher was reading trips")
+        values = sequence_surprise(model, trips.batch(batch), trips.pad_id)
+        surprise[batch] = values.double().cpu().numpy()
+        done += len(batch)
+        observer.notify(Progress("the teacher reads trips", done, len(trips), "trips"))
+    empty = trips.points == 0
+    surprise[empty] = 0.0
+    return TripScores(surprise, np.where(empty, 0, trips.length - 1))
 
 
-def trip_log_perplexity(teacher: Teacher, network: RoadNetwork,
-                        trips: TrajectorySet | GeneratedTrips) -> Float64[np.ndarray, "N"]:
-    """Return each trip's log-perplexity: the mean of -log p over its tokens and EOT, in nats.
+def score_trips(teacher: Teacher, network: RoadNetwork, trips: TrajectorySet | GeneratedTrips, *,
+                most: int | None = None, seed: int = 0, batch_tokens: int = 1 << 14,
+                observer: Observer = SILENT, stop: StopRequested = never_stop) -> TripScores:
+    """Return how unusual a teacher finds trips.
 
-    This is LM-TAD's own score of how unusual a trip is. A trip longer than the teacher's
-    positions is judged by its beginning; a generated trip without a road is nan.
+    A trip longer than the teacher's positions is judged by its beginning.
 
     Args:
         teacher: Its grid holds the city (`check_grid_fit`).
         network: The roads that the trips name.
         trips: Real or generated ones.
+        most: Score only so many of them, drawn at random; None: all, in order.
+        seed: Of the draw.
+        batch_tokens: Tokens that go through the teacher at once.
+        observer: Hears of progress in trips.
+        stop: Asked between batches.
+
+    Raises:
+        InterruptedRunError: `stop` said so.
     """
-    packed = trips if isinstance(trips, TrajectorySet) else TrajectorySet(
-        trips.offset, trips.road, trips.entered_at_s)
+    packed = TrajectorySet(trips.offset, trips.road, trips.entered_at_s)
     cells = road_cells(teacher.grid, network)
     tokens = token_trips(packed, cells, teacher.card, teacher.model.device)
+    if most is not None and len(tokens) > most:
+        drawn = np.random.default_rng(seed).choice(len(tokens), size=most, replace=False)
+        tokens = tokens.chosen(np.sort(drawn))
     if not len(tokens.token):
-        return np.full(len(tokens), np.nan)
-    found = token_log_perplexity(teacher.model, tokens)
-    found[tokens.points == 0] = np.nan
-    return found
+        return TripScores(np.zeros(len(tokens)), np.zeros(len(tokens), dtype=np.int64))
+    return score_tokens(teacher.model, tokens, batch_tokens=batch_tokens, observer=observer,
+                        stop=stop)
+
+
+def trip_log_perplexity(teacher: Teacher, network: RoadNetwork,
+                        trips: TrajectorySet | GeneratedTrips) -> Float64[np.ndarray, "N"]:
+    """Return each trip's mean of -log p over its tokens and EOT, in nats; see `score_trips`."""
+    return score_trips(teacher, network, trips).log_perplexity

@@ -1,6 +1,7 @@
 """Trips as the teacher reads them: SOT t_0 .. t_n EOT, and PAD on the right."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -30,6 +31,11 @@ class TokenTrips:
     def __len__(self) -> int:
         return len(self.first)
 
+    def chosen(self, trips: Int64[np.ndarray, "n"]) -> Self:
+        """Return some of the trips."""
+        return replace(self, first=self.first[trips], length=self.length[trips],
+                       points=self.points[trips])
+
     def batch(self, trips: Int64[np.ndarray, "B"]) -> Int64[Tensor, "B T"]:
         """Return some sequences, padded on the right; one too long loses its end, EOT too."""
         device = self.token.device
@@ -53,10 +59,15 @@ def token_trips(trips: TrajectorySet, cells: Int64[np.ndarray, "R"], card: Teach
         card: Whose special tokens and positions.
         device: Where the tokens shall lie.
     """
-    points = np.diff(trips.offset)
+    token = torch.from_numpy(cells[np.asarray(trips.road)].astype(np.int32)).to(device)
+    return cell_trips(token, np.diff(trips.offset), card)
+
+
+def cell_trips(token: Int[Tensor, "P"], points: Int64[np.ndarray, "N"], card: TeacherCard
+               ) -> TokenTrips:
+    """Return trips that are cells already, packed, of so many points each."""
     return TokenTrips(
-        token=torch.from_numpy(cells[np.asarray(trips.road)].astype(np.int32)).to(device),
-        first=np.asarray(trips.offset[:-1]), points=points,
+        token=token, first=np.cumsum(points) - points, points=points,
         length=np.minimum(points + 2, card.dimensions.block_size),
         sot_id=card.sot_id, eot_id=card.eot_id, pad_id=card.pad_id)
 

@@ -122,6 +122,18 @@ def save_teacher(directory: Path, model: LMTAD, card: TeacherCard) -> TeacherCar
     return card
 
 
+def add_to_card(directory: Path, meta: Mapping[str, Any]) -> TeacherCard:
+    """Add to what an export says about itself, and return its card; the hash stays.
+
+    Raises:
+        TeacherError: There is no export.
+    """
+    card = load_card(directory)
+    card = replace(card, meta={**card.meta, **meta})
+    write_json(directory / CARD, card.to_json())
+    return card
+
+
 def load_card(directory: Path) -> TeacherCard:
     """Read what an export says about itself, without its weights.
 

@@ -26,15 +26,24 @@ from hoserkd.engine.events import (
     EpochDone,
     Observer,
     Rewound,
+    SplitJudged,
     StepDone,
     StopRequested,
 )
 from hoserkd.engine.files import replacing
+from hoserkd.engine.teacher.anomaly import judge_anomalies
 from hoserkd.engine.teacher.export import OWN_CHECKPOINT
 from hoserkd.engine.teacher.lmtad import LMTAD, LMTADDimensions
 from hoserkd.engine.teacher.perplexity import next_token_loss
 from hoserkd.engine.teacher.sequences import TokenTrips, token_batches, token_trips
-from hoserkd.engine.teacher.storage import CARD, TeacherCard, load_card, save_teacher
+from hoserkd.engine.teacher.storage import (
+    CARD,
+    TeacherCard,
+    add_to_card,
+    load_card,
+    load_teacher,
+    save_teacher,
+)
 from hoserkd.engine.training.checkpoint import UNREADABLE, restore_rng, rng_state
 from hoserkd.engine.training.optim import Optimiser
 from hoserkd.engine.training.schedule import learning_rate
@@ -175,7 +184,7 @@ class _Training:
     def __init__(self, config: EngineConfig, city: City, directory: Path,
                  settings: dict[str, Any], observer: Observer) -> None:
         self._config, self._directory, self._observer = config, directory, observer
-        self._settings = settings
+        self._city, self._settings = city, settings
         self._device = resolve_device(config.device)
         self._amp = resolve_amp(config.train.amp, self._device)
         seed_everything(config.seed)
@@ -210,9 +219,10 @@ class _Training:
             self._judge(time.perf_counter() - start)
             progress.epoch += 1
             progress.batch, progress.loss_sum, progress.token_sum = 0, 0.0, 0
-            progress.finished = progress.epoch == epochs
             self._save()
-        card = load_card(self._directory)
+        card = add_to_card(self._directory, {"anomalies": self._judge_anomalies(stop)})
+        progress.finished = True
+        self._save()
         return TeacherResult(self._directory, card, progress.best_epoch,
                              math.exp(progress.best_loss), 0.0, trained=True)
 
@@ -279,6 +289,20 @@ class _Training:
             "steps": progress.step, **{k: v for k, v in metrics.items() if k != "epoch_s"}}
         save_teacher(self._directory, self._model, replace(self._card, meta=meta))
         self._observer.notify(CheckpointSaved(str(self._directory / CARD), "best", progress.step))
+
+    def _judge_anomalies(self, stop: StopRequested) -> list[dict[str, Any]]:
+        """Judge the best weights at LM-TAD's own task, on trips that chose nothing."""
+        most = self._config.teacher.anomaly_trips
+        trips = self._city.split("test")
+        if not most or not len(trips):
+            return []
+        found = judge_anomalies(
+            load_teacher(self._directory, self._device), self._city.network, trips, most=most,
+            seed=self._config.seed, observer=self._observer, stop=stop)
+        self._observer.notify(SplitJudged("anomalies", {
+            f"{a.kind}_level{a.level}_p{a.probability}_{name}": getattr(a, name)
+            for a in found for name in ("f1", "pr_auc", "roc_auc")}))
+        return [a.to_json() for a in found]
 
     def _take(self, meter: "_Meter") -> None:
         """Move the meter's sums over to what a checkpoint remembers."""

@@ -39,3 +39,8 @@ lock:
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+pictures: $(STAMP)
+	$(BIN)/hoserkd demo --output build/demo
+	$(BIN)/hoserkd tui --store build/demo/store --run distilled --screen run \
+	  --size 132x40 --screenshot docs/pictures/run.png

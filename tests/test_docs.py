@@ -79,7 +79,7 @@ def test_readme_nine_commands_run_as_written(
 def test_tutorial_commands_run_as_written(
     place: Path, source: Path, run_cli: Callable[..., Any]
 ) -> None:
-    (place / "my-city").symlink_to(source)
+    (place / "files").symlink_to(source)
     (place / "lmtad").symlink_to(ROOT / "tests/data/lmtad/plain")
     tutorial = ROOT / "docs/tutorial.md"
     (place / "my-city.yaml").write_text(code_blocks(tutorial, "yaml")[0], encoding="utf-8")

@@ -66,8 +66,16 @@ def short_span(seconds: float | None) -> str:
     return f"{hours}h{minutes:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def parts_of(timings_ms: Mapping[str, float]) -> dict[str, float]:
+    """Return the parts of a step; what a recorded whole holds beyond them is `other`."""
+    parts = {name: value for name, value in timings_ms.items() if name != "step"}
+    rest = timings_ms.get("step", 0.0) - sum(parts.values())
+    return {**parts, "other": rest} if rest > 0 else parts
+
+
 def timing_bars(timings_ms: Mapping[str, float], width: int) -> Text:
     """Return one line a part of a step: name, bar, milliseconds, share of the step."""
+    timings_ms = parts_of(timings_ms)
     total = sum(timings_ms.values())
     if not total:
         return Text("no timings yet", style="dim")

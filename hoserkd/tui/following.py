@@ -14,6 +14,7 @@ from hoserkd.tui.snapshot import CURVE_POINTS, Curve, thinned
 TAIL_BYTES = 1 << 16
 """Enough of a spool's end for the newest figures of a run."""
 TIMING_SAMPLES = 20
+SPEED_SAMPLES = 50
 NOTES = 200
 ROUGH_POINTS = 8 * CURVE_POINTS
 """Points of a metric that are kept before they are thinned."""
@@ -38,6 +39,7 @@ class Following:
     _timings: deque[Mapping[str, float]] = field(
         default_factory=lambda: deque(maxlen=TIMING_SAMPLES))
     _notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
+    _clock: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=SPEED_SAMPLES))
     _offset: int | None = None
 
     def advance(self) -> bool:
@@ -63,6 +65,16 @@ class Following:
         """Return the curve of every metric, thinned."""
         return {name: thinned(name, points) for name, points in sorted(self._points.items())}
 
+    @property
+    def steps_per_s(self) -> float | None:
+        """Optimiser steps (or units of progress) a second, over the newest ones."""
+        if len(self._clock) < 2:
+            return None
+        (first_at, first), (last_at, last) = self._clock[0], self._clock[-1]
+        if last <= first or last_at <= first_at:
+            return None
+        return (last - first) / (last_at - first_at)
+
     def timings_ms(self) -> dict[str, float]:
         """Return the mean of the newest sampled timings, part by part."""
         names = list(dict.fromkeys(name for sample in self._timings for name in sample))
@@ -87,7 +99,7 @@ class Following:
         elif kind == "artifact":
             self._note(event, f"wrote {event.get('path', '')}")
         elif kind == "end":
-            self._note(event, f"{event.get('status', '')} {event.get('message', '')}".strip())
+            self._note(event, f"{event.get('status', '')}: {event.get('message', '')}".rstrip(": "))
         else:
             self._note(event, kind)
 
@@ -100,6 +112,8 @@ class Following:
         elif kind != "system":
             self.step, self.epoch = event.get("step"), event.get("epoch")
             self.total_steps = event.get("total", self.total_steps)
+        if kind in ("step", "progress") and self.step is not None:
+            self._tick(float(event.get("t", 0)), self.step)
         if event.get("ms"):
             self._timings.append(event["ms"])
         if kind == "epoch":
@@ -108,6 +122,11 @@ class Following:
         if self.whole and self.step is not None:
             for name, value in figures.items():
                 self._add(name, float(self.step), value)
+
+    def _tick(self, at: float, step: int) -> None:
+        if self._clock and step < self._clock[-1][1]:
+            self._clock.clear()
+        self._clock.append((at, step))
 
     def _add(self, name: str, step: float, value: float) -> None:
         points = self._points.setdefault(name, [])
@@ -120,6 +139,7 @@ class Following:
         for name, points in self._points.items():
             self._points[name] = [point for point in points if point[0] <= step]
         self.step = step
+        self._clock.clear()
 
     def _note(self, event: Mapping[str, Any], text: str) -> None:
         clock = datetime.fromtimestamp(float(event.get("t", 0))).strftime("%H:%M:%S")

@@ -131,7 +131,7 @@ class StoreSource:
             step, total = record.step or record.done, record.total_steps or record.total
         best = record.best_value if record.best_name == "val_accuracy" else None
         newest = figures.get("val_accuracy")
-        speed = figures.get("steps_per_s")
+        speed = follows.steps_per_s
         started = record.started_at.timestamp()
         return RunRow(
             run_id=record.run_id, name=record.name, kind=record.kind, profile=record.profile,

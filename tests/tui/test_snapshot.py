@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hoserkd.tui.drawing import bar, figure, short_span, stacked_bar, timing_bars
+from hoserkd.tui.drawing import bar, figure, parts_of, short_span, stacked_bar, timing_bars
 from hoserkd.tui.following import Following
 from hoserkd.tui.snapshot import (
     RunDetail,
@@ -99,6 +99,7 @@ def test_bar_and_figures_have_their_widths() -> None:
     assert len(stacked_bar([1, 1, 2], 20).plain) == 20
     assert stacked_bar([1, 1, 2], 20).plain.count(" ") == 17
     assert "40%" in timing_bars({"data": 2.0, "forward": 3.0}, 40).plain
+    assert parts_of({"data": 2.0, "forward": 3.0, "step": 6.0})["other"] == 1.0
 
 
 def _write(path: Path, events: list[dict[str, object]], mode: str = "w") -> None:
@@ -128,6 +129,16 @@ def test_following_spool_sees_growth_rewind_and_torn_line(tmp_path: Path) -> Non
     assert following.curves()["loss"].value == (1.0, 7.0)
     assert "warning: slow" in following.notes()[-2]
     assert (following.step, following.total_steps) == (2, 9)
+    assert following.steps_per_s is None
+
+
+def test_following_speed_comes_from_the_clock_of_the_events(tmp_path: Path) -> None:
+    _write(tmp_path / "events.jsonl", [
+        {"type": "step", "step": s, "epoch": 0, "total": 90, "m": {}, "t": 1e9 + s / 4}
+        for s in range(60)])
+    following = Following(tmp_path, whole=False)
+    following.advance()
+    assert following.steps_per_s == pytest.approx(4.0)
 
 
 def test_following_newest_only_reads_the_end_of_a_long_spool(tmp_path: Path) -> None:

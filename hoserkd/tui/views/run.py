@@ -13,6 +13,7 @@ from hoserkd.text import printable
 from hoserkd.tui.drawing import (
     figure,
     key_values,
+    parts_of,
     progress_text,
     short_span,
     stacked_bar,
@@ -163,7 +164,7 @@ class RunView(Vertical):
         width = max(self.query_one("#panel-time").size.width - 4, 20)
         bars = timing_bars(detail.timings_ms, width)
         if self.wide and detail.timings_ms:
-            whole = stacked_bar(list(detail.timings_ms.values()), width)
+            whole = stacked_bar(list(parts_of(detail.timings_ms).values()), width)
             bars = Text("\n\n").join([whole, bars])
         self._put("time", bars)
         self._put("settings", settings_text(detail))

@@ -129,6 +129,8 @@ class Folder:
     path: Path
     size: int
     """Of the spool, in bytes."""
+    written_ns: int
+    """Time of the newest event, by the file system's clock."""
     labels_stamp: int
     """Modification time of the labels in ns; 0 where there are none."""
 
@@ -139,9 +141,9 @@ def scan_folders(runs: Path) -> dict[str, Folder]:
     for entry in os.scandir(runs) if runs.is_dir() else ():
         if not os.access(f"{entry.path}/{RUN_FILE}", os.R_OK):
             continue
-        found[entry.name] = Folder(
-            entry.name, Path(entry.path), _stat(f"{entry.path}/{SPOOL}").size,
-            _stat(f"{entry.path}/{LABELS_FILE}").stamp)
+        spool = _stat(f"{entry.path}/{SPOOL}")
+        found[entry.name] = Folder(entry.name, Path(entry.path), spool.size, spool.stamp,
+                                   _stat(f"{entry.path}/{LABELS_FILE}").stamp)
     return found
 
 

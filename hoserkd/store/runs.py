@@ -46,6 +46,9 @@ from hoserkd.store.spool import SPOOL, Spool, is_written, tail_events
 READ_PATIENCE_S = 10.0
 """A reader waits at most so long for the database; those who write hold it for moments."""
 SYNC_PATIENCE_S = 0.2
+STALE_S = 1.0
+"""News older than this are worth waiting for; else a reader takes the database as it is."""
+STALE_PATIENCE_S = 2.0
 LATEST = "latest"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,99}")
 
@@ -264,6 +267,12 @@ class RunStore:
             digest.update(f"{folder.run_id} {folder.size} {folder.labels_stamp};".encode())
         return digest.hexdigest()
 
+    def lag_s(self) -> float:
+        """Return by how many seconds the database is behind the newest event of any run."""
+        newest = max((f.written_ns for f in scan_folders(self.runs_directory).values()), default=0)
+        filled = self.database.stat().st_mtime_ns if self.database.exists() else 0
+        return max(0.0, (newest - filled) / 1e9)
+
     def label(
         self,
         reference: str,
@@ -385,7 +394,8 @@ class RunStore:
             with empty_database() as connection:
                 yield connection
             return
-        self.sync()
+        # Many readers at once: one of them brings the news in, the others do not queue up for it.
+        self.sync(STALE_PATIENCE_S if self.lag_s() > STALE_S else 0.0)
         if not self.database.exists():
             raise BusyError(f"{self.database}: another process is making the run store",
                             hint="try again in a moment")

@@ -1,16 +1,19 @@
 """`hoserkd train`: one student, vanilla or distilled."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hoserkd.commands.context import Context, Profile, open_context, open_store
+from hoserkd.commands.context import Context, open_context, open_store
+from hoserkd.commands.options import City, Device, Profile, Teacher
+from hoserkd.commands.processes import joined_processes
 from hoserkd.errors import InterruptedRunError, StoreError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rich.console import RenderableType
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from hoserkd.engine.events import Observer
     from hoserkd.engine.teacher.signal import TeacherSource
     from hoserkd.engine.train import TrainResult
+    from hoserkd.engine.training.distributed import Ranks
     from hoserkd.store.recorder import RunRecorder
     from hoserkd.store.records import RunRecord
 
@@ -38,15 +42,15 @@ SHOWN = (
 
 def train(
     profile: str | None = Profile,
-    city: Annotated[str | None, typer.Option(help="Name or folder of a prepared city.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="Name or folder of a teacher.")] = None,
+    city: str | None = City,
+    teacher: str | None = Teacher,
     distill: Annotated[bool | None, typer.Option(
         "--distill/--no-distill", help="With the teacher, or vanilla.")] = None,
     name: Annotated[str | None, typer.Option(
         help="What to call the run; with --resume, which run.")] = None,
     resume: Annotated[bool, typer.Option(
         "--resume", help="Go on with a stopped run: the one named, else the latest.")] = False,
-    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda")] = None,
+    device: str | None = Device,
     max_steps: Annotated[int | None, typer.Option(
         help="Stop after so many optimiser steps.")] = None,
     init_from: Annotated[Path | None, typer.Option(
@@ -70,45 +74,84 @@ def train(
 
     started = time.perf_counter()
     town = load_city(context.city_dir(city))
-    job = TrainJob(context, town, city, init_from, auto)
-    result, recorder = job.go_on(resumed) if resumed else job.start(name)
-    seconds = time.perf_counter() - started
-    context.console.result(
-        payload(result, recorder, seconds), lambda: render(context, result, recorder, seconds))
+    with joined_processes(context.config.device) as ranks:
+        job = TrainJob(context, town, city, init_from, auto, ranks)
+        result, run = job.go_on(resumed) if resumed else job.start(name)
+    if ranks.first:
+        seconds = time.perf_counter() - started
+        context.console.result(
+            payload(result, run, seconds), lambda: render(context, result, run, seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """A run as the figures name it."""
+
+    run_id: str
+    name: str
+    directory: Path
 
 
 class TrainJob:
-    """One training within the run store."""
+    """One training within the run store. Of several processes the first alone records."""
 
     def __init__(self, context: Context, town: "City", city: str | None,
-                 init_from: Path | None, auto: bool) -> None:
+                 init_from: Path | None, auto: bool, ranks: "Ranks") -> None:
         self.context = context
         self.town = town
         self.city = city
         self.init_from = init_from
         self.auto = auto
+        self.ranks = ranks
 
-    def start(self, name: str | None) -> "tuple[TrainResult, RunRecorder]":
+    def start(self, name: str | None) -> "tuple[TrainResult, RunPlace]":
         """Train from the beginning, as a new run."""
-        config = self.context.config
-        sources = self.sources(config, self.context.observer)
-        with self.context.start_run("train", name, data_sha256=self.town.sha256) as recorder:
-            return self.train(config, sources, recorder, resume=False), recorder
+        from hoserkd.engine.device import resolve_device
 
-    def go_on(self, run: "RunRecord") -> "tuple[TrainResult, RunRecorder]":
+        config = self.context.config
+        sources = self.sources(config, self.observer)
+        device = resolve_device(config.device).type
+
+        def begin() -> "RunRecorder":
+            return self.context.start_run("train", name, data_sha256=self.town.sha256,
+                                          device=device)
+
+        return self.record(begin, config, sources, resume=False)
+
+    def go_on(self, run: "RunRecord") -> "tuple[TrainResult, RunPlace]":
         """Go on with a run; its distillation settings hold, and a warning says where they differ.
 
         A run that was stopped before its first checkpoint starts again.
         """
         from hoserkd.engine.train import resumed_config
 
-        observer, directory = self.context.observer, Path(run.directory)
-        config = resumed_config(self.context.config, self.town, directory, observer)
-        sources = self.sources(config or self.context.config, observer)
-        with self.context.resume_run(run.run_id) as recorder:
-            result = self.train(config or self.context.config, sources, recorder,
-                                resume=config is not None)
-        return result, recorder
+        config = resumed_config(self.context.config, self.town, Path(run.directory), self.observer)
+        sources = self.sources(config or self.context.config, self.observer)
+        return self.record(lambda: self.context.resume_run(run.run_id),
+                           config or self.context.config, sources, resume=config is not None)
+
+    def record(
+        self, begin: "Callable[[], RunRecorder]", config: "EngineConfig",
+        sources: "Mapping[str, TeacherSource] | None", *, resume: bool,
+    ) -> "tuple[TrainResult, RunPlace]":
+        """Train within a run that `begin` opens; the other processes follow the first."""
+        if not self.ranks.first:
+            place = self.ranks.from_first(None)
+            assert place is not None
+            return self.train(config, sources, place, self.observer, resume), place
+        with begin() as recorder:
+            place = RunPlace(recorder.run_id, recorder.name, recorder.directory)
+            self.ranks.from_first(place)
+            result = self.train(config, sources, place, self.context.observing(recorder), resume)
+            recorder.artifact(result.best, "model")
+        return result, place
+
+    @property
+    def observer(self) -> "Observer":
+        """Return what shows events: the screen, in the first process."""
+        from hoserkd.engine.events import Silent
+
+        return self.context.observer if self.ranks.first else Silent()
 
     def sources(
         self, config: "EngineConfig", observer: "Observer"
@@ -123,26 +166,24 @@ class TrainJob:
         return build_teacher_sources(
             config, self.town, directory, auto=self.auto,
             command=self.precompute_command(config.teacher.name),
-            observer=observer, stop=self.context.stop)
+            observer=observer, stop=self.context.stop, ranks=self.ranks)
 
     def train(
         self, config: "EngineConfig", sources: "Mapping[str, TeacherSource] | None",
-        recorder: "RunRecorder", *, resume: bool,
+        place: RunPlace, observer: "Observer", resume: bool,
     ) -> "TrainResult":
-        """Train and record the model file."""
+        """Train, and say how to go on where it is stopped."""
         from hoserkd.engine.train import train_student
 
         try:
-            result = train_student(
-                config, self.town, directory=recorder.directory, teacher_sources=sources,
-                observer=self.context.observing(recorder), stop=self.context.stop,
-                resume=resume, init_from=self.init_from)
+            return train_student(
+                config, self.town, directory=place.directory, teacher_sources=sources,
+                observer=observer, stop=self.context.stop, resume=resume,
+                init_from=self.init_from, ranks=self.ranks)
         except InterruptedRunError as stopped:
             raise InterruptedRunError(stopped.message, hint=(
-                f"`hoserkd train --resume --name {recorder.run_id}{self.city_option}` goes on "
+                f"`hoserkd train --resume --name {place.run_id}{self.city_option}` goes on "
                 "from there")) from stopped
-        recorder.artifact(result.best, "model")
-        return result
 
     def precompute_command(self, teacher: str) -> str:
         """Return how `hoserkd precompute` is called for this training."""
@@ -184,12 +225,12 @@ def full_reference(teacher: str | None) -> str | None:
     return str(folder.resolve()) if folder.is_dir() else teacher
 
 
-def payload(result: "TrainResult", recorder: "RunRecorder", seconds: float) -> dict[str, Any]:
+def payload(result: "TrainResult", run: RunPlace, seconds: float) -> dict[str, Any]:
     """Return what `--json` prints."""
     return {
-        "run_id": recorder.run_id,
-        "name": recorder.name,
-        "directory": str(recorder.directory),
+        "run_id": run.run_id,
+        "name": run.name,
+        "directory": str(run.directory),
         "model": str(result.best),
         "best_epoch": result.best_epoch + 1,
         "steps": result.steps,
@@ -199,7 +240,7 @@ def payload(result: "TrainResult", recorder: "RunRecorder", seconds: float) -> d
 
 
 def render(
-    context: Context, result: "TrainResult", recorder: "RunRecorder", seconds: float
+    context: Context, result: "TrainResult", run: RunPlace, seconds: float
 ) -> "RenderableType":
     """Return the table of the best weights' figures."""
     from rich.console import Group
@@ -210,7 +251,7 @@ def render(
     rows = [(title, result.metrics.get(f"val_{key}"), result.metrics.get(f"test_{key}"))
             for key, title in SHOWN]
     known = [row for row in rows if row[1] is not None or row[2] is not None]
-    title = f"Run {recorder.name}: best epoch {result.best_epoch + 1}"
+    title = f"Run {run.name}: best epoch {result.best_epoch + 1}"
     return Group(
         context.console.table(title, ("metric", "validation", "test"), known),
         Text(f"{result.best}: {result.steps} steps in {duration_text(seconds)}"),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hoserkd.commands.context import Context, Profile, open_context
+from hoserkd.commands.context import Context, open_context
+from hoserkd.commands.options import City, Profile, Teacher
 from hoserkd.commands.train import full_reference
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def tune(
         help="Trials altogether, the vanilla baseline among them.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that search together.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study.")] = False,
-    city: Annotated[str | None, typer.Option(help="Name or folder of a prepared city.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="Name or folder of a teacher.")] = None,
+    city: str | None = City,
+    teacher: str | None = Teacher,
     worker: Annotated[int, typer.Option(hidden=True, min=0)] = 0,
 ) -> None:
     """Search lambda, temperature and window, then compare the best with vanilla over seeds.

@@ -185,6 +185,9 @@ class _Work:
             optimiser.load_state_dict(checkpoint.optimiser)
             restore_rng(checkpoint.rng, self.tables.device)
             self.observer.notify(Rewound(state.step))
+        if self.ranks.rank:
+            # Weights start equal everywhere, but no two processes drop the same units.
+            torch.manual_seed(hash((config.seed, self.ranks.rank, state.step)))
         journal = Journal(learner.names, plan.total_steps, timer, self.observer, self.ranks,
                           optimiser.skips_overflow)
         return Training(

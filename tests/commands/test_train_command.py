@@ -1,6 +1,8 @@
 """`hoserkd train` from the command line."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -104,3 +106,28 @@ def test_init_from_starts_from_a_model_file(prepared, home):
     answer = prepared("train", "--profile", "smoke", "--no-distill", "--init-from", model,
                       "--max-steps", "1", "--json")
     assert answer.exit_code == 0, answer.stderr
+
+
+def epoch_losses(store, name):
+    """Return what each epoch of a run came to, but for its seconds."""
+    return [{key: value for key, value in epoch.metrics.items() if key != "epoch_s"}
+            for epoch in store.epochs(store.run(name).run_id)]
+
+
+def test_two_processes_follow_the_curve_of_one(prepared, store, home):
+    assert prepared("train-teacher", "--profile", "smoke").exit_code == 0
+    assert prepared("precompute", "--profile", "smoke").exit_code == 0
+    words = ["train", "--profile", "smoke", "--store", str(store.directory), *SMALL]
+    assert prepared(*words, "--name", "one").exit_code == 0
+    launched = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "hoserkd", *words, "--name", "two", "--json"],
+        capture_output=True, text=True, timeout=240, check=False)
+    assert launched.returncode == 0, launched.stderr
+    document = json.loads(launched.stdout)
+    assert document["name"] == "two"
+    assert len(store.runs(kind="train")) == 2
+    one, two = epoch_losses(store, "one"), epoch_losses(store, "two")
+    assert len(one) == len(two) == 2
+    for alone, together in zip(one, two, strict=True):
+        assert together == pytest.approx(alone, rel=1e-3, abs=1e-4)

@@ -5,13 +5,18 @@ over steps divided by the steps of all processes, and gradients are added up, so
 weights stay equal everywhere and follow the same curve as one process.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Int
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,10 @@ class Ranks:
     def share(self, trips: Int[np.ndarray, "N"]) -> Int[np.ndarray, "n"]:
         """Return this process's part of a batch: every `world`-th trip, so of equal lengths."""
         return trips[self.rank::self.world]
+
+    def shares(self, batches: Sequence[Int[np.ndarray, "N"]]) -> list[Int[np.ndarray, "n"]]:
+        """Return this process's parts of several batches, without the empty ones."""
+        return [share for trips in batches if len(share := self.share(trips))]
 
     def add_up(self, values: Tensor) -> Tensor:
         """Return the sum of `values` over the processes."""
@@ -62,3 +71,29 @@ class Ranks:
         """Return when every process has come this far."""
         if self.world > 1:
             dist.barrier()
+
+    def from_first(self, value: T) -> T:
+        """Return what the first process gives; what the others give does not matter."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+@contextmanager
+def joined(rank: int, world: int, local_rank: int, device: torch.device) -> Iterator[Ranks]:
+    """Meet the other processes of a launcher that has set torch's usual variables.
+
+    Args:
+        local_rank: Number of this process on its machine, and so of its GPU.
+        device: Kind of device that will be computed on.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo",
+                            rank=rank, world_size=world)
+    try:
+        yield Ranks(rank, world)
+    finally:
+        dist.destroy_process_group()

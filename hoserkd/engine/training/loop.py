@@ -96,10 +96,7 @@ class Training:
         state, per_epoch = self.state, self.plan.steps_per_epoch
         done = state.step - self.epoch * per_epoch
         left = min(per_epoch - done, self.plan.total_steps - state.step)
-        ranks = self.learner.ranks
-        groups = self.feed.groups(self.epoch)[done:done + left]
-        return [[share for trips in group if len(share := ranks.share(trips))]
-                for group in groups]
+        return self.feed.groups(self.epoch)[done:done + left]
 
     def close_step(self, record: StepRecord) -> None:
         """Count a step, report, save and stop where it is time to."""
@@ -198,12 +195,13 @@ def fit(training: Training) -> None:
     while not training.finished:
         started = time.perf_counter()
         epoch, groups = training.epoch, training.remaining_groups()
-        batches = feed.source.prefetch([trips for group in groups for trips in group])
-        for group in groups:
+        shares = [learner.ranks.shares(group) for group in groups]
+        batches = feed.source.prefetch([trips for share in shares for trips in share])
+        for group, share in zip(groups, shares, strict=True):
             step = training.state.step
             values = plan.at(step)
             learner.timer.begin(step + 1)
-            loaded = learner.load(batches, group, training.lengths, values, (feed.seed, step))
+            loaded = learner.load(batches, share, training.lengths, values, (feed.seed, step))
             sums = learner.learn(loaded, values)
             norm = learner.update(values)
             learner.timer.end()

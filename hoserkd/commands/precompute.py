@@ -6,6 +6,7 @@ import typer
 
 from hoserkd.commands.context import open_context
 from hoserkd.commands.options import City, Device, Profile, Teacher
+from hoserkd.commands.processes import joined_processes
 from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def precompute(
 ) -> None:
     """Store the teacher's candidate logits for every step of the chosen splits.
 
-    Example: hoserkd precompute --profile beijing --window 4 --splits train,val
+    Under torchrun (torchrun --nproc-per-node 2 -m hoserkd.cli precompute ...) processes share the
+    work. Example: hoserkd precompute --profile beijing --window 4 --splits train,val
     """
     asked = parse_window(window)
     context = open_context("precompute", profile, {
@@ -37,6 +39,7 @@ def precompute(
         "precompute.splits": parse_splits(splits), "device": device})
     from hoserkd.engine.city.storage import load_city
     from hoserkd.engine.device import resolve_device
+    from hoserkd.engine.events import Silent
     from hoserkd.engine.precompute import precompute_signal
     from hoserkd.engine.teacher.storage import find_teacher, load_teacher
 
@@ -44,10 +47,15 @@ def precompute(
     place = find_teacher(teacher or context.config.teacher.name,
                          context.paths.data_dir / "teachers")
     where = resolve_device(context.config.device)
-    loaded = load_teacher(place, where)
-    reports = [precompute_signal(
-        context.config, town, loaded, split, observer=context.observer, stop=context.stop,
-        device=where, window=asked, force=force) for split in context.config.precompute.splits]
+    with joined_processes(context.config.device) as ranks:
+        loaded = load_teacher(place, where)
+        observer = context.observer if ranks.first else Silent()
+        reports = [precompute_signal(
+            context.config, town, loaded, split, observer=observer, stop=context.stop,
+            device=where, window=asked, ranks=ranks, force=force)
+            for split in context.config.precompute.splits]
+    if not ranks.first:
+        return
     payload = {"teacher": loaded.card.name, "city": town.name,
                "window": asked or context.config.distill.window,
                "splits": [report.to_json() for report in reports]}

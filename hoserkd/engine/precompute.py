@@ -192,17 +192,22 @@ class _Job:
         logits = open_memmap(partial / "logits.npy", mode="r+")
         start = time.perf_counter()
         observer.notify(Progress(name, finished, total, "contexts"))
-        for piece in sorted(set(range(ranks.rank, len(sizes), ranks.world)) - done):
-            if stop():
+        for first in range(0, len(sizes), ranks.world):
+            # Asked together, so that no process waits for one that has stopped.
+            if ranks.any(stop()):
                 raise InterruptedRunError(
                     f"stopped after {finished:,} of {total:,} contexts; what is done is kept",
                     hint="run the same command again to go on")
+            piece = first + ranks.rank
+            if piece >= len(sizes) or piece in done:
+                continue
             self._questions.ask(piece, self._teacher, self._batch_size,
                                 lambda row, hidden: self._keep(row, hidden, logits))
             logits.flush()
             _tick(partial / f"done-{ranks.rank}.txt", piece)
-            finished += int(sizes[piece])
-            rate = ranks.world * (finished - before) / max(time.perf_counter() - start, 1e-9)
+            # The others are about as far.
+            finished = min(finished + ranks.world * int(sizes[piece]), total)
+            rate = (finished - before) / max(time.perf_counter() - start, 1e-9)
             observer.notify(Progress(name, finished, total, "contexts", {
                 "contexts_per_s": rate, "eta_s": (total - finished) / max(rate, 1e-9)}))
 

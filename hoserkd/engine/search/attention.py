@@ -15,6 +15,8 @@ from hoserkd.engine.student.relative_attention import RelativeAttention
 
 FAR_M = 1000.0
 LONG_MIN = 5.0
+LOWEST = np.float32(-3e38)
+"""Below any score; fast arithmetic does not know infinity."""
 
 
 class Relative(NamedTuple):
@@ -60,77 +62,88 @@ def relations(
     return distance, interval
 
 
+class Past(NamedTuple):
+    """The histories of M nodes, packed: memory rows and how the node lies to each."""
+
+    offset: Int64[np.ndarray, "M+1"]
+    row: Int32[np.ndarray, "L"]
+    """The node's own row first."""
+    distance: Float32[np.ndarray, "L"]
+    interval: Float32[np.ndarray, "L"]
+
+
 @compiled_fast
 def attend(
-    qkv: Float32[np.ndarray, "M 3c"], keys: Float32[np.ndarray, "N c"],
-    values: Float32[np.ndarray, "N c"], offset: Int64[np.ndarray, "M+1"],
-    history: Int32[np.ndarray, "H"], distance: Float32[np.ndarray, "H"],
-    interval: Float32[np.ndarray, "H"], relative: Relative, heads: int,
-    out: Float32[np.ndarray, "M c"],
+    qkv: Float32[np.ndarray, "P 3 H h"], keys: Float32[np.ndarray, "N H h"],
+    values: Float32[np.ndarray, "N H h"], past: Past, relative: Relative,
+    out: Float32[np.ndarray, "P H h"],
 ) -> None:
-    """Write each node's keys and values to its row, and what it gathers into `out`."""
-    width = keys.shape[1]
-    part = width // heads
-    for i in range(len(offset) - 1):
-        own = history[offset[i]]
-        keys[own] = qkv[i, width:2 * width]
-        values[own] = qkv[i, 2 * width:3 * width]
-        rows = history[offset[i]:offset[i + 1]]
-        for head in range(heads):
-            low, high = head * part, (head + 1) * part
-            score = _scores(qkv[i, low:high], keys, low, rows, distance[offset[i]:],
-                            interval[offset[i]:], relative)
-            _gather(score, values, low, rows, distance[offset[i]:], interval[offset[i]:], relative,
-                    out[i, low:high])
+    """Write each node's keys and values to its row, and what it gathers into `out`.
+
+    The loops index whole arrays: slices would hide from the compiler that they are contiguous.
+    """
+    longest = 0
+    for i in range(len(past.offset) - 1):
+        longest = max(longest, past.offset[i + 1] - past.offset[i])
+    share = np.empty(longest, np.float32)
+    for i in range(len(past.offset) - 1):
+        own = past.row[past.offset[i]]
+        for head in range(keys.shape[1]):
+            for c in range(keys.shape[2]):
+                keys[own, head, c] = qkv[i, 1, head, c]
+                values[own, head, c] = qkv[i, 2, head, c]
+            _share(qkv, keys, past, relative, i, head, share)
+            _mix(values, past, relative, i, head, share, out)
 
 
 @compiled_fast
-def _scores(
-    query: Float32[np.ndarray, "h"], keys: Float32[np.ndarray, "N c"], low: int,
-    rows: Int32[np.ndarray, "T"], distance: Float32[np.ndarray, "T"],
-    interval: Float32[np.ndarray, "T"], relative: Relative,
-) -> Float32[np.ndarray, "T"]:
-    """Return the share of attention that each row of the history gets."""
-    scale = np.float32(1 / math.sqrt(len(query)))
+def _share(
+    qkv: Float32[np.ndarray, "P 3 H h"], keys: Float32[np.ndarray, "N H h"], past: Past,
+    relative: Relative, i: int, head: int, share: Float32[np.ndarray, "T"],
+) -> None:
+    """Write how a head of node `i` shares its attention among the node's history."""
+    part = keys.shape[2]
+    first, count = past.offset[i], past.offset[i + 1] - past.offset[i]
     by_distance = np.float32(0)
     by_interval = np.float32(0)
-    for c in range(len(query)):
-        by_distance += query[c] * relative.key_distance[c]
-        by_interval += query[c] * relative.key_interval[c]
-    score = np.empty(len(rows), np.float32)
-    highest = np.float32(-np.inf)
-    for j in range(len(rows)):
-        total = by_distance * distance[j] + by_interval * interval[j]
-        row = rows[j]
-        for c in range(len(query)):
-            total += query[c] * keys[row, low + c]
-        score[j] = total * scale
-        highest = max(highest, score[j])
+    for c in range(part):
+        by_distance += qkv[i, 0, head, c] * relative.key_distance[c]
+        by_interval += qkv[i, 0, head, c] * relative.key_interval[c]
+    scale = np.float32(1 / math.sqrt(part))
+    highest = LOWEST
+    for j in range(count):
+        row = past.row[first + j]
+        total = np.float32(0)
+        for c in range(part):
+            total += qkv[i, 0, head, c] * keys[row, head, c]
+        total += by_distance * past.distance[first + j] + by_interval * past.interval[first + j]
+        share[j] = total * scale
+        highest = max(highest, share[j])
     mass = np.float32(0)
-    for j in range(len(rows)):
-        score[j] = math.exp(score[j] - highest)
-        mass += score[j]
-    for j in range(len(rows)):
-        score[j] /= mass
-    return score
+    for j in range(count):
+        share[j] = math.exp(share[j] - highest)
+        mass += share[j]
+    for j in range(count):
+        share[j] /= mass
 
 
 @compiled_fast
-def _gather(
-    share: Float32[np.ndarray, "T"], values: Float32[np.ndarray, "N c"], low: int,
-    rows: Int32[np.ndarray, "T"], distance: Float32[np.ndarray, "T"],
-    interval: Float32[np.ndarray, "T"], relative: Relative, out: Float32[np.ndarray, "h"],
+def _mix(
+    values: Float32[np.ndarray, "N H h"], past: Past, relative: Relative, i: int, head: int,
+    share: Float32[np.ndarray, "T"], out: Float32[np.ndarray, "P H h"],
 ) -> None:
-    """Write the weighted values and relative terms of one head into `out`."""
+    """Write the shared values and relative terms of a head of node `i`."""
+    part = values.shape[2]
+    first, count = past.offset[i], past.offset[i + 1] - past.offset[i]
     near = np.float32(0)
     recent = np.float32(0)
-    for c in range(len(out)):
-        out[c] = relative.value_bias[c]
-    for j in range(len(rows)):
-        near += share[j] * distance[j]
-        recent += share[j] * interval[j]
-        row = rows[j]
-        for c in range(len(out)):
-            out[c] += share[j] * values[row, low + c]
-    for c in range(len(out)):
-        out[c] += near * relative.value_distance[c] + recent * relative.value_interval[c]
+    for j in range(count):
+        near += share[j] * past.distance[first + j]
+        recent += share[j] * past.interval[first + j]
+    for c in range(part):
+        out[i, head, c] = (relative.value_bias[c] + near * relative.value_distance[c]
+                           + recent * relative.value_interval[c])
+    for j in range(count):
+        row, weight = past.row[first + j], share[j]
+        for c in range(part):
+            out[i, head, c] += weight * values[row, head, c]

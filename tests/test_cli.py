@@ -11,7 +11,10 @@ import pytest
 
 from hoserkd import __version__
 from hoserkd.cli import SUB_APPS, arrange_completion, command_names, hoist, main
+from hoserkd.commands.context import open_context
+from hoserkd.engine.events import EpochDone
 from hoserkd.errors import UsageError
+from hoserkd.store.runs import RunStore
 
 
 def test_version_alone_prints_it(run_cli: Callable) -> None:
@@ -147,3 +150,41 @@ def test_reader_that_leaves_early_is_no_error(home: Path) -> None:
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert done.stdout == "{"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("flag", "folder", "expected"), [
+    (None, None, "cities/beijing"),
+    ("other", None, "cities/other"),
+    ("other", "other/roadmap.geo", "cities/other"),
+    ("other", "other/manifest.json", "other"),
+    ("./other", None, "./other"),
+])
+def test_city_is_a_name_or_a_prepared_folder(
+    flag: str | None, folder: str | None, expected: str, home: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if folder is not None:
+        (tmp_path / folder).parent.mkdir()
+        (tmp_path / folder).touch()
+    found = open_context("train", "beijing").city_dir(flag)
+    assert found == (home / expected if expected.startswith("cities") else Path(expected))
+
+
+def test_run_settings_stand_below_for_commands_that_use_a_model(home: Path) -> None:
+    with RunStore(home / "store").create_run(
+        "train", "demo", "r", '{"city": {"name": "elsewhere"}, "generate": {"num": 7}}'
+    ):
+        pass
+    context = open_context("generate", None, {"generate.num": 9}, run="r")
+    assert (context.config.city.name, context.config.generate.num) == ("elsewhere", 9)
+    assert context.resolved.source("city.name") == "run r"
+
+
+def test_started_run_is_recorded_with_the_resolved_settings(home: Path) -> None:
+    context = open_context("train", "smoke", {"train.epochs": 1})
+    with context.start_run("train", "r") as run:
+        context.observing(run).notify(EpochDone(0, 3, {"val_accuracy": 0.5}))
+    record = context.store.run("r")
+    assert (record.profile, record.best_value) == ("smoke", 0.5)
+    assert context.config_of(record) == context.config

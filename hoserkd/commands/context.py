@@ -112,11 +112,11 @@ class Context:
 
     def city_dir(self, flag: str | Path | None = None) -> Path:
         """Return the prepared city's folder: the `--city` given, else the settings' city."""
-        return _place(flag, self.config.city.name, self.paths.city_dir)
+        return _place(flag, self.config.city.name, self.paths.city_dir, "manifest.json")
 
     def teacher_dir(self, flag: str | Path | None = None) -> Path:
         """Return the teacher's folder: the `--teacher` given, else the settings' teacher."""
-        return _place(flag, self.config.teacher.name, self.paths.teacher_dir)
+        return _place(flag, self.config.teacher.name, self.paths.teacher_dir, "teacher.json")
 
     def start_run(
         self,
@@ -255,9 +255,13 @@ def option_name(key: str) -> str:
     return "--" + key.rpartition(".")[2].replace("_", "-")
 
 
-def _place(flag: str | Path | None, name: str, named: Callable[[str], Path]) -> Path:
+def _place(
+    flag: str | Path | None, name: str, named: Callable[[str], Path], mark: str
+) -> Path:
     wanted = str(flag) if flag is not None else name
-    if "/" in wanted or (flag is not None and Path(wanted).expanduser().is_dir()):
+    # A bare word is a folder here only if it holds what it should: a source folder often bears
+    # the city's name.
+    if "/" in wanted or (flag is not None and (Path(wanted) / mark).is_file()):
         return Path(wanted).expanduser()
     return named(wanted)
 

@@ -1,5 +1,6 @@
 """What `hoserkd runs export` writes where."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -50,6 +51,15 @@ def export_runs(store: "RunStore", runs: Sequence["RunRecord"], targets: Targets
         if targets.hoser:
             written.append(_export_hoser(run, targets.hoser))
     return written
+
+
+def public_caveat(run: "RunRecord") -> str | None:
+    """Return what to know before using a run's student in the public code; None: nothing."""
+    features = json.loads(run.config_json).get("student", {}).get("features", "geographic")
+    if features == "aaai2025":
+        return None
+    return ("this student was trained on right angles; the public code computes skewed ones, so "
+            "its answers there are worse than here (student.features: aaai2025 trains for it)")
 
 
 def _export_hoser(run: "RunRecord", path: Path) -> Path:

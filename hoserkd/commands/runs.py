@@ -152,11 +152,14 @@ def export(
 
     Example: hoserkd runs export vanilla distilled --parquet exported
     """
-    from hoserkd.commands.run_exports import Targets, export_runs
+    from hoserkd.commands.run_exports import Targets, export_runs, public_caveat
 
     console, store = open_console(), open_store()
     targets = Targets(csv, parquet, tensorboard, wandb_offline, hoser)
-    files = export_runs(store, [store.run(reference) for reference in runs], targets)
+    found = [store.run(reference) for reference in runs]
+    files = export_runs(store, found, targets)
+    if hoser and (caveat := public_caveat(found[0])):
+        console.warn(caveat)
     console.result({"files": files}, lambda: console.table(
         None, ("written",), [(path,) for path in files]))
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import secrets
 import shutil
 import threading
@@ -15,13 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from hoserkd.engine.files import write_json
-from hoserkd.errors import StoreError, UsageError
+from hoserkd.errors import StoreError
 from hoserkd.store.database import DATABASE, BusyError, empty_database, open_database
 from hoserkd.store.ingest import LABELS_FILE, ingest, read_labels, scan_folders
 from hoserkd.store.provenance import provenance
@@ -41,6 +39,8 @@ from hoserkd.store.records import (
     Series,
     SyncReport,
 )
+from hoserkd.store.references import UnknownRunError as UnknownRunError
+from hoserkd.store.references import check_name, resolve_reference
 from hoserkd.store.spool import SPOOL, Spool, is_written, tail_events
 
 READ_PATIENCE_S = 10.0
@@ -49,14 +49,6 @@ SYNC_PATIENCE_S = 0.2
 STALE_S = 1.0
 """News older than this are worth waiting for; else a reader takes the database as it is."""
 STALE_PATIENCE_S = 2.0
-LATEST = "latest"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,99}")
-
-
-class UnknownRunError(StoreError):
-    """No run answers to what was asked for."""
-
-    exit_code = 2
 
 
 class RunStore:
@@ -441,44 +433,6 @@ class RunStore:
         if values["status"] == "running" and not self.is_live(values["run_id"]):
             values["status"] = "dead"
         return RunRecord(**values, directory=str(self.folder(values["run_id"])))
-
-
-def resolve_reference(
-    reference: str, known: Sequence[tuple[str, str]], kind: str | None = None
-) -> str:
-    """Return the id that `reference` means among (id, name) pairs, the newest first.
-
-    Raises:
-        UnknownRunError: none, or a start of several ids.
-    """
-    of_kind = f" of kind {kind}" if kind else ""
-    if reference == LATEST:
-        if not known:
-            raise UnknownRunError(f"the store holds no run{of_kind} yet",
-                                  hint="`hoserkd demo` makes some")
-        return known[0][0]
-    for run_id, name in known:
-        if reference in (run_id, name):
-            return run_id
-    starting = [run_id for run_id, _ in known if reference and run_id.startswith(reference)]
-    if len(starting) == 1:
-        return starting[0]
-    if starting:
-        raise UnknownRunError(f"{reference!r} is the start of {len(starting)} runs: "
-                              f"{', '.join(starting[:4])}", hint="give more of the id")
-    near = get_close_matches(reference, [word for pair in known for word in pair], n=3)
-    raise UnknownRunError(
-        f"no run{of_kind} is called {reference!r}"
-        + (f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""),
-        hint="`hoserkd runs list` shows all")
-
-
-def check_name(name: str) -> str:
-    """Return `name` if it can be a run's name or tag."""
-    if name == LATEST or not NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot be a name: letters, digits and _ . + = - only, not `{LATEST}`")
-    return name
 
 
 def _utc(value: datetime) -> datetime:

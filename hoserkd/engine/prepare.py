@@ -17,7 +17,6 @@ from hoserkd.engine.city.statistics import BLOCK_TRIPS, city_statistics, time_st
 from hoserkd.engine.city.storage import (
     SPLITS,
     TRIP_ARRAYS,
-    ArrayWriter,
     CityWriter,
     load_city,
     read_manifest,
@@ -33,6 +32,7 @@ from hoserkd.engine.city.zones import (
 from hoserkd.engine.config import CityConfig
 from hoserkd.engine.events import Note, Observer, Progress, StopRequested
 from hoserkd.engine.files import file_sha256
+from hoserkd.engine.npy import ArrayWriter
 from hoserkd.engine.trips.reading import read_trips
 from hoserkd.engine.trips.validation import Rejections, RoadJudge, kept_trips
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
@@ -82,7 +82,7 @@ def prepare_city(
         stop: asked between pieces of a few thousand trips.
 
     Raises:
-        DataError: a file is missing or wrong, or too many trips are bad.
+        DataError: a file is missing or wrong, too many trips are bad, or the disk is full.
         InterruptedRunError: `stop` said so; the old city, if any, is still there.
     """
     began = time.perf_counter()
@@ -92,7 +92,16 @@ def prepare_city(
         digests = _digests(inputs, observer, stop)
         if not force and _is_current(directory, settings, digests):
             return _report(directory, read_manifest(directory), began, changed=False)
-        manifest = _Preparation(config, inputs, directory, observer, stop).run(settings, digests)
+        preparation = _Preparation(config, inputs, directory, observer, stop)
+        try:
+            manifest = preparation.run(settings, digests)
+        except OSError as error:
+            # Reading turns its own errors into DataError, so this one is about writing.
+            raise DataError(
+                f"{directory}: cannot be written: {error.strerror or error}",
+                hint="what was there before is unchanged; make room, or name another folder"
+                " with --city",
+            ) from error
         return _report(directory, manifest, began, changed=True)
 
 

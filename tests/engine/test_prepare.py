@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -288,6 +289,29 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(DataError, match="cannot be written"):
         prepared(source, tmp_path / "locked" / "c")
+
+
+def test_a_disk_that_fills_up_is_an_error_and_keeps_the_old_city(tmp_path: Path) -> None:
+    source, city = write_source(tmp_path / "s"), tmp_path / "c"
+    old = prepared(source, city).sha256
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for limit in (0, 100, 140, 300, 2000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            with pytest.raises(DataError, match="cannot be written"):
+                prepared(source, city, force=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert load_city(city).sha256 == old
+    assert prepared(source, city, force=True).sha256 == old
+    assert len(list(city.glob("*content*"))) == 1
+
+
+def test_a_folder_one_level_too_high_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    write_source(tmp_path / "cities" / "porto")
+    with pytest.raises(DataError) as raised:
+        prepared(tmp_path / "cities", tmp_path / "c")
+    assert raised.value.hint == f"is {tmp_path / 'cities' / 'porto'} meant?"
 
 
 def test_a_file_in_the_citys_place_is_an_error(tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ def find_source_file(directory: Path, name: str) -> Path:
             f"{directory}: no such folder",
             hint="give the folder that holds roadmap.geo with --source, or try --demo",
         )
+    inside = sorted(path.parent for path in directory.glob(f"*/{name}"))
+    if inside:
+        raise DataError(f"{directory}: {name} is missing", hint=f"is {inside[0]} meant?")
     there = sorted(path.name for path in directory.iterdir())
     close = difflib.get_close_matches(name, there, n=1)
     hint = f"is {close[0]} meant? rename it to {name}" if close else None

@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from hoserkd.engine.files import file_sha256, write_json
+from hoserkd.engine.npy import save_npy
 from hoserkd.engine.types import Candidates, RoadNetwork, TimeStatistics, TrajectorySet
 from hoserkd.errors import DataError
 
@@ -34,7 +35,6 @@ NETWORK_ARRAYS = (
     "zone_transitions",
 )
 TRIP_ARRAYS = ("offset", "road", "entered_at_s")
-NPY_HEADER_BYTES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,36 +146,6 @@ def _load_array(
     return array
 
 
-class ArrayWriter:
-    """Writes one `.npy` file piece by piece; the length becomes known at the end."""
-
-    def __init__(self, path: Path, dtype: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._dtype = np.dtype(dtype)
-        self._file = path.open("wb")
-        self._file.write(bytes(NPY_HEADER_BYTES))
-        self.length = 0
-
-    def append(self, values: Shaped[np.ndarray, "n"]) -> None:
-        """Append values, converted to the file's type."""
-        self._file.write(np.ascontiguousarray(values, self._dtype).data)
-        self.length += len(values)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Write the header and flush the file to the disk."""
-        with self._file:
-            said = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.length,)}
-            magic = b"\x93NUMPY\x01\x00" + (NPY_HEADER_BYTES - 10).to_bytes(2, "little")
-            text = repr(said).encode().ljust(NPY_HEADER_BYTES - 11) + b"\n"
-            self._file.seek(0)
-            self._file.write(magic + text)
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-
 @dataclass(slots=True)
 class CityWriter:
     """A city being written: arrays first, then `commit`."""
@@ -190,12 +160,7 @@ class CityWriter:
 
     def save_array(self, name: str, values: Shaped[np.ndarray, "..."]) -> None:
         """Write a whole array."""
-        path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            np.save(file, values, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
+        save_npy(self.path(name), values)
 
     def save_network(self, network: RoadNetwork) -> None:
         """Write the arrays of the road network."""

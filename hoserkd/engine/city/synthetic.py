@@ -11,6 +11,7 @@ import numpy as np
 from hoserkd.engine.city.synthetic_map import DemoMap, build_demo_map
 from hoserkd.engine.city.synthetic_trips import DemoTrip, draw_trips
 from hoserkd.engine.files import replacing, write_json
+from hoserkd.errors import DataError
 
 VERSION = 1
 """Raised whenever the same settings give another city."""
@@ -35,17 +36,30 @@ def make_demo_source(directory: Path, roads: int, trips: int, seed: int) -> None
         roads: about how many directed roads; at least 60.
         trips: how many trips over all splits; at least 50.
         seed: seed of everything drawn.
+
+    Raises:
+        DataError: the folder cannot be written.
     """
     about = {"version": VERSION, "roads": roads, "trips": trips, "seed": seed}
     if _is_made(directory, about):
         return
+    try:
+        _make(directory, about)
+    except OSError as error:
+        raise DataError(
+            f"{directory}: cannot be written: {error.strerror or error}",
+            hint="make room, or name another place with --data-dir",
+        ) from error
+
+
+def _make(directory: Path, about: dict[str, int]) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
     try:
         staging.chmod(0o755)
-        demo_map = build_demo_map(roads, seed)
+        demo_map = build_demo_map(about["roads"], about["seed"])
         _save_roads(staging, demo_map)
-        _save_trips(staging, draw_trips(demo_map, trips, seed))
+        _save_trips(staging, draw_trips(demo_map, about["trips"], about["seed"]))
         write_json(staging / "demo.json", about)
         _put_in_place(staging, directory, about)
     finally:

@@ -1,7 +1,9 @@
 """Zones: balanced parts of the road graph, and how often trips change between them."""
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -11,6 +13,11 @@ from hoserkd.engine.city.roadmap import parse_integer
 from hoserkd.engine.city.source import Findings
 from hoserkd.errors import ConfigError, DataError
 
+NOT_AN_ARRAY = (
+    OSError, ValueError, EOFError, SyntaxError, TypeError, KeyError, OverflowError, MemoryError,
+    RecursionError, TokenError, BadZipFile,
+)
+"""What numpy raises at a file that is no array: it parses the header as Python's literals."""
 KAHIP_STRONG = 2
 KAHIP_IMBALANCE = 0.03
 MAX_ZONES = 4096
@@ -124,7 +131,7 @@ def read_zone_transitions(path: Path, zones: int) -> Int64[np.ndarray, "Z Z"]:
     try:
         # As a map first: a header may claim any size, and only the file's own is believed.
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError) as error:
+    except NOT_AN_ARRAY as error:
         raise DataError(f"{path}: not a plain .npy file: {error}") from error
     hint = "remove the file to have the transitions counted from the training trips"
     if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.shape[0] != stored.shape[1]:

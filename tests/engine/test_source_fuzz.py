@@ -1,0 +1,279 @@
+"""Strangers' files: whatever the bytes are, the readers answer with records or one clear error."""
+
+import csv
+import gzip
+import importlib.util
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from source_folder import RING, prepared, trip, trips_table, write_source
+
+from hoserkd.engine.city.roadmap import read_roadmap
+from hoserkd.engine.city.zones import read_partition, read_zone_transitions
+from hoserkd.engine.trips import kernels
+from hoserkd.engine.trips.reading import read_trips
+from hoserkd.errors import DataError, HoserkdError
+
+TRIPS = trips_table([trip([0, 1, 2]), trip([5, 0]), trip([3, 4, 5, 0])]).encode()
+SPECIAL = [b'"', b'""', b",", b"\n", b"\r\n", b"\r", b"\0", b"[", b"]", b"-", b" ", b"\xff",
+           b"\xef\xbb\xbf", b"9" * 25, b"nan", b"1e9", b"T", b"Z", b".", b"{", b"'", b"\t"]
+QUICK = 60
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", QUICK))
+"""More of them, and other ones each time, make a longer hunt."""
+fuzzed = settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES == QUICK,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """The bytes of a good file after a few cuts, insertions and replacements."""
+    data = whole
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(data)))
+        until = min(len(data), at + draw(st.sampled_from([0, 0, 1, 2, 9, 200])))
+        new = draw(st.one_of(st.sampled_from(SPECIAL), st.binary(max_size=6),
+                             st.text(max_size=4).map(str.encode)))
+        data = data[:at] + new + data[until:]
+    return data
+
+
+def files(tmp_path: Path) -> dict[str, bytes]:
+    folder = write_source(tmp_path / "good")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return files(tmp_path_factory.mktemp("good"))
+
+
+@fuzzed
+@given(data=st.data())
+@pytest.mark.parametrize("name", ["roadmap.geo", "roadmap.rel"])
+def test_a_damaged_road_table_is_read_or_refused(
+    tmp_path: Path, good: dict[str, bytes], name: str, data: st.DataObject
+) -> None:
+    source = write_source(tmp_path / "s")
+    (source / name).write_bytes(data.draw(damaged(good[name])))
+    try:
+        roadmap = read_roadmap(source / "roadmap.geo", source / "roadmap.rel")
+    except DataError:
+        return
+    assert np.isfinite(roadmap.shape_lonlat).all()
+    assert (np.diff(roadmap.shape_offset) >= 2).all()
+    assert (np.diff(roadmap.road_id) > 0).all()
+    assert roadmap.origin.max(initial=0) < roadmap.roads
+
+
+ROADS = re.compile(r" *\[?( *-?[0-9]{1,18} *)(, *-?[0-9]{1,18} *)*\]? *")
+TIME = re.compile(r" *[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z *")
+
+
+def plain_answer(line: bytes, width: int) -> tuple[list[int], list[int]] | None:
+    """What a slow, strict reader makes of one line; None where it will not have it."""
+    try:
+        (cells,) = csv.reader([line.decode()], strict=True)
+    except (ValueError, csv.Error):
+        return None
+    if len(cells) != width or not ROADS.fullmatch(cells[3]) or ("[" in cells[3]) != (
+        "]" in cells[3]
+    ):
+        return None
+    stamps = cells[4].split(",")
+    if not all(TIME.fullmatch(stamp) for stamp in stamps):
+        return None
+    try:
+        times = [datetime.strptime(stamp.strip(), "%Y-%m-%dT%H:%M:%SZ") for stamp in stamps]
+    except ValueError:
+        return None
+    roads = [int(road) for road in cells[3].strip("[] ").split(",")]
+    return roads, [int(time.replace(tzinfo=UTC).timestamp()) for time in times]
+
+
+@fuzzed
+@given(text=damaged(TRIPS), chunk=st.sampled_from([1, 13, 1 << 20]))
+def test_a_damaged_trip_file_gives_what_a_slow_reader_gives(
+    tmp_path: Path, text: bytes, chunk: int
+) -> None:
+    path = tmp_path / "train.csv"
+    path.write_bytes(text)
+    try:
+        pieces = [piece for piece, _ in read_trips(path, chunk)]
+    except DataError:
+        return
+    lines = text.split(b"\n")
+    rows = [row for piece in pieces for row in piece.row.tolist()]
+    assert rows == sorted(set(rows))
+    header = next(csv.reader([lines[0].decode("utf-8-sig", "replace").strip()]))
+    if [name.strip() for name in header[3:5]] != ["rid_list", "time_list"]:
+        return
+    for piece in pieces:
+        begin = 0
+        for row, points, problem in zip(
+            piece.row.tolist(), piece.points.tolist(), piece.problem.tolist(), strict=True
+        ):
+            mine = piece.road[begin : begin + points].tolist(), piece.entered_at_s[
+                begin : begin + points].tolist()
+            begin += points
+            plain = plain_answer(lines[row - 1].removesuffix(b"\r"), len(header))
+            if plain is not None:
+                same_length = len(plain[0]) == len(plain[1])
+                assert problem == (kernels.OK if same_length else kernels.LENGTHS)
+                assert not same_length or mine == plain
+
+
+def plain_kernels() -> ModuleType:
+    """The kernels uncompiled, so that numpy checks every index."""
+    spec = importlib.util.spec_from_file_location("plain_kernels", kernels.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    real = sys.modules["numba"]
+    sys.modules["numba"] = SimpleNamespace(njit=lambda **_: lambda f: f)  # type: ignore[assignment]
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.modules["numba"] = real
+    return module
+
+
+class Guarded(np.ndarray):
+    """An array that refuses negative indices, which numpy takes from the end."""
+
+    def __getitem__(self, key: object) -> object:
+        assert not isinstance(key, int) or key >= 0
+        return int(super().__getitem__(key))  # type: ignore[call-overload]
+
+    def __setitem__(self, key: object, value: object) -> None:
+        assert not isinstance(key, int) or key >= 0
+        super().__setitem__(key, value)  # type: ignore[call-overload]
+
+
+PLAIN = plain_kernels()
+
+
+@fuzzed
+@given(text=damaged(TRIPS))
+def test_the_compiled_loops_stay_inside_their_arrays(text: bytes) -> None:
+    text = text if text.endswith(b"\n") else text + b"\n"
+    raw = np.frombuffer(text, np.uint8).view(Guarded)
+    lines, room = text.count(b"\n"), len(text) // 2 + 1
+
+    def arrays(kind: type) -> list[np.ndarray]:
+        made = [np.zeros(n, t) for n, t in ((room, np.int64), (room, np.int64), (lines, np.int64),
+                (lines, np.uint8), (lines, np.int64), (lines, np.int64))]
+        return [array.view(kind) for array in made]
+
+    guarded, compiled = arrays(Guarded), arrays(np.ndarray)
+    assert PLAIN.parse_lines(raw, len(text), 5, 3, 4, *guarded) == lines
+    assert kernels.parse_lines(raw.view(np.ndarray), len(text), 5, 3, 4, *compiled) == lines
+    used = int(compiled[2].sum())
+    for mine, plain in zip(compiled[2:4], guarded[2:4], strict=True):
+        assert np.array_equal(mine, plain.view(np.ndarray))
+    for mine, plain in zip(compiled[:2], guarded[:2], strict=True):
+        assert np.array_equal(mine[:used], plain.view(np.ndarray)[:used])
+
+
+@fuzzed
+@given(data=st.data())
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_a_damaged_archive_is_read_or_refused(
+    tmp_path: Path, pack: object, data: st.DataObject
+) -> None:
+    name = "train.csv.gz" if pack is gzip.compress else "train.csv.zst"
+    path = tmp_path / name
+    path.write_bytes(data.draw(damaged(pack(TRIPS * 20))))  # type: ignore[operator]
+    try:
+        for piece, _ in read_trips(path):
+            assert len(piece.row) == len(piece.points)
+    except DataError:
+        return
+
+
+@fuzzed
+@given(text=st.one_of(damaged(b"0\n1\n2\n0\n1\n2\n"), st.binary(max_size=40)))
+def test_a_damaged_partition_is_read_or_refused(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "road_network_partition"
+    path.write_bytes(text)
+    try:
+        zone = read_partition(path, RING)
+    except DataError:
+        return
+    assert zone.shape == (RING,)
+    assert zone.min() >= 0
+
+
+def npy_bytes() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.arange(9).reshape(3, 3))
+    return file.getvalue()
+
+
+@fuzzed
+@given(text=st.one_of(damaged(npy_bytes()), st.binary(max_size=300)))
+def test_a_damaged_transition_file_is_read_or_refused(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "zone_trans_mat.npy"
+    path.write_bytes(text)
+    try:
+        counts = read_zone_transitions(path, 3)
+    except DataError:
+        return
+    assert counts.min() >= 0
+
+
+@settings(fuzzed, max_examples=EXAMPLES // 2)
+@given(data=st.data())
+def test_prepare_of_a_folder_with_a_damaged_file_ends_well_or_with_an_error(
+    tmp_path: Path, good: dict[str, bytes], data: st.DataObject
+) -> None:
+    source = write_source(tmp_path / "s")
+    name = data.draw(st.sampled_from(sorted(good)))
+    (source / name).write_bytes(data.draw(damaged(good[name])))
+    try:
+        report = prepared(source, tmp_path / "c", zones=2, force=True)
+    except HoserkdError:
+        return
+    assert report.statistics["splits"]["train"]["trips"] >= 1
+
+
+def test_an_archive_that_unpacks_to_one_endless_line_is_refused_in_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hoserkd.engine.trips.reading.MAX_LINE_BYTES", 32 << 20)
+    path = tmp_path / "train.csv.gz"
+
+    def bomb() -> Iterator[bytes]:
+        yield b"rid_list,time_list\n"
+        for _ in range(64):
+            yield b"1" * (1 << 20)
+
+    with gzip.open(path, "wb") as file:
+        for piece in bomb():
+            file.write(piece)
+    with pytest.raises(DataError, match="a line is longer than 32 MiB"):
+        list(read_trips(path))
+
+
+def test_a_road_table_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hoserkd.engine.city.source.MAX_TABLE_BYTES", 1 << 20)
+    source = write_source(tmp_path)
+    (source / "roadmap.rel").unlink()
+    with gzip.open(source / "roadmap.rel.gz", "wb") as file:
+        file.write(b"\n" * (40 << 20))
+    with pytest.raises(DataError, match="when unpacked"):
+        read_roadmap(source / "roadmap.geo", source / "roadmap.rel.gz")

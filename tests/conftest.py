@@ -16,6 +16,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _REAL_DATA = os.environ.get("HOSERKD_REAL_DATA")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `--update-golden` write expected outputs anew instead of comparing."""
+    parser.addoption("--update-golden", action="store_true", help="renew the expected outputs")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a command line came to."""

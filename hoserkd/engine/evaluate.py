@@ -34,7 +34,13 @@ from hoserkd.engine.metrics.rating import (
     real_side,
 )
 from hoserkd.engine.metrics.scenarios import Places, TripEnds, learn_places, scenario_masks
-from hoserkd.engine.metrics.statistics import Figure, Resampling, mean_figure, ratio_figure
+from hoserkd.engine.metrics.statistics import (
+    Figure,
+    Resampling,
+    mean_figure,
+    mean_figures,
+    ratio_figure,
+)
 from hoserkd.engine.metrics.task import Reliability, most_frequent_next, straightest_next
 from hoserkd.engine.types import GeneratedTrips, TrajectorySet
 from hoserkd.errors import DataError
@@ -301,8 +307,8 @@ def _reasons(generated: GeneratedTrips) -> dict[str, int]:
 
 def _real_means(real: RealSide, how: Resampling) -> dict[str, Figure]:
     means = Resampling(min(how.resamples, 200), how.confidence, how.seed)
-    return {f"mean_{attribute}": mean_figure(getattr(real.features, attribute), means)
-            for attribute in PER_TRIP.values()}
+    return mean_figures({f"mean_{attribute}": (getattr(real.features, attribute), (0.0, np.inf))
+                         for attribute in PER_TRIP.values()}, means)
 
 
 def _notes(
@@ -349,8 +355,9 @@ def _scenarios(
         figures = {"completion": mean_figure(completed[mask], less, SHARE)}
         figures.update(_divergences(real, rating, truth[kind], inside, config, less))
         paired = inside[rating.pairs[:, 0]]
-        for metric in SCENARIO_PAIRS:
-            figures[metric] = mean_figure(getattr(rating.distances, metric)[paired], less)
+        figures.update(mean_figures({
+            metric: (getattr(rating.distances, metric)[paired], (0.0, np.inf))
+            for metric in SCENARIO_PAIRS}, less))
         result[kind] = ScenarioResult(
             int(inside.sum()), int(truth[kind].sum()), int(paired.sum()), figures,
             _divergences(real, ratings[floor], truth[kind], others[kind], config, less))

@@ -7,12 +7,14 @@ from hoserkd.engine.metrics.statistics import (
     PackedCounts,
     Resampling,
     counts_figure,
+    drawn_weights,
     holm,
     mean_figure,
+    mean_figures,
     paired_test,
     rank_biserial,
-    resampled_counts,
     resampled_histogram,
+    weighted_counts,
 )
 
 HOW = Resampling(resamples=400, confidence=0.95, seed=1)
@@ -55,17 +57,37 @@ def test_interval_stays_within_its_bounds():
 
 def test_resampled_rows_are_whole_trips_and_keep_the_mean():
     rows = PackedCounts(np.array([0, 2, 5]), np.array([0, 0, 1, 1, 1]), 2)
-    found = resampled_counts(rows, HOW, 0)
+    found = weighted_counts(rows, drawn_weights(2, HOW, 0, 0, 400))
     assert set(map(tuple, found.tolist())) == {(4.0, 0.0), (2.0, 3.0), (0.0, 6.0)}
     np.testing.assert_allclose(found.mean(axis=0), rows.total(), rtol=0.15)
 
 
-def test_resampling_is_the_same_for_a_seed_on_any_number_of_cores(monkeypatch):
+def test_draws_are_as_many_as_trips_and_the_same_in_any_blocks():
+    whole = drawn_weights(30, HOW, 2, 0, 100)
+    np.testing.assert_array_equal(whole.sum(axis=0), 30)
+    parts = [drawn_weights(30, HOW, 2, start, start + 25) for start in range(0, 100, 25)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts, axis=1))
+
+
+def test_weighted_counts_equal_the_plain_sum():
     rng = np.random.default_rng(0)
     rows = PackedCounts(np.arange(0, 101, 5), rng.integers(0, 7, 100), 7)
-    first = resampled_counts(rows, HOW, 2)
-    monkeypatch.setattr("hoserkd.engine.metrics.compiling.workers", lambda: 3)
-    np.testing.assert_array_equal(first, resampled_counts(rows, HOW, 2))
+    weight = drawn_weights(20, HOW, 2, 0, 10)
+    expected = np.zeros((10, 7))
+    for k in range(10):
+        for trip in range(20):
+            for e in range(rows.offset[trip], rows.offset[trip + 1]):
+                expected[k, rows.column[e]] += weight[trip, k]
+    np.testing.assert_array_equal(weighted_counts(rows, weight), expected)
+
+
+def test_several_means_are_those_of_one_at_a_time():
+    values = np.random.default_rng(0).random((40, 2))
+    free = (-np.inf, np.inf)
+    found = mean_figures({"a": (values[:, 0], free), "b": (values[:, 1], free)}, HOW)
+    for name, column in (("a", 0), ("b", 1)):
+        alone = mean_figure(values[:, column], HOW)
+        assert (found[name].low, found[name].high) == pytest.approx((alone.low, alone.high))
 
 
 def test_divergence_interval_holds_the_figure_itself():

@@ -1,13 +1,15 @@
 """Compiled kernels: how they are built, kept between runs and spread over threads."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from numba import njit
 
 MIN_CHUNK = 16
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,3 +47,12 @@ def over_ranges(work: Callable[[int, int], None], count: int) -> None:
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, s, min(s + chunk, count)) for s in starts]:
             done.result()
+
+
+def over_tasks(work: Callable[[Task], Answer], tasks: Sequence[Task]) -> list[Answer]:
+    """Return `work(task)` of each task, in order, on all cores."""
+    threads = min(workers(), len(tasks))
+    if threads < 2:
+        return [work(task) for task in tasks]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, tasks))

@@ -4,13 +4,15 @@ Distances run between road centroids along great circles, in kilometres. Diverge
 Jensen-Shannon with the natural logarithm, so they lie in [0, ln 2].
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from hoserkd.engine.metrics.packed import step_mask, sum_by_trip
-from hoserkd.engine.metrics.sphere import arc_km, unit_vectors
+from hoserkd.engine.metrics.compiling import kernel, over_ranges
+from hoserkd.engine.metrics.packed import step_mask
+from hoserkd.engine.metrics.sphere import EARTH_RADIUS_KM, arc, chord2, unit_vectors
 from hoserkd.engine.types import TrajectorySet
 
 
@@ -35,29 +37,49 @@ class Histogram:
     other: Int64[np.ndarray, "b"]
 
 
-def trip_distance_km(
+@kernel
+def _shape(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    offset, road, lonlat, xyz, start, stop, distance, radius
+):
+    """Fill distance and radius of trips start..stop, in radians."""
+    middle = np.empty(3)
+    for trip in range(start, stop):
+        first, last = offset[trip], offset[trip + 1]
+        along, lon, lat = 0.0, 0.0, 0.0
+        for p in range(first, last):
+            lon += lonlat[road[p], 0]
+            lat += lonlat[road[p], 1]
+            if p > first:
+                along += arc(chord2(xyz[road[p - 1]], xyz[road[p]]))
+        distance[trip] = along
+        count = last - first
+        lon, lat = math.radians(lon / count), math.radians(lat / count)
+        middle[0] = math.cos(lat) * math.cos(lon)
+        middle[1] = math.cos(lat) * math.sin(lon)
+        middle[2] = math.sin(lat)
+        away = 0.0
+        for p in range(first, last):
+            away += arc(chord2(middle, xyz[road[p]]))
+        radius[trip] = away / count
+
+
+def trip_shapes_km(
     trips: TrajectorySet, centroid_lonlat: Float64[np.ndarray, "R 2"]
-) -> Float64[np.ndarray, "N"]:
-    """Return the length of each trip's chain of centroids."""
+) -> tuple[Float64[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
+    """Return each trip's length along its centroids, and its radius.
+
+    The radius is the mean distance of the centroids to their mean longitude and latitude. Every
+    trip must have a road.
+    """
     xyz = unit_vectors(centroid_lonlat)
-    mask = step_mask(trips)
-    here = np.flatnonzero(mask)
-    road = np.asarray(trips.road)
-    return sum_by_trip(arc_km(xyz[road[here]], xyz[road[here + 1]]), trips.step_offset())
+    distance, radius = np.empty(len(trips)), np.empty(len(trips))
+    offset, road = np.asarray(trips.offset), np.asarray(trips.road)
 
+    def work(start: int, stop: int) -> None:
+        _shape(offset, road, centroid_lonlat, xyz, start, stop, distance, radius)
 
-def trip_radius_km(
-    trips: TrajectorySet, centroid_lonlat: Float64[np.ndarray, "R 2"]
-) -> Float64[np.ndarray, "N"]:
-    """Return the mean distance of each trip's centroids to their mean longitude and latitude."""
-    count = np.diff(trips.offset)
-    point = centroid_lonlat[np.asarray(trips.road)]
-    mean = np.stack(
-        [sum_by_trip(np.ascontiguousarray(point[:, axis]), trips.offset) / count
-         for axis in (0, 1)], axis=1
-    )
-    away = arc_km(unit_vectors(point), np.repeat(unit_vectors(mean), count, axis=0))
-    return sum_by_trip(away, trips.offset) / count
+    over_ranges(work, len(trips))
+    return distance * EARTH_RADIUS_KM, radius * EARTH_RADIUS_KM
 
 
 def step_duration_min(trips: TrajectorySet) -> Float64[np.ndarray, "S"]:
@@ -73,10 +95,13 @@ def trip_features(
     """Return all quantities of the distribution level."""
     step = step_duration_min(trips)
     offset = trips.step_offset()
+    distance, radius = trip_shapes_km(trips, centroid_lonlat)
+    entered = np.asarray(trips.entered_at_s)
+    lasted = entered[trips.offset[1:] - 1] - entered[trips.offset[:-1]]
     return TripFeatures(
-        distance_km=trip_distance_km(trips, centroid_lonlat),
-        radius_km=trip_radius_km(trips, centroid_lonlat),
-        trip_duration_min=sum_by_trip(step, offset),
+        distance_km=distance,
+        radius_km=radius,
+        trip_duration_min=lasted / 60.0,
         step_duration_min=step,
         step_offset=offset,
     )

@@ -4,7 +4,6 @@ All distances run between road centroids along great circles. One pass over the 
 pair's distances gives all of them, row by row, so no table is ever stored.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +12,9 @@ from jaxtyping import Float64, Int64
 from hoserkd.engine.geo import great_circle_m
 from hoserkd.engine.metrics.compiling import kernel, over_ranges
 from hoserkd.engine.metrics.packed import destinations, origins, ranks_within
-from hoserkd.engine.metrics.sphere import EARTH_RADIUS_KM, chord_of_m, unit_vectors
+from hoserkd.engine.metrics.sphere import EARTH_RADIUS_KM, arc, chord_of_m, unit_vectors
+from hoserkd.engine.metrics.sphere import chord2 as chord2_of
 from hoserkd.engine.types import TrajectorySet
-
-SERIES_BELOW = 0.004
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +46,6 @@ class PairDistances:
 
 
 @kernel
-def _chord2(a: np.ndarray, b: np.ndarray) -> float:  # pragma: no cover - compiled
-    x, y, z = a[0] - b[0], a[1] - b[1], a[2] - b[2]
-    return x * x + y * y + z * z  # type: ignore[no-any-return]
-
-
-@kernel
-def _arc(chord2: float) -> float:  # pragma: no cover - compiled
-    half = math.sqrt(chord2) / 2
-    if half < SERIES_BELOW:
-        # asin's series; the next term is below half an ulp here (distances up to 50 km).
-        square = half * half
-        return 2 * half * (1 + square * (1 / 6 + square * (3 / 40 + square * (15 / 336))))
-    return 2 * math.asin(min(half, 1.0))
-
-
-@kernel
 def _pairs(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
     xyz, swapped, offset_a, road_a, offset_b, road_b, pair_a, pair_b, eps2, start, stop, out
 ):
@@ -88,11 +70,11 @@ def _pairs(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
             nearest_a = np.inf
             for j in range(m):
                 there = road_b[b0 + j]
-                chord2 = _chord2(here, xyz[there])
+                chord2 = chord2_of(here, xyz[there])
                 nearest_a = min(nearest_a, chord2)
                 nearest_b[j] = min(nearest_b[j], chord2)
                 above, left = dtw[j + 1], dtw[j]
-                dtw[j + 1] = _arc(chord2) + min(dtw_diagonal, min(above, left))
+                dtw[j + 1] = arc(chord2) + min(dtw_diagonal, min(above, left))
                 dtw_diagonal = above
                 above, left = frechet[j + 1], frechet[j]
                 frechet[j + 1] = max(chord2, min(frechet_diagonal, min(above, left)))
@@ -102,7 +84,7 @@ def _pairs(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
                 edr[j + 1] = min(edr_diagonal + cost, min(edits, edr[j]) + 1)
                 edr_diagonal = edits
                 edits = public[j + 1]
-                cost = 0 if _chord2(here_swapped, swapped[there]) < eps2 else 1
+                cost = 0 if chord2_of(here_swapped, swapped[there]) < eps2 else 1
                 public[j + 1] = min(public_diagonal + cost, min(edits, public[j]) + 1)
                 public_diagonal = edits
             farthest = max(farthest, nearest_a)
@@ -110,8 +92,8 @@ def _pairs(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
             farthest = max(farthest, nearest_b[j])
         longer = max(n, m)
         out[p, 0] = dtw[m]
-        out[p, 1] = _arc(farthest)
-        out[p, 2] = _arc(frechet[m])
+        out[p, 1] = arc(farthest)
+        out[p, 2] = arc(frechet[m])
         out[p, 3] = edr[m] / longer
         out[p, 4] = public[m] / longer
 

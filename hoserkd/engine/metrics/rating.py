@@ -4,13 +4,14 @@ Several sets (a run, the floor, the ceilings) are rated together, since the cost
 intervals, the resampling of the real trips, is theirs in common.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from hoserkd.engine.config import EvaluateConfig
+from hoserkd.engine.metrics.compiling import over_tasks
 from hoserkd.engine.metrics.distributions import (
     Histogram,
     TripFeatures,
@@ -35,11 +36,14 @@ from hoserkd.engine.metrics.statistics import (
     Figure,
     PackedCounts,
     Resampling,
+    blocks,
     centred_interval,
     counts_figure,
+    drawn_weights,
     mean_figure,
-    resampled_counts,
+    mean_figures,
     resampled_histogram,
+    weighted_counts,
 )
 from hoserkd.engine.metrics.task import (
     completion,
@@ -54,11 +58,12 @@ from hoserkd.engine.types import GeneratedTrips, RoadNetwork, TrajectorySet
 
 LN2 = float(np.log(2))
 SHARE = (0.0, 1.0)
+ABOVE_ZERO = (0.0, np.inf)
 PER_TRIP = {"distance": "distance_km", "radius": "radius_km", "trip_duration": "trip_duration_min"}
 PAIR_METRICS = ("hausdorff_km", "dtw_km", "frechet_km", "edr", "edr_public", "dtw_per_point_km",
                 "hausdorff_per_point_km")
-CELLS_AT_ONCE = 4_000_000
-"""Resampled counts held at a time, 8 bytes each."""
+PACKED = 100
+"""First stream of the draws behind quantities that are counted many times a trip."""
 CountStatistic = tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], tuple[float, float]]
 """A statistic of real and other counts along the last axis, and the range of its values."""
 
@@ -131,9 +136,16 @@ def _paired(real: RealSide, generated: GeneratedTrips, config: EvaluateConfig) -
 def _judge_trip_distributions(
     real: RealSide, rating: Rating, config: EvaluateConfig, how: Resampling
 ) -> None:
+    matched = np.zeros(len(rating.trips))
+    matched[rating.pairs[:, 0]] = 1.0
+    rating.figures.update(mean_figures({
+        **{f"mean_{name}": (getattr(rating.features, name), ABOVE_ZERO)
+           for name in PER_TRIP.values()},
+        "matched_share": (matched, SHARE),
+        "revisit_share": (revisits(rating.trips).astype(np.float64), SHARE),
+    }, how))
     for stream, (name, attribute) in enumerate(PER_TRIP.items()):
         ours, theirs = getattr(real.features, attribute), getattr(rating.features, attribute)
-        rating.figures[f"mean_{attribute}"] = mean_figure(theirs, how)
         for suffix, bins in (("", config.bins), ("_101", config.bins + 1)):
             if not len(theirs):
                 rating.figures[f"{name}_jsd{suffix}"] = Figure(None, note="no trips")
@@ -155,16 +167,15 @@ def histogram_divergence(counts: Histogram, how: Resampling, stream: int) -> Fig
 
 
 def _judge_pairs(rating: Rating, how: Resampling) -> None:
-    none = Figure(None, note="no generated trip starts and ends in the cells of a real one")
-    for name in PAIR_METRICS:
-        values = getattr(rating.distances, name)
-        bounds = SHARE if name.startswith("edr") else (0.0, np.inf)
-        rating.figures[name] = (
-            replace(mean_figure(values, how, bounds), note=f"{len(values)} pairs")
-            if len(values) else none)
-    matched = np.zeros(len(rating.trips))
-    matched[rating.pairs[:, 0]] = 1.0
-    rating.figures["matched_share"] = mean_figure(matched, how, SHARE)
+    if not len(rating.pairs):
+        none = Figure(None, note="no generated trip starts and ends in the cells of a real one")
+        rating.figures.update(dict.fromkeys(PAIR_METRICS, none))
+        return
+    found = mean_figures({
+        name: (getattr(rating.distances, name), SHARE if name.startswith("edr") else ABOVE_ZERO)
+        for name in PAIR_METRICS}, how)
+    note = f"{len(rating.pairs)} pairs"
+    rating.figures.update({name: replace(figure, note=note) for name, figure in found.items()})
 
 
 def _judge_answers(
@@ -174,11 +185,10 @@ def _judge_answers(
     exact, near = completion(generated, real.network.centroid_lonlat)
     long_enough = np.zeros(len(generated))
     long_enough[rating.query] = 1.0
-    for name, values in (("completion", exact), ("completion_200m", near),
-                         ("answered_share", long_enough)):
-        rating.figures[name] = mean_figure(values[known].astype(np.float64), how, SHARE)
-    rating.figures["revisit_share"] = mean_figure(
-        revisits(rating.trips).astype(np.float64), how, SHARE)
+    rating.figures.update(mean_figures({
+        name: (values[known].astype(np.float64), SHARE)
+        for name, values in (("completion", exact), ("completion_200m", near),
+                             ("answered_share", long_enough))}, how))
     different = diversity(rating.trips, generated.origin[rating.query],
                           generated.destination[rating.query])
     rating.figures["diversity"] = (
@@ -203,7 +213,7 @@ def _judge_lengths(real: RealSide, ratings: Mapping[str, Rating], how: Resamplin
         ratio = path_length_m(rating.trips, network.length_m) / least
         rating.per_trip["length_ratio"] = ratio
         rating.figures["length_ratio"] = mean_figure(
-            ratio[np.isfinite(ratio)], how, (0.0, np.inf))
+            ratio[np.isfinite(ratio)], how, ABOVE_ZERO)
 
 
 def _step_bins(
@@ -219,52 +229,73 @@ def _step_bins(
     return PackedCounts(offset, index[kept], len(edge))
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """Something counted many times a trip, for the real trips and then for each rated set."""
+
+    name: str
+    rows: tuple[PackedCounts, ...]
+    statistics: Mapping[str, CountStatistic]
+
+
 def _judge_packed(
     real: RealSide, ratings: Mapping[str, Rating], config: EvaluateConfig, how: Resampling
 ) -> None:
     """Judge what counts many things a trip: steps, visits, moves. Whole trips are resampled."""
+    rated = list(ratings.values())
+    counted = _counted(real, rated, config)
+    totals = [[rows.total() for rows in packed.rows] for packed in counted]
+    samples = over_tasks(
+        lambda block: _block_samples(counted, how, *block), blocks(how.resamples))
+    for place, (packed, total) in enumerate(zip(counted, totals, strict=True)):
+        for index, rating in enumerate(rated, 1):
+            for kind, (statistic, bounds) in packed.statistics.items():
+                drawn = [np.empty(0), *(block[place, index, kind] for block in samples)]
+                rating.figures[_packed_name(packed.name, kind)] = centred_interval(
+                    float(statistic(total[0], total[index])), np.concatenate(drawn),
+                    how.confidence, bounds)
+            if packed.name == "step_duration":
+                edge = bin_edges(real.features.step_duration_min, config.bins)
+                rating.histograms[packed.name] = Histogram(
+                    edge, *(total[k].astype(np.int64) for k in (0, index)))
+
+
+def _packed_name(name: str, kind: str) -> str:
+    stem, _, suffix = name.partition("+")
+    return f"{stem}_{kind}{suffix}"
+
+
+def _counted(
+    real: RealSide, rated: Sequence[Rating], config: EvaluateConfig
+) -> list[_Packed]:
     jsd: dict[str, CountStatistic] = {"jsd": (jensen_shannon, (0.0, LN2))}
     both: dict[str, CountStatistic] = {**jsd, "cosine": (cosine, SHARE)}
-    rated = list(ratings.values())
-    for suffix, bins in (("", config.bins), ("_101", config.bins + 1)):
+    counted = []
+    for name, bins in (("step_duration", config.bins), ("step_duration+_101", config.bins + 1)):
         edge = bin_edges(real.features.step_duration_min, bins)
         rows = [_step_bins(f, edge) for f in (real.features, *(x.features for x in rated))]
-        for rating, row in zip(rated, rows[1:], strict=True):
-            if not suffix:
-                rating.histograms["step_duration"] = Histogram(
-                    edge, *(r.total().astype(np.int64) for r in (rows[0], row)))
-        for rating, figures in zip(rated, _packed_figures(jsd, rows, how, 11), strict=True):
-            rating.figures[f"step_duration_jsd{suffix}"] = figures["jsd"]
-    zone = real.network.zone.astype(np.int64)
+        counted.append(_Packed(name, tuple(rows), jsd))
     crowds = [real.trips, *(x.trips for x in rated)]
-    for stream, name, made in (
-        (12, "road_usage", [road_visits(trips, real.network.roads) for trips in crowds]),
-        (13, "zone_flow", [zone_changes(trips, zone) for trips in crowds]),
-    ):
-        found = _packed_figures(both, list(used_columns(*made)), how, stream)
-        for rating, figures in zip(rated, found, strict=True):
-            for kind, figure in figures.items():
-                rating.figures[f"{name}_{kind}"] = figure
+    zone = real.network.zone.astype(np.int64)
+    visits = [road_visits(trips, real.network.roads) for trips in crowds]
+    changes = [zone_changes(trips, zone) for trips in crowds]
+    counted.append(_Packed("road_usage", used_columns(*visits), both))
+    counted.append(_Packed("zone_flow", used_columns(*changes), both))
+    return counted
 
 
-def _packed_figures(
-    statistics: Mapping[str, CountStatistic], rows: list[PackedCounts], how: Resampling, stream: int
-) -> list[dict[str, Figure]]:
-    """Return each statistic of rows[0] against every other; a few resamples at a time."""
-    samples: list[dict[str, list[np.ndarray]]] = [
-        {kind: [] for kind in statistics} for _ in rows[1:]]
-    at_once = max(1, CELLS_AT_ONCE // (max(rows[0].columns, 1) * len(rows)))
-    for start in range(0, how.resamples, at_once):
-        part = Resampling(min(at_once, how.resamples - start), how.confidence, how.seed)
-        drawn = [resampled_counts(r, part, stream * 1000 + k, start) for k, r in enumerate(rows)]
-        for k, other in enumerate(drawn[1:]):
-            for kind, (statistic, _) in statistics.items():
-                samples[k][kind].append(statistic(drawn[0], other))
-    total = rows[0].total()
-    return [
-        {kind: centred_interval(
-            float(statistic(total, row.total())),
-            np.concatenate([np.empty(0), *samples[k][kind]]), how.confidence, bounds)
-         for kind, (statistic, bounds) in statistics.items()}
-        for k, row in enumerate(rows[1:])
-    ]
+def _block_samples(
+    counted: Sequence[_Packed], how: Resampling, start: int, stop: int
+) -> dict[tuple[int, int, str], Float64[np.ndarray, "b"]]:
+    """Return the statistics of some resamples by quantity, set and kind."""
+    sets = len(counted[0].rows)
+    weights = [drawn_weights(len(counted[0].rows[k].offset) - 1, how, PACKED + k, start, stop)
+               for k in range(sets)]
+    samples = {}
+    for place, packed in enumerate(counted):
+        truth = weighted_counts(packed.rows[0], weights[0])
+        for index in range(1, sets):
+            other = weighted_counts(packed.rows[index], weights[index])
+            for kind, (statistic, _) in packed.statistics.items():
+                samples[place, index, kind] = statistic(truth, other)
+    return samples

@@ -1,11 +1,15 @@
 """Great-circle distances through unit vectors, in kilometres on one sphere."""
 
+import math
+
 import numpy as np
 from jaxtyping import Float64
 
 from hoserkd.engine.geo import EARTH_RADIUS_M
+from hoserkd.engine.metrics.compiling import kernel
 
 EARTH_RADIUS_KM = EARTH_RADIUS_M / 1000
+SERIES_BELOW = 0.004
 
 
 def unit_vectors(lonlat: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 3"]:
@@ -14,12 +18,22 @@ def unit_vectors(lonlat: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 3
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
 
 
-def arc_km(
-    a: Float64[np.ndarray, "n 3"], b: Float64[np.ndarray, "n 3"]
-) -> Float64[np.ndarray, "n"]:
-    """Return the great-circle distance of each pair of unit vectors, 2 R asin(chord / 2)."""
-    chord = np.sqrt(((a - b) ** 2).sum(axis=1))
-    return np.asarray(2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1.0)))
+@kernel
+def chord2(a: np.ndarray, b: np.ndarray) -> float:  # pragma: no cover - compiled
+    """Return the squared chord between two unit vectors."""
+    x, y, z = a[0] - b[0], a[1] - b[1], a[2] - b[2]
+    return x * x + y * y + z * z  # type: ignore[no-any-return]
+
+
+@kernel
+def arc(squared_chord: float) -> float:  # pragma: no cover - compiled
+    """Return the angle, in radians, that belongs to a squared chord."""
+    half = math.sqrt(squared_chord) / 2
+    if half < SERIES_BELOW:
+        # asin's series; the next term is below half an ulp here (distances up to 50 km).
+        square = half * half
+        return 2 * half * (1 + square * (1 / 6 + square * (3 / 40 + square * (15 / 336))))
+    return 2 * math.asin(min(half, 1.0))
 
 
 def chord_of_m(distance_m: float) -> float:

@@ -6,17 +6,24 @@ figure, since a divergence of resampled counts is on average too large (the floo
 the same size and so the same excess, is what to compare it with).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, UInt8
 from scipy.stats import rankdata, wilcoxon
 
-from hoserkd.engine.metrics.compiling import kernel, over_ranges
+from hoserkd.engine.metrics.compiling import kernel, over_tasks
 from hoserkd.engine.metrics.packed import sum_by_trip
 
-CHUNK = 32
+BLOCK = 64
+"""Resamples that are worked on together: each entry of a trip is then one short vector sum."""
+STRIDE, STEP = np.uint64(0xD1342543DE82EF95), np.uint64(0x9E3779B97F4A7C15)
+FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+HALF = np.uint64(32)
+MEANS = 1
+"""Stream of the draws behind the means, so that equal sets of trips are drawn alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +96,20 @@ def mean_figure(
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Figure:
     """Return the mean of one value a trip, with its interval; no value of an empty sample."""
+    return mean_figures({"": (values, bounds)}, how)[""]
+
+
+def mean_figures(
+    columns: Mapping[str, tuple[Float64[np.ndarray, "n"], tuple[float, float]]], how: Resampling
+) -> dict[str, Figure]:
+    """Return the means of several values of the same trips, each given with its bounds."""
+    values = np.stack([column for column, _ in columns.values()], axis=1)
     if not len(values):
-        return Figure(None, note="no trips")
-    return centred_interval(
-        float(values.mean()), resampled_means(values, how), how.confidence, bounds
-    )
-
-
-def resampled_means(
-    values: Float64[np.ndarray, "n"], how: Resampling
-) -> Float64[np.ndarray, "b"]:
-    """Return the mean of each resample. The same length and seed draw the same trips."""
-    rng = np.random.default_rng(how.seed)
-    means = np.empty(how.resamples)
-    for start in range(0, how.resamples, CHUNK):
-        stop = min(start + CHUNK, how.resamples)
-        drawn = rng.integers(0, len(values), size=(stop - start, len(values)))
-        means[start:stop] = values[drawn].mean(axis=1)
-    return means
+        return dict.fromkeys(columns, Figure(None, note="no trips"))
+    means = resampled_sums(values, how) / len(values)
+    return {
+        name: centred_interval(float(column.mean()), means[:, k], how.confidence, bounds)
+        for k, (name, (column, bounds)) in enumerate(columns.items())}
 
 
 def ratio_figure(
@@ -117,11 +120,9 @@ def ratio_figure(
     if not below.sum():
         return Figure(None, note="no steps")
     top, bottom = sum_by_trip(above, offset), sum_by_trip(below, offset)
-    rng = np.random.default_rng(how.seed)
-    samples = np.empty(how.resamples)
-    for k in range(how.resamples):
-        drawn = rng.integers(0, len(top), len(top))
-        samples[k] = top[drawn].sum() / bottom[drawn].sum()
+    sums = resampled_sums(np.stack([top, bottom], axis=1), how)
+    with np.errstate(invalid="ignore"):
+        samples = sums[:, 0] / sums[:, 1]
     return centred_interval(float(top.sum() / bottom.sum()), samples, how.confidence, bounds)
 
 
@@ -134,34 +135,80 @@ def resampled_histogram(
     return rng.multinomial(total, counts / max(total, 1), size=how.resamples).astype(np.float64)
 
 
+def blocks(resamples: int) -> list[tuple[int, int]]:
+    """Return the ranges of resamples that are worked on together."""
+    return [(start, min(start + BLOCK, resamples)) for start in range(0, resamples, BLOCK)]
+
+
 @kernel
-def _resample(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
-    offset, column, seed, start, stop, out
-):
-    """Add up the rows of trips drawn with replacement; resample b is seeded by seed + b."""
-    trips = len(offset) - 1
-    for b in range(start, stop):
-        np.random.seed(seed + b)  # noqa: NPY002 - compiled: the thread's own generator
+def _draw(seed, weight):  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    """Count in weight (N, b) how often each trip is drawn; resample k is seeded by seed + k.
+
+    The numbers are those of splitmix64, whose upper halves are scaled to 0..N-1.
+    """
+    trips, width = weight.shape
+    count = np.empty(trips, np.uint8)
+    for k in range(width):
+        state = np.uint64(seed + k) * STRIDE
+        count[:] = 0
         for _ in range(trips):
-            trip = np.random.randint(0, trips)  # noqa: NPY002
-            for e in range(offset[trip], offset[trip + 1]):
-                out[b, column[e]] += 1
+            state += STEP
+            z = (state ^ (state >> np.uint64(30))) * FIRST
+            z = (z ^ (z >> np.uint64(27))) * SECOND
+            z ^= z >> np.uint64(31)
+            count[np.int64(((z >> HALF) * np.uint64(trips)) >> HALF)] += 1
+        weight[:, k] = count
 
 
-def resampled_counts(
-    rows: PackedCounts, how: Resampling, stream: int, first: int = 0
+def drawn_weights(
+    trips: int, how: Resampling, stream: int, start: int, stop: int
+) -> UInt8[np.ndarray, "N b"]:
+    """Return how often each trip is in resamples start..stop, each as many draws as trips."""
+    base = int(np.random.default_rng([how.seed, stream]).integers(2**31))
+    # A trip is drawn 256 times with a probability below 1e-500.
+    weight = np.empty((trips, stop - start), dtype=np.uint8)
+    _draw(base + start, weight)
+    return weight
+
+
+@lru_cache(maxsize=4)
+def _weights_of_means(trips: int, how: Resampling) -> list[UInt8[np.ndarray, "N b"]]:
+    """Return all draws behind the means of so many trips, block by block.
+
+    Kept, since a set of trips has many means.
+    """
+    return over_tasks(lambda block: drawn_weights(trips, how, MEANS, *block),
+                      blocks(how.resamples))
+
+
+def resampled_sums(values: Float64[np.ndarray, "n m"], how: Resampling
+                   ) -> Float64[np.ndarray, "b m"]:
+    """Return the column sums of each resample. The same length and seed draw the same trips."""
+    sums = [weight.T.astype(np.float32) @ values for weight in _weights_of_means(len(values), how)]
+    return np.concatenate([np.empty((0, values.shape[1])), *sums])
+
+
+@kernel
+def _add_up(offset, column, weight, out):  # type: ignore[no-untyped-def] # pragma: no cover
+    """Add to out (c, b) each trip's entries times its weights."""
+    width = weight.shape[1]
+    times = np.empty(width, np.float32)
+    for trip in range(len(offset) - 1):
+        for k in range(width):
+            times[k] = weight[trip, k]
+        for e in range(offset[trip], offset[trip + 1]):
+            row = out[column[e]]
+            for k in range(width):
+                row[k] += times[k]
+
+
+def weighted_counts(
+    rows: PackedCounts, weight: UInt8[np.ndarray, "N b"]
 ) -> Float64[np.ndarray, "b c"]:
-    """Return the column sums of resamples `first` and on, of whole trips."""
-    out = np.zeros((how.resamples, rows.columns))
-    if len(rows.offset) > 1 and how.resamples:
-        base = int(np.random.default_rng([how.seed, stream]).integers(2**31)) + first
-        offset, column = rows.offset, rows.column
-
-        def work(start: int, stop: int) -> None:
-            _resample(offset, column, base, start, stop, out)
-
-        over_ranges(work, how.resamples)
-    return out
+    """Return the column sums of each resample of whole trips."""
+    out = np.zeros((rows.columns, weight.shape[1]), dtype=np.float32)
+    _add_up(rows.offset, rows.column, weight, out)
+    return np.ascontiguousarray(out.T, dtype=np.float64)
 
 
 def counts_figure(

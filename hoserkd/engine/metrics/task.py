@@ -163,10 +163,12 @@ def _right_steps(
     """Return 1 for each step whose best-scored candidate (the first of equals) was taken."""
     here = np.flatnonzero(step_mask(trips))
     taken = np.asarray(trips.road)[here + 1]
-    order = np.lexsort((slot, -score, step_of))
-    first = np.concatenate([[True], step_of[order][1:] != step_of[order][:-1]])
+    start = np.flatnonzero(np.concatenate([[True], step_of[1:] != step_of[:-1]]))
+    top = np.repeat(np.maximum.reduceat(score, start), np.diff([*start, len(score)]))
+    best = np.flatnonzero(score == top)
+    first = best[np.concatenate([[True], step_of[best][1:] != step_of[best][:-1]])]
     chosen = np.full(len(here), -1, dtype=np.int64)
-    chosen[step_of[order][first]] = network.candidates.road[slot[order][first]]
+    chosen[step_of[first]] = network.candidates.road[slot[first]]
     return np.asarray(chosen == taken, dtype=np.float64)
 
 

@@ -201,6 +201,24 @@ class GenerateConfig(Section):
     """Expansions (astar) or roads (others) before a search gives up."""
     batch_size: int = Field(256, ge=1)
     """Searches that advance together."""
+    workers: int = Field(0, ge=0)
+    """Threads among which the searches are shared on a CPU; 0: as many as torch may use."""
+    memory_mb: int = Field(2048, ge=1)
+    """Bound of the keys and values of expanded roads, in MiB; a single search may go beyond it."""
+    time_limit_s: float | None = Field(None, gt=0)
+    """Seconds after which searches end where they stand; None: never. Results then depend on the
+    machine's speed."""
+    trips_per_od: int = Field(1, ge=1)
+    """Trips for every OD pair and departure; more than 1 only makes sense for `sample`."""
+    attempts: int = Field(1, ge=1)
+    """Of `sample`: draw anew, at most so often in all, until the destination is reached."""
+    length_normalised: bool = False
+    """Of `beam`: rank paths by mean, not total, log-probability a step."""
+    guide: bool = False
+    """Of `astar`: also count what the rest of the way will at least cost, judged by the training
+    trips' turns: fewer expansions, but other paths may be found."""
+    guide_weight: float = Field(0.5, gt=0)
+    """Share of the turns' surprise that the guide takes for the cost of the rest of the way."""
     beam_width: int = Field(4, ge=1)
     temperature: float = Field(1.0, gt=0)
     """Of `sample`."""

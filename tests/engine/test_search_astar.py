@@ -1,4 +1,5 @@
 import heapq
+from collections import deque
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def search(asked, slots, max_steps=5000, order=None, limit=10**9):
     strategy = AStar(CANDIDATES, CENTROID, asked, slots=slots, max_steps=max_steps)
     rounds = Rounds(strategy, expander, CANDIDATES, asked)
     order = np.arange(len(asked)) if order is None else order
-    answers = dict(pair for ended in rounds.run(order) for pair in ended)
+    answers = dict(pair for ended in rounds.run(deque(order.tolist())) for pair in ended)
     assert not expander.memory
     return answers, expander
 

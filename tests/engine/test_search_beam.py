@@ -1,3 +1,5 @@
+from collections import deque
+
 import numpy as np
 import pytest
 from search_reference import (
@@ -31,7 +33,7 @@ def search(asked, slots, order=None, max_steps=5000, width=4, normalised=False):
                     normalised=normalised)
     order = np.arange(len(asked)) if order is None else order
     rounds = Rounds(strategy, expander, CANDIDATES, asked)
-    answers = dict(pair for ended in rounds.run(order) for pair in ended)
+    answers = dict(pair for ended in rounds.run(deque(order.tolist())) for pair in ended)
     assert not expander.memory
     return answers
 
@@ -68,7 +70,7 @@ def test_beam_with_only_loops_left_ends_in_a_dead_end_at_the_nearest_road():
     asked = Queries(np.array([0]), np.array([3]), np.array([0]))
     strategy = Beam(ring, centroid, asked, slots=1, max_steps=50, width=2)
     rounds = Rounds(strategy, TableExpander(table_model(ring, 0)), ring, asked)
-    [(_, answer)] = [pair for ended in rounds.run(np.arange(1)) for pair in ended]
+    [(_, answer)] = [pair for ended in rounds.run(deque([0])) for pair in ended]
     nearest = int(((centroid[:3] - centroid[3]) ** 2).sum(1).argmin())
     assert answer.reason == "dead end"
     assert answer.road.tolist() == list(range(nearest + 1))

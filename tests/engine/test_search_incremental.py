@@ -1,3 +1,5 @@
+from collections import deque
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hoserkd.engine.search.astar import AStar
 from hoserkd.engine.search.candidates import compiled_features, places_of
 from hoserkd.engine.search.compiled_forward import CompiledForward
 from hoserkd.engine.search.frontier import pack_candidates
-from hoserkd.engine.search.incremental import IncrementalStudent
+from hoserkd.engine.search.incremental import incremental_students
 from hoserkd.engine.search.memory import RowPool
 from hoserkd.engine.search.padded_forward import PaddedForward
 from hoserkd.engine.search.queries import Queries
@@ -39,6 +41,10 @@ def student(features, seed=0):
             block.attn.relative_position_emb_v.weight.mul_(4)
         model.navigator.v_proj.weight.mul_(20)
     return network, model, build_network_tables(network, features, CPU)
+
+
+def incremental_student(*arguments, **options):
+    return incremental_students(*arguments, **options)[0]
 
 
 def plain_student(network, model, tables):
@@ -91,14 +97,14 @@ def run(network, asked, expander, slots):
     strategy = AStar(network.candidates, random_centroids(ROADS, 1), asked, slots=slots,
                      max_steps=5000)
     rounds = Rounds(strategy, expander, network.candidates, asked)
-    return dict(pair for ended in rounds.run(np.arange(len(asked))) for pair in ended)
+    return dict(pair for ended in rounds.run(deque(range(len(asked)))) for pair in ended)
 
 
 @pytest.mark.parametrize("forward", [CompiledForward, PaddedForward])
 @pytest.mark.parametrize("features", ["geographic", "aaai2025"])
 def test_incremental_student_equals_the_full_forward_at_every_expansion(features, forward):
     network, model, tables = student(features)
-    expander = IncrementalStudent(model, tables, TIMES, forward=forward)
+    expander = incremental_student(model, tables, TIMES, forward=forward)
     held = Held(expander, plain_student(network, model, tables))
     run(network, queries(12), held, slots=5)
     assert held.deepest > 6
@@ -107,7 +113,7 @@ def test_incremental_student_equals_the_full_forward_at_every_expansion(features
 def test_incremental_student_in_a_search_finds_what_the_plain_search_finds():
     network, model, tables = student("geographic")
     asked, plain = queries(15), plain_student(*student("geographic"))
-    answers = run(network, asked, IncrementalStudent(model, tables, TIMES), slots=6)
+    answers = run(network, asked, incremental_student(model, tables, TIMES), slots=6)
     for i, answer in answers.items():
         roads, clocks, log_prob = plain_astar(
             plain, network.candidates, random_centroids(ROADS, 1), int(asked.origin[i]),
@@ -120,9 +126,9 @@ def test_incremental_student_in_a_search_finds_what_the_plain_search_finds():
 def test_incremental_student_answers_to_the_bit_the_same_in_any_batch():
     network, model, tables = student("geographic")
     asked = queries(40)
-    expected = run(network, asked, IncrementalStudent(model, tables, TIMES), slots=3)
+    expected = run(network, asked, incremental_student(model, tables, TIMES), slots=3)
     for slots in (1, 7, 40):
-        answers = run(network, asked, IncrementalStudent(model, tables, TIMES), slots)
+        answers = run(network, asked, incremental_student(model, tables, TIMES), slots)
         assert all(answers[i].road.tolist() == expected[i].road.tolist() for i in expected)
         assert all(answers[i].log_prob == expected[i].log_prob for i in expected)
 
@@ -132,7 +138,7 @@ def test_incremental_student_with_broken_weights_is_refused():
     with torch.no_grad():
         model.road_network_encoder.road_id_emb.weight[3, 0] = float("nan")
     with pytest.raises(CheckpointError, match="not numbers"):
-        IncrementalStudent(model, tables, TIMES)
+        incremental_student(model, tables, TIMES)
 
 
 def test_row_pool_hands_out_no_row_twice_and_no_more_than_its_limit():

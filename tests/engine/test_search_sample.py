@@ -1,4 +1,4 @@
-from collections import Counter
+from collections import Counter, deque
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def search(asked, slots, seed=0, order=None, max_steps=200, temperature=1.0, top
                       temperature=temperature, top_p=top_p, forbid_loops=forbid_loops, seed=seed)
     order = np.arange(len(asked)) if order is None else order
     rounds = Rounds(strategy, TableExpander(MODEL), CANDIDATES, asked)
-    return dict(pair for ended in rounds.run(order) for pair in ended)
+    return dict(pair for ended in rounds.run(deque(order.tolist())) for pair in ended)
 
 
 def test_sample_paths_follow_candidates_and_say_their_probability():

@@ -20,6 +20,7 @@ from hoserkd.engine.search.frontier import (
     squared_chord,
     start_tree,
 )
+from hoserkd.engine.search.guide import Guide, no_guide, remaining_cost
 from hoserkd.engine.search.queries import Answer, Continuation, Expansion, Queries, Reason
 from hoserkd.engine.search.rounds import Selection
 from hoserkd.engine.types import Candidates
@@ -41,11 +42,13 @@ class BestFirst(NamedTuple):
     outcome: Int8[np.ndarray, "B"]
     best: Float32[np.ndarray, "B R"]
     """Highest log-probability with which a road was queued; infinite once it was visited."""
+    bound: Float32[np.ndarray, "G R"]
+    """What the rest of the way may cost from each road; no rows without a guide."""
 
 
 @compiled
 def _start(tree: Tree, queue: Queue, state: BestFirst, slot: int, origin: int,
-           destination: int) -> None:
+           destination: int, guide: Guide) -> None:
     start_tree(tree, slot, origin)
     state.destination[slot] = destination
     state.expansions[slot] = 0
@@ -53,15 +56,20 @@ def _start(tree: Tree, queue: Queue, state: BestFirst, slot: int, origin: int,
     state.nearest[slot] = np.inf
     state.best[slot, :] = -np.inf
     state.best[slot, origin] = 0.0
+    if len(state.bound):
+        remaining_cost(guide, destination, state.bound[slot])
+        if state.bound[slot, origin] == np.inf:
+            state.bound[slot, :] = 0
     queue.size[slot] = 0
     push(queue, slot, np.float32(0.0), 0)
 
 
 @compiled
 def _start_all(tree: Tree, queue: Queue, state: BestFirst, slot: Int32[np.ndarray, "S"],
-               origin: Int64[np.ndarray, "S"], destination: Int64[np.ndarray, "S"]) -> None:
+               origin: Int64[np.ndarray, "S"], destination: Int64[np.ndarray, "S"],
+               guide: Guide) -> None:
     for i in range(len(slot)):
-        _start(tree, queue, state, slot[i], origin[i], destination[i])
+        _start(tree, queue, state, slot[i], origin[i], destination[i], guide)
 
 
 @compiled
@@ -121,21 +129,25 @@ def _absorb(
                 state.best[s, road[k]] = total
                 clock_s = tree.clock_s[s, node[i]] + travel_time_s[k]
                 child = add_node(tree, s, road[k], node[i], clock_s, total)
-                push(queue, s, -total, child)
+                ahead = state.bound[s, road[k]] if len(state.bound) else np.float32(0)
+                push(queue, s, ahead - total, child)
 
 
 class AStar:
     """Best-first searches, one a slot."""
 
     def __init__(self, candidates: Candidates, centroid: Float64[np.ndarray, "R 3"],
-                 queries: Queries, *, slots: int, max_steps: int) -> None:
+                 queries: Queries, *, slots: int, max_steps: int,
+                 guide: Guide | None = None) -> None:
         roads = len(candidates.offset) - 1
         self.tree = build_tree(slots, FIRST_CAPACITY)
         self.rows_needed = min(max_steps, roads)
         self._queue = build_queue(slots, FIRST_CAPACITY)
         self._state = BestFirst(
             np.zeros(slots, np.int32), np.zeros(slots, np.int32), np.zeros(slots, np.int32),
-            np.zeros(slots), np.zeros(slots, np.int8), np.empty((slots, roads), np.float32))
+            np.zeros(slots), np.zeros(slots, np.int8), np.empty((slots, roads), np.float32),
+            np.empty((slots if guide else 0, roads), np.float32))
+        self._guide = guide or no_guide()
         self._candidates = candidates
         self._centroid = centroid
         self._queries = queries
@@ -149,7 +161,7 @@ class AStar:
     def start(self, slot: Int32[np.ndarray, "S"], index: Int64[np.ndarray, "S"]) -> None:
         """Begin the searches of queries `index` in `slot`."""
         _start_all(self.tree, self._queue, self._state, slot, self._queries.origin[index],
-                   self._queries.destination[index])
+                   self._queries.destination[index], self._guide)
 
     def select(self, slot: Int32[np.ndarray, "S"]) -> Selection:
         """Choose the likeliest road not yet visited in each of `slot`."""
@@ -165,6 +177,10 @@ class AStar:
                 expansion.candidate_offset, expansion.candidate_road, answer.log_prob,
                 answer.travel_time_s)
 
+    def again(self, query: int) -> bool:
+        """Return False: another search would end the same."""
+        return False
+
     def answer(self, slot: int) -> Answer:
         """Return the path that arrived, or the one whose end came nearest."""
         node = int(self._state.answer[slot])
@@ -175,6 +191,8 @@ class AStar:
         outcome = self._state.outcome[slot]
         if outcome == EXHAUSTED:
             return "dead end" if self.tree.used[slot] == 1 else "unreachable"
+        if outcome == EXPAND:
+            return "time limit"
         return "reached" if outcome == REACHED else "max steps"
 
     def _make_room(self, most: int) -> None:

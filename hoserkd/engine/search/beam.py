@@ -233,6 +233,10 @@ class Beam:
                 expansion.candidate_offset, expansion.candidate_road, answer.log_prob,
                 answer.travel_time_s, self._centroid, self._normalised)
 
+    def again(self, query: int) -> bool:
+        """Return False: another search would end the same."""
+        return False
+
     def answer(self, slot: int) -> Answer:
         """Return the best path that arrived, or the one whose end came nearest."""
         reason = REASONS[self._state.outcome[slot]]

@@ -24,24 +24,10 @@ Forward = CompiledForward | PaddedForward
 class IncrementalStudent:
     """Continues paths with a student, remembering each expanded node."""
 
-    @torch.no_grad()
-    def __init__(self, model: Hoser, tables: NetworkTables, times: TimeStatistics, *,
-                 memory_bytes: int = DEFAULT_MEMORY_BYTES,
-                 forward: type[Forward] | None = None) -> None:
-        """Encode the road network.
-
-        Args:
-            memory_bytes: Bound of what expanded nodes may take.
-            forward: How tokens are computed; None: compiled on a CPU, padded elsewhere.
-        """
-        encoding = model.eval().encode_network(tables)
-        if not bool(encoding.road.isfinite().all() & encoding.key.isfinite().all()):
-            raise CheckpointError("the student's weights give embeddings that are not numbers",
-                                  hint="use an earlier checkpoint, or train again")
-        self._pool = RowPool(memory_bytes // bytes_per_row(model))
-        if forward is None:
-            forward = CompiledForward if tables.device.type == "cpu" else PaddedForward
-        self._forward = forward(model, encoding, tables, times)
+    def __init__(self, forward: Forward, rows: int) -> None:
+        """Remember at most `rows` nodes at once."""
+        self._pool = RowPool(rows)
+        self._forward = forward
 
     def claim(self, count: int) -> Int32[np.ndarray, "M"] | None:
         """Return `count` free rows, or None if memory has no room for them."""
@@ -59,6 +45,31 @@ class IncrementalStudent:
     def expand(self, expansion: Expansion) -> Continuation:
         """Return probabilities and times of what follows each node."""
         return self._forward.expand(expansion, self._pool.made)
+
+
+@torch.no_grad()
+def incremental_students(
+    model: Hoser, tables: NetworkTables, times: TimeStatistics, count: int = 1,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES, forward: type[Forward] | None = None,
+) -> list[IncrementalStudent]:
+    """Return students that can work side by side, with one encoding of the road network.
+
+    Args:
+        memory_bytes: Bound of what the expanded nodes of each may take.
+        forward: How tokens are computed; None: compiled on a CPU, padded elsewhere.
+
+    Raises:
+        CheckpointError: The weights give embeddings that are not numbers.
+    """
+    encoding = model.eval().encode_network(tables)
+    if not bool(encoding.road.isfinite().all() & encoding.key.isfinite().all()):
+        raise CheckpointError("the student's weights give embeddings that are not numbers",
+                              hint="use an earlier checkpoint, or train again")
+    if forward is None:
+        forward = CompiledForward if tables.device.type == "cpu" else PaddedForward
+    rows = memory_bytes // bytes_per_row(model)
+    return [IncrementalStudent(forward(model, encoding, tables, times), rows)
+            for _ in range(count)]
 
 
 def bytes_per_row(model: Hoser) -> int:

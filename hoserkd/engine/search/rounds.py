@@ -5,7 +5,7 @@ and an expander answers each node of a batch on its own.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -61,6 +61,10 @@ class Strategy(Protocol):
         """Return the path of a search that is over."""
         ...
 
+    def again(self, query: int) -> bool:
+        """Return whether a query whose search did not arrive is to be searched once more."""
+        ...
+
 
 class Expander(Protocol):
     """Continues paths, remembering each expanded node in a memory row until it is released."""
@@ -97,46 +101,58 @@ class Rounds:
         """Nodes expanded so far."""
         expander.reserve(strategy.rows_needed)
 
-    def run(self, indices: Int64[np.ndarray, "N"]) -> Iterator[list[tuple[int, Answer]]]:
+    def run(
+        self, waiting: deque[int], halt: Callable[[], bool] = lambda: False
+    ) -> Iterator[list[tuple[int, Answer]]]:
         """Yield after each round the (query, answer) pairs of the searches that ended in it.
 
-        Every query must have a known origin and destination that differ.
+        Args:
+            waiting: Queries yet to be searched; others may take from it meanwhile. Each must have
+                a known origin and destination that differ.
+            halt: Asked every round; once true, the running searches end where they stand.
         """
-        waiting = deque(indices.tolist())
         while waiting or (self._running >= 0).any():
+            if halt():
+                yield self._finish(np.flatnonzero(self._running >= 0).astype(np.int32), None)
+                return
             self._admit(waiting)
             ready = np.flatnonzero(self._running >= 0).astype(np.int32)
             selections: list[Selection] = []
             ended: list[tuple[int, Answer]] = []
             while len(ready):
                 selections.append(self._strategy.select(ready))
-                ended += self._finish(selections[-1].finished)
+                ended += self._finish(selections[-1].finished, waiting)
                 ready = self._admit(waiting)
-            self._advance(_join(selections), waiting)
+            if selections:
+                self._advance(_join(selections), waiting)
             yield ended
-
-    def give_up(self) -> list[tuple[int, Answer]]:
-        """End all running searches where they stand."""
-        return self._finish(np.flatnonzero(self._running >= 0).astype(np.int32))
 
     def _admit(self, waiting: deque[int]) -> Int32[np.ndarray, "S"]:
         """Start waiting queries in all idle slots, if memory allows; return those slots."""
         self._crowded = self._crowded and bool((self._running >= 0).any())
         if self._crowded:
             return np.empty(0, np.int32)
-        idle = np.flatnonzero(self._running < 0)[:len(waiting)].astype(np.int32)
+        idle = np.flatnonzero(self._running < 0).astype(np.int32)
+        index = np.array(_take(waiting, len(idle)), np.int64)
+        idle = idle[:len(index)]
         if len(idle):
-            index = np.array([waiting.popleft() for _ in idle], np.int64)
             self._running[idle] = index
             self._strategy.start(idle, index)
         return idle
 
-    def _finish(self, finished: Int32[np.ndarray, "F"]) -> list[tuple[int, Answer]]:
+    def _finish(
+        self, finished: Int32[np.ndarray, "F"], waiting: deque[int] | None
+    ) -> list[tuple[int, Answer]]:
+        """Free the slots of searches that are over and return those that are answered."""
         ended = []
         for slot in finished.tolist():
-            ended.append((int(self._running[slot]), self._strategy.answer(slot)))
+            query, answer = int(self._running[slot]), self._strategy.answer(slot)
             self._empty(slot)
             self._crowded = False
+            if waiting is not None and answer.reason != "reached" and self._strategy.again(query):
+                waiting.append(query)
+            else:
+                ended.append((query, answer))
         return ended
 
     def _empty(self, slot: int) -> None:
@@ -176,6 +192,17 @@ class Rounds:
         return Expansion(road, self._queries.destination[query].astype(np.int32),
                          departure_s + tree.clock_s[slot, node], departure_s,
                          history_offset, history, candidate_offset, candidate_road)
+
+
+def _take(waiting: deque[int], most: int) -> list[int]:
+    """Return up to `most` waiting queries; another thread may take some at the same time."""
+    taken: list[int] = []
+    try:
+        while len(taken) < most:
+            taken.append(waiting.popleft())
+    except IndexError:
+        pass
+    return taken
 
 
 def _join(selections: list[Selection]) -> Selection:

@@ -148,7 +148,7 @@ class Sample:
 
     def __init__(self, candidates: Candidates, centroid: Float64[np.ndarray, "R 3"],
                  queries: Queries, *, slots: int, max_steps: int, temperature: float, top_p: float,
-                 forbid_loops: bool, seed: int) -> None:
+                 forbid_loops: bool, seed: int, attempts: int = 1) -> None:
         self.tree = build_tree(slots, FIRST_CAPACITY)
         roads = len(candidates.offset) - 1
         self.rows_needed = min(max_steps, roads) if forbid_loops else max_steps
@@ -158,6 +158,8 @@ class Sample:
         self._centroid = centroid
         self._queries = queries
         self._max_steps = max_steps
+        self._attempts = attempts
+        self._attempt = np.zeros(len(queries), np.int64)
         self._settings = (seed, temperature, top_p, forbid_loops)
 
     @property
@@ -167,7 +169,8 @@ class Sample:
 
     def start(self, slot: Int32[np.ndarray, "S"], index: Int64[np.ndarray, "S"]) -> None:
         """Begin the paths of queries `index` in `slot`."""
-        _start_all(self.tree, self._state, slot, index, self._queries.origin[index],
+        stream = index + self._attempt[index] * len(self._queries)
+        _start_all(self.tree, self._state, slot, stream, self._queries.origin[index],
                    self._queries.destination[index], self._centroid)
 
     def select(self, slot: Int32[np.ndarray, "S"]) -> Selection:
@@ -183,6 +186,11 @@ class Sample:
         _absorb(self.tree, self._state, selection.slot, expansion.candidate_offset,
                 expansion.candidate_road, answer.log_prob, answer.travel_time_s, self._centroid,
                 *self._settings)
+
+    def again(self, query: int) -> bool:
+        """Return whether the query has attempts left, and count one."""
+        self._attempt[query] += 1
+        return bool(self._attempt[query] < self._attempts)
 
     def answer(self, slot: int) -> Answer:
         """Return the path, cut where it came nearest if it did not arrive."""

@@ -1,0 +1,224 @@
+"""Batched searches against the public one-at-a-time search on the same weights and OD pairs.
+
+    python -m benchmarks.generate [--quick] [--cases "astar san_francisco_20k" ...]
+                                  [--model FILE --city DIR]
+
+The plain search answers the first of the queries, ours all of them; both give trips a second, and
+the plain paths are held to ours. The San Francisco cases need real trips (HOSERKD_REAL_DATA names
+their folder, default ../shared/data) and train a student for a minute or two, unless --model and
+--city name one. The city of Beijing's size is made up; its student has made-up weights that head
+for the destination.
+"""
+
+import argparse
+import itertools
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from benchmarks._report import Value, machine, report_case, report_table
+from benchmarks.made_up import made_up_network, made_up_trips
+from benchmarks.plain_hoser import PlainHoser
+from benchmarks.plain_search import PlainSearcher
+from benchmarks.step import prepared_san_francisco
+from hoserkd.engine.city.storage import City, load_city, save_city
+from hoserkd.engine.config import (
+    CityConfig,
+    EngineConfig,
+    GenerateConfig,
+    StudentConfig,
+    TrainConfig,
+)
+from hoserkd.engine.events import Event, Progress, Silent, never_stop
+from hoserkd.engine.generate import draw_queries, generate_trips
+from hoserkd.engine.search.quality import Quality
+from hoserkd.engine.student.storage import LoadedStudent, StudentMeta, load_student, new_student
+from hoserkd.engine.student.tables import build_network_tables
+from hoserkd.engine.types import GeneratedTrips, TimeStatistics
+
+HEADING = 4.0
+"""Strength with which the made-up student prefers the way to its destination: about as many
+expansions a trip as the public search makes in Beijing."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the report."""
+
+    city: str
+    search: dict[str, object]
+    trips: int
+    plain: int
+
+
+CASES = {
+    "astar san_francisco_20k": Case("sf", {"search": "astar"}, 4000, 60),
+    "astar san_francisco_20k batch 1024": Case("sf", {"search": "astar", "batch_size": 1024},
+                                               4000, 0),
+    "astar guided san_francisco_20k": Case("sf", {"search": "astar", "guide": True}, 4000, 0),
+    "beam 4 san_francisco_20k": Case("sf", {"search": "beam", "beam_width": 4}, 4000, 100),
+    "greedy san_francisco_20k": Case("sf", {"search": "greedy"}, 4000, 0),
+    "sample san_francisco_20k": Case("sf", {"search": "sample"}, 4000, 0),
+    "astar beijing size": Case("beijing", {"search": "astar"}, 1500, 25),
+    "beam 4 beijing size": Case("beijing", {"search": "beam", "beam_width": 4}, 1500, 40),
+}
+
+
+@dataclass
+class Watch:
+    """Keeps the last figures that the search reports."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def notify(self, event: Event) -> None:
+        """Keep the figures of a progress report."""
+        if isinstance(event, Progress):
+            self.figures = dict(event.metrics)
+
+
+def main() -> None:
+    """Run the cases and print them."""
+    options = _options()
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        places: dict[str, tuple[City, LoadedStudent] | None] = {}
+        for name in options.cases:
+            case = CASES[name]
+            if case.city not in places:
+                make = san_francisco if case.city == "sf" else beijing
+                places[case.city] = make(Path(folder), options)
+            place = places[case.city]
+            if place is None:
+                report_case("generate", name, {"skipped": "HOSERKD_REAL_DATA names no real trips"})
+                continue
+            share = 8 if options.quick else 1
+            lines.append(report_case("generate", name, measure(
+                *place, case, case.trips // share, case.plain // share)))
+    report_table(lines)
+
+
+def measure(
+    city: City, student: LoadedStudent, case: Case, count: int, plain_count: int
+) -> dict[str, Value]:
+    """Return the figures of one case."""
+    config = GenerateConfig.model_validate(case.search)
+    queries = draw_queries(city, "test", count, seed=0)
+    cpu = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def run(asked: int, watch: Watch) -> list[GeneratedTrips]:
+        return list(generate_trips(student, city, queries.select(slice(asked)), config, device=cpu,
+                                   seed=0, observer=watch, stop=never_stop))
+
+    run(64, Watch())
+    watch, quality = Watch(), Quality(city.network)
+    began = time.perf_counter()
+    chunks = run(count, watch)
+    seconds = time.perf_counter() - began
+    for chunk in chunks:
+        quality.add(chunk)
+    figures: dict[str, Value] = {
+        "trips": count, "trips_per_s": count / seconds,
+        "expansions_per_trip": watch.figures["expansions_per_trip"],
+        "us_per_expansion": 1e6 * seconds / count / watch.figures["expansions_per_trip"],
+        **quality.figures(),
+        "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    if plain_count:
+        figures |= _compare(city, student, config, list(itertools.islice(
+            _paths(chunks), plain_count)), count / seconds)
+    return figures
+
+
+def _compare(
+    city: City, student: LoadedStudent, config: GenerateConfig,
+    ours: list[tuple[int, list[int]]], trips_per_s: float,
+) -> dict[str, Value]:
+    """Time the plain search on the first queries and count equal paths."""
+    queries = draw_queries(city, "test", len(ours), seed=0)
+    model = student.model.cpu()
+    tables = build_network_tables(city.network, "geographic", torch.device("cpu"))
+    searcher = PlainSearcher(PlainHoser(model, city.network, tables), city.network,
+                             student.meta.times)
+    equal, began = 0, time.perf_counter()
+    for i, (_, path) in enumerate(ours):
+        ends = (int(queries.origin[i]), int(queries.destination[i]), int(queries.departure_s[i]))
+        found = (searcher.beam(*ends, config.beam_width) if config.search == "beam"
+                 else searcher.best_first(*ends))
+        equal += found.road == path
+    plain = len(ours) / (time.perf_counter() - began)
+    return {"plain_trips": len(ours), "plain_trips_per_s": plain, "speed-up": trips_per_s / plain,
+            "plain_calls_per_trip": searcher.calls / len(ours), "equal_paths": equal}
+
+
+def _paths(chunks: list[GeneratedTrips]) -> Iterator[tuple[int, list[int]]]:
+    number = 0
+    for chunk in chunks:
+        for first, last in itertools.pairwise(chunk.offset.tolist()):
+            yield number, chunk.road[first:last].tolist()
+            number += 1
+
+
+def san_francisco(
+    folder: Path, options: argparse.Namespace
+) -> tuple[City, LoadedStudent] | None:
+    """Return the real city with the student given, or one trained a little."""
+    if options.model is not None:
+        city = load_city(options.city)
+        return city, load_student(options.model, city)
+    directory = prepared_san_francisco(folder)
+    if directory is None:
+        return None
+    from hoserkd.engine.train import train_student
+
+    city = load_city(directory)
+    config = EngineConfig(city=CityConfig(name=city.name),
+                          train=TrainConfig(max_steps=15 if options.quick else 150))
+    result = train_student(config, city, directory=folder / "run", teacher_sources=None,
+                           observer=Silent(), stop=never_stop, resume=False, init_from=None)
+    return city, load_student(result.best, city)
+
+
+def beijing(folder: Path, options: argparse.Namespace) -> tuple[City, LoadedStudent]:
+    """Return a made-up city of 40,000 roads and a made-up student."""
+    network = made_up_network()
+    times = TimeStatistics(3.3, 0.6)
+    trips = made_up_trips(network, 2000)
+    city = save_city(folder / "beijing", "beijing", network,
+                     dict.fromkeys(("train", "val", "test"), trips), times)
+    config = StudentConfig()
+    torch.manual_seed(0)
+    model = new_student(config, network).eval()
+    head, width = model.navigator, config.hidden_dim
+    with torch.no_grad():
+        for first, metric in ((width, head.metric_distance_proj),
+                              (2 * width, head.metric_angle_proj)):
+            head.k_proj.weight[:, first:first + width] = torch.eye(width)
+            metric.weight.fill_(0.6)
+            metric.bias.zero_()
+        head.v_proj.weight.copy_(0.02 * torch.randn(1, width) - HEADING / width)
+    meta = StudentMeta(config, network.roads, len(network.highway_names), network.zones, times)
+    return city, LoadedStudent(model, meta)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--quick", action="store_true", help="an eighth of the trips")
+    parser.add_argument("--model", type=Path, help="a student of --city")
+    parser.add_argument("--city", type=Path, help="a prepared city")
+    options = parser.parse_args()
+    if (options.model is None) != (options.city is None):
+        parser.error("--model and --city go together")
+    return options
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    report_case("generate", "machine", machine())
+    main()

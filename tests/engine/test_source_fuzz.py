@@ -6,11 +6,10 @@ import importlib.util
 import io
 import os
 import re
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -141,12 +140,9 @@ def plain_kernels() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    real = sys.modules["numba"]
-    sys.modules["numba"] = SimpleNamespace(njit=lambda **_: lambda f: f)  # type: ignore[assignment]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hoserkd.engine.compiled.compiled", lambda function: function)
         spec.loader.exec_module(module)
-    finally:
-        sys.modules["numba"] = real
     return module
 
 

@@ -4,7 +4,7 @@ Plain functions of arrays without records: numba compiles them once and keeps th
 this file. Codes of what is wrong with a line are those of `validation.Cause`.
 """
 
-import numba
+from hoserkd.engine.compiled import compiled
 
 OK = 0
 UNPARSABLE = 1
@@ -29,14 +29,14 @@ TIME_BYTES = 19
 NO_DAY = -(1 << 40)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _past_blanks(text, i, b):  # type: ignore[no-untyped-def]
     while i < b and (text[i] == SPACE or text[i] == TAB):
         i += 1
     return i
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _list_inside(text, a, b):  # type: ignore[no-untyped-def]
     """Return the bounds of what stands between blanks and one pair of brackets, if any."""
     a = _past_blanks(text, a, b)
@@ -48,7 +48,7 @@ def _list_inside(text, a, b):  # type: ignore[no-untyped-def]
     return a, b
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def parse_roads(text, a, b, out, used):  # type: ignore[no-untyped-def]
     """Write the integers of `text[a:b]` to `out[used:]`; return how many, or -1 if unparsable."""
     i, b = _list_inside(text, a, b)
@@ -78,7 +78,7 @@ def parse_roads(text, a, b, out, used):  # type: ignore[no-untyped-def]
         i += 1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _two(text, i):  # type: ignore[no-untyped-def]
     high = text[i] - ZERO
     low = text[i + 1] - ZERO
@@ -87,7 +87,7 @@ def _two(text, i):  # type: ignore[no-untyped-def]
     return -1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _day_number(year, month, day):  # type: ignore[no-untyped-def]
     """Return the days since 1970-01-01, or NO_DAY where the calendar has no such day."""
     if month < 1 or month > 12 or day < 1 or year < 1:
@@ -109,7 +109,7 @@ def _day_number(year, month, day):  # type: ignore[no-untyped-def]
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _date(text, i):  # type: ignore[no-untyped-def]
     """Return the days since 1970-01-01 of a `YYYY-MM-DD` at i, or NO_DAY."""
     century, year = _two(text, i), _two(text, i + 2)
@@ -119,7 +119,7 @@ def _date(text, i):  # type: ignore[no-untyped-def]
     return _day_number(century * 100 + year, month, day)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _second_of_day(text, i):  # type: ignore[no-untyped-def]
     """Return the seconds since midnight of an `HH:MM:SS` at i, or -1."""
     hour, minute, second = _two(text, i), _two(text, i + 3), _two(text, i + 6)
@@ -130,7 +130,7 @@ def _second_of_day(text, i):  # type: ignore[no-untyped-def]
     return hour * 3600 + minute * 60 + second
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _past_fraction(text, i, b):  # type: ignore[no-untyped-def]
     if i + 1 < b and text[i] == DOT and ZERO <= text[i + 1] <= NINE:
         i += 1
@@ -139,7 +139,7 @@ def _past_fraction(text, i, b):  # type: ignore[no-untyped-def]
     return i
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _past_zone(text, i, b):  # type: ignore[no-untyped-def]
     """Return the place after a `Z` or `+hh:mm` at i; i where there is none."""
     if i < b and text[i] == BIG_Z:
@@ -155,7 +155,7 @@ def _past_zone(text, i, b):  # type: ignore[no-untyped-def]
     return i
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def parse_times(text, a, b, out, used):  # type: ignore[no-untyped-def]
     """Write the times of `text[a:b]` as seconds to `out[used:]`; return how many, or -1.
 
@@ -185,7 +185,7 @@ def parse_times(text, a, b, out, used):  # type: ignore[no-untyped-def]
         i += 1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _cell(text, i):  # type: ignore[no-untyped-def]
     """Return begin, end and the place of the separator after the cell at i, and if it is whole."""
     while text[i] == SPACE:
@@ -217,7 +217,7 @@ def _cell(text, i):  # type: ignore[no-untyped-def]
     return begin, end, i, whole
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def parse_lines(  # type: ignore[no-untyped-def]
     text, stop, width, rid_column, time_column, road, time, points, problem, detail_a, detail_b
 ):
@@ -274,7 +274,7 @@ def parse_lines(  # type: ignore[no-untyped-def]
     return line
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _position(values, a, b, value):  # type: ignore[no-untyped-def]
     """Return where `value` stands in the ascending `values[a:b]`, or -1."""
     while a < b:
@@ -288,7 +288,7 @@ def _position(values, a, b, value):  # type: ignore[no-untyped-def]
     return -1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def judge_trips(  # type: ignore[no-untyped-def]
     road_id, dense, offset, sorted_candidate, road, time, points, problem, detail_a, detail_b
 ):

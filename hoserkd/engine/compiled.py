@@ -1,0 +1,20 @@
+"""Loops that numba compiles, kept beside their source where that can be written."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` compiled on its first call, without Python's lock.
+
+    The machine code is cached for the next process; where no folder can be written it is made
+    anew each time, which takes some seconds.
+    """
+    try:
+        made: Callable[..., Any] = numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        # numba found no place for its cache: a read-only install without a home folder.
+        made = numba.njit(nogil=True)(function)
+    return made

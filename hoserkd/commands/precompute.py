@@ -30,8 +30,8 @@ def precompute(
 ) -> None:
     """Store the teacher's candidate logits for every step of the chosen splits.
 
-    Under torchrun (torchrun --nproc-per-node 2 -m hoserkd.cli precompute ...) processes share the
-    work. Example: hoserkd precompute --profile beijing --window 4 --splits train,val
+    Several processes share the work: torchrun --nproc-per-node 2 --no-python hoserkd precompute.
+    Example: hoserkd precompute --profile beijing --window 4 --splits train,val
     """
     asked = parse_window(window)
     context = open_context("precompute", profile, {

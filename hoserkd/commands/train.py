@@ -157,16 +157,26 @@ class TrainJob:
         self, config: "EngineConfig", observer: "Observer"
     ) -> "Mapping[str, TeacherSource] | None":
         """Return the teacher's answers, or None for a vanilla run."""
-        if not config.distill.enabled:
+        if not config.distill.enabled or config.distill.source == "self":
             return None
         from hoserkd.engine.build import build_teacher_sources
-        from hoserkd.engine.teacher.storage import find_teacher
 
-        directory = find_teacher(config.teacher.name, self.context.paths.data_dir / "teachers")
         return build_teacher_sources(
-            config, self.town, directory, auto=self.auto,
+            config, self.town, self.teacher_place(config), auto=self.auto,
             command=self.precompute_command(config.teacher.name),
             observer=observer, stop=self.context.stop, ranks=self.ranks)
+
+    def teacher_place(self, config: "EngineConfig") -> Path:
+        """Return the teacher's folder; with a HOSER as teacher its file, or that of its run."""
+        from hoserkd.engine.teacher.storage import find_teacher
+
+        name = config.teacher.name
+        if config.distill.source == "lmtad":
+            return find_teacher(name, self.context.paths.data_dir / "teachers")
+        file = Path(name).expanduser()
+        if file.is_file():
+            return file
+        return Path(self.context.store.run(name, kind="train").directory) / "best.safetensors"
 
     def train(
         self, config: "EngineConfig", sources: "Mapping[str, TeacherSource] | None",
@@ -218,11 +228,11 @@ def find_stopped_run(profile: str | None, reference: str | None) -> "RunRecord":
 
 
 def full_reference(teacher: str | None) -> str | None:
-    """Return a teacher's name as it is, and a folder as an absolute path."""
+    """Return a teacher's name as it is, and a folder or file as an absolute path."""
     if teacher is None:
         return None
     folder = Path(teacher).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else teacher
+    return str(folder.resolve()) if folder.exists() else teacher
 
 
 def payload(result: "TrainResult", run: RunPlace, seconds: float) -> dict[str, Any]:

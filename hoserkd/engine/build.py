@@ -7,13 +7,14 @@ import torch
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.device import resolve_device
-from hoserkd.engine.events import Observer, Silent, StopRequested, never_stop
+from hoserkd.engine.events import Note, Observer, Silent, StopRequested, never_stop
 from hoserkd.engine.precompute import precompute_signal
 from hoserkd.engine.teacher.fit import check_grid_fit, road_cells
 from hoserkd.engine.teacher.signal import OnlineTeacher, StoredTeacher, TeacherSource
 from hoserkd.engine.teacher.signal_files import find_signal
 from hoserkd.engine.teacher.storage import TeacherCard, load_card, load_teacher
 from hoserkd.engine.training.distributed import Ranks
+from hoserkd.engine.training.hoser_teacher import load_hoser_teacher
 from hoserkd.errors import TeacherError
 
 NEEDED = ("train", "val")
@@ -35,10 +36,10 @@ def build_teacher_sources(
     stop: StopRequested = never_stop,
     ranks: Ranks = ALONE,
 ) -> dict[str, TeacherSource]:
-    """Return who answers for the teacher, by split, as `distill.mode` and `distill.window` say.
+    """Return who answers for the teacher, by split, as the `distill` settings say.
 
     Args:
-        teacher_directory: A teacher's export.
+        teacher_directory: A teacher's export; a student file where `distill.source` is hoser.
         auto: Compute a missing signal instead of refusing.
         command: How `hoserkd precompute` is called for these settings; shown as a hint.
 
@@ -46,20 +47,25 @@ def build_teacher_sources(
         TeacherError: the teacher is damaged or of another place, or its signal is missing.
     """
     device = resolve_device(config.device)
+    if config.distill.source == "hoser":
+        teacher, warning = load_hoser_teacher(teacher_directory, city, config.student, device)
+        if warning:
+            observer.notify(Note(warning, level="warning"))
+        return dict.fromkeys((*NEEDED, *OPTIONAL), teacher)
     card = load_card(teacher_directory)
     check_grid_fit(card.grid, city.network, teacher=card.name, city=city.name)
     if config.distill.mode == "online":
-        teacher = load_teacher(teacher_directory, device)
-        source = OnlineTeacher(teacher, city.network, config.distill.window, device,
+        asked = load_teacher(teacher_directory, device)
+        source = OnlineTeacher(asked, city.network, config.distill.window, device,
                                config.precompute.batch_size)
         return dict.fromkeys((*NEEDED, *OPTIONAL), source)
     missing = [split for split in NEEDED if not _stored(config, city, card, split)]
     if missing and not auto:
         raise missing_signal(config, city, card, missing, command)
     if missing:
-        teacher = load_teacher(teacher_directory, device)
+        asked = load_teacher(teacher_directory, device)
         for split in missing:
-            precompute_signal(config, city, teacher, split, observer=observer, stop=stop,
+            precompute_signal(config, city, asked, split, observer=observer, stop=stop,
                               device=device, ranks=ranks)
     return _stored_sources(config, city, card, device)
 

@@ -118,6 +118,9 @@ class DistillConfig(Section):
 
     enabled: bool = True
     """False: vanilla HOSER."""
+    source: Literal["lmtad", "hoser", "self"] = "lmtad"
+    """Who teaches: an LM-TAD export; another (bigger) HOSER, then `teacher.name` is a run or a
+    student file; or the student's own last layer, which teaches heads on earlier ones."""
     mode: Literal["precomputed", "online"] = "precomputed"
     """precomputed: read the stored signal; online: ask the teacher at every batch."""
     lambda_kl: float = Field(0.01, ge=0)
@@ -136,6 +139,12 @@ class DistillConfig(Section):
     """Which steps of a trip are distilled; a number: that many, drawn at random."""
     window: Window = 4
     """Tokens of history that the teacher sees after SOT, 1 to 8, or `full`."""
+    aux_layers: tuple[int, ...] = (0,)
+    """With source `self`: blocks of the trajectory encoder, 0 for the first, that get a head."""
+    weight_gt: float = Field(1.0, ge=0)
+    """With source `self`: weight of the data loss, averaged over all heads."""
+    weight_soft: float = Field(0.2, ge=0)
+    """With source `self`: weight of the distillation loss, averaged over the auxiliary heads."""
 
     @model_validator(mode="after")
     def ranges_hold(self) -> Self:

@@ -43,10 +43,11 @@ from hoserkd.engine.training.checkpoint import (
 )
 from hoserkd.engine.training.distributed import Ranks
 from hoserkd.engine.training.journal import Journal
-from hoserkd.engine.training.learner import Learner
+from hoserkd.engine.training.learner import AUXILIARY, Learner
 from hoserkd.engine.training.loop import Feed, Training, fit
 from hoserkd.engine.training.optim import Optimiser
 from hoserkd.engine.training.schedule import Plan
+from hoserkd.engine.training.self_distillation import AuxiliaryHeads
 from hoserkd.engine.training.timing import PartTimer
 from hoserkd.engine.training.validation import judge_split
 from hoserkd.engine.trips.batches import TripSource, epoch_batches
@@ -176,9 +177,11 @@ class _Work:
         feed = Feed(source, trips, train.batch_size, train.accumulation, config.seed)
         plan = Plan(train, config.distill, feed.steps_per_epoch)
         timer = PartTimer(self.tables.device, config.profiling.interval)
-        optimiser = Optimiser(self.model, train, self.amp)
+        heads = self.auxiliary_heads(checkpoint)
+        optimiser = Optimiser(self.model, train, self.amp, heads)
         learner = Learner(self.model, self.tables, self.meta.times, optimiser, config.distill,
-                          self.sources.get("train"), self.amp, self.ranks, timer)
+                          self.sources.get("train"), self.amp, self.ranks, timer,
+                          heads)
         state = TrainState()
         if checkpoint is not None:
             state = checkpoint.state
@@ -188,17 +191,30 @@ class _Work:
         if self.ranks.rank:
             # Weights start equal everywhere, but no two processes drop the same units.
             torch.manual_seed(hash((config.seed, self.ranks.rank, state.step)))
-        journal = Journal(learner.names, plan.total_steps, timer, self.observer, self.ranks,
-                          optimiser.skips_overflow)
+        journal = Journal(learner.names, learner.figures, plan.total_steps, timer,
+                          self.observer, self.ranks, optimiser.skips_overflow)
         return Training(
             learner, feed, plan, state, journal,
             lambda values: self.judges.judge(self.model, "val", values.temperature),
             self.save_best, directory, settings_of(config, self.city),
             train.checkpoint_every, self.observer, self.stop)
 
+    def auxiliary_heads(self, checkpoint: Checkpoint | None) -> AuxiliaryHeads | None:
+        """Return the heads of self-distillation, with the checkpoint's weights if it has any."""
+        distill = self.config.distill
+        if not distill.enabled or distill.source != "self":
+            return None
+        heads = AuxiliaryHeads(self.model, distill.aux_layers).to(self.tables.device)
+        if checkpoint is not None:
+            heads.load_state_dict({name.removeprefix(AUXILIARY): value
+                                   for name, value in checkpoint.model.items()
+                                   if name.startswith(AUXILIARY)})
+        return heads
+
     def save_best(self, path: Path, state: TrainState) -> None:
         """Write the present weights as a student."""
-        distill = self.config.distill if "train" in self.sources else None
+        taught = "train" in self.sources or self.config.distill.source == "self"
+        distill = self.config.distill if self.config.distill.enabled and taught else None
         save_student(path, self.model, StudentMeta(
             config=self.config.student,
             roads=self.meta.roads,
@@ -306,7 +322,8 @@ def _starting_student(
         return loaded
     model = new_student(config.student, city.network)
     if checkpoint is not None:
-        model.load_state_dict(checkpoint.model)
+        model.load_state_dict({name: value for name, value in checkpoint.model.items()
+                               if not name.startswith(AUXILIARY)})
     network = city.network
     return LoadedStudent(model, StudentMeta(
         config=config.student, roads=network.roads, highway_types=len(network.highway_names),

@@ -131,3 +131,15 @@ def test_two_processes_follow_the_curve_of_one(prepared, store, home):
     assert len(one) == len(two) == 2
     for alone, together in zip(one, two, strict=True):
         assert together == pytest.approx(alone, rel=1e-3, abs=1e-4)
+
+
+def test_a_run_teaches_another_and_a_student_teaches_itself(prepared):
+    assert prepared("train", "--profile", "smoke", "--no-distill", "--name", "big",
+                    "--set", "student.layers=2", "--max-steps", "2").exit_code == 0
+    taught = prepared("train", "--profile", "smoke", "--set", "distill.source=hoser",
+                      "--teacher", "big", "--max-steps", "1", "--json")
+    assert taught.exit_code == 0, taught.stderr
+    assert "val_loss_kl" in json.loads(taught.stdout)["metrics"]
+    alone = prepared("train", "--profile", "smoke", "--set", "distill.source=self",
+                     "--set", "student.layers=2", "--max-steps", "1", "--json")
+    assert alone.exit_code == 0, alone.stderr

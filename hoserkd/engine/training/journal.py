@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from hoserkd.engine.events import Observer, StepDone
 from hoserkd.engine.training.distributed import Ranks
-from hoserkd.engine.training.meters import loss_metrics
 from hoserkd.engine.training.schedule import StepValues
 from hoserkd.engine.training.timing import PartTimer
 from hoserkd.errors import DivergenceError
@@ -21,6 +20,9 @@ PARCEL_STEPS = 10
 number."""
 PARCEL_S = 1.0
 """Slow steps are reported at least this often."""
+
+Figures = Callable[[Mapping[str, float], StepValues], dict[str, float]]
+"""Turns the sums of a step into its metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,11 @@ class Journal:
     """Collects steps, and tells an observer about them a few at a time."""
 
     def __init__(
-        self, names: tuple[str, ...], total_steps: int, timer: PartTimer, observer: Observer,
-        ranks: Ranks, tolerates_overflow: bool,
+        self, names: tuple[str, ...], figures: Figures, total_steps: int, timer: PartTimer,
+        observer: Observer, ranks: Ranks, tolerates_overflow: bool,
     ) -> None:
         self._names = names
+        self._figures = figures
         self._total_steps = total_steps
         self._timer = timer
         self._observer = observer
@@ -94,7 +97,7 @@ class Journal:
                 epoch_sums[name] = epoch_sums.get(name, 0.0) + value
             self._observer.notify(StepDone(
                 record.step, record.epoch, self._total_steps,
-                {**loss_metrics(named, record.values.lambda_kl), **speed,
+                {**self._figures(named, record.values), **speed,
                  **self._values(record.values, row[-1], "asked" in named)},
                 timings.get(record.step, {}),
             ))

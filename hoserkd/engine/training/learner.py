@@ -1,6 +1,6 @@
 """One optimiser step: load, forward, loss, backward, update."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +24,15 @@ from hoserkd.engine.training.losses import (
     supervised,
     teacher_target,
 )
-from hoserkd.engine.training.meters import DISTILLED, SUPERVISED
+from hoserkd.engine.training.meters import DISTILLED, SUPERVISED, loss_metrics, self_metrics
 from hoserkd.engine.training.optim import Optimiser
 from hoserkd.engine.training.schedule import StepValues
+from hoserkd.engine.training.self_distillation import AuxiliaryHeads, self_loss
 from hoserkd.engine.training.timing import PartTimer
 from hoserkd.engine.types import NavigatorOutput, StepBatch, TimeStatistics
+
+AUXILIARY = "auxiliary."
+"""Prefix of the heads' weights in a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class Learner:
         amp: torch.dtype | None,
         ranks: Ranks,
         timer: PartTimer,
+        heads: AuxiliaryHeads | None = None,
     ) -> None:
         self.model = model
         self.tables = tables
@@ -96,11 +101,28 @@ class Learner:
         self.amp = amp
         self.ranks = ranks
         self.timer = timer
+        self.heads = heads
+        """Of self-distillation; None: none."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return what is summed over steps, in the order of `learn`'s answer."""
+        if self.heads is not None:
+            return (*SUPERVISED, "informative", *self.heads.names)
         return SUPERVISED if self.signal is None else (*SUPERVISED, *DISTILLED)
+
+    def figures(self, sums: Mapping[str, float], values: StepValues) -> dict[str, float]:
+        """Return the metrics that sums over steps come to."""
+        if self.heads is not None:
+            return self_metrics(sums, self.heads.layers, self.distill)
+        return loss_metrics(sums, values.lambda_kl)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all weights that are trained, those of auxiliary heads under a prefix."""
+        state: dict[str, Tensor] = dict(self.model.state_dict())
+        if self.heads is not None:
+            state |= {AUXILIARY + name: value for name, value in self.heads.state_dict().items()}
+        return state
 
     def load(
         self, batches: Iterator[StepBatch], group: Sequence[Int[np.ndarray, "n"]],
@@ -167,6 +189,8 @@ class Learner:
             total[0] += kept_steps(item.batch).sum()
             if item.target is not None:
                 total[1] += item.target.informative.sum()
+            elif self.heads is not None:
+                total[1] += (item.batch.candidate_offset.diff() > 1).sum()
         labelled, informative = self.ranks.add_up(total).clamp(min=1).unbind()
         return Counts(labelled, informative)
 
@@ -175,6 +199,9 @@ class Learner:
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Return this batch's part of the step's loss, and its sums by name."""
         batch = item.batch
+        if self.heads is not None:
+            return self_loss(self.model, self.heads, leaves, batch, self.times, self.distill,
+                             values.temperature, counts.labelled, counts.informative, self.amp)
         with autocast(self.tables.device, self.amp):
             output = self.model.forward_encoded(leaves, batch)
         road, time, correct = supervised(output, batch, self.times)

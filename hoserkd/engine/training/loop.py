@@ -20,7 +20,6 @@ from hoserkd.engine.training.checkpoint import (
 )
 from hoserkd.engine.training.journal import Journal, StepRecord
 from hoserkd.engine.training.learner import Learner
-from hoserkd.engine.training.meters import loss_metrics
 from hoserkd.engine.training.schedule import Plan, StepValues
 from hoserkd.engine.trips.batches import TripSource, epoch_batches
 from hoserkd.engine.types import TrajectorySet
@@ -125,7 +124,7 @@ class Training:
         state.epoch_s += seconds + time.perf_counter() - started
         self._observer.notify(EpochDone(epoch, state.step, {
             "epoch_s": state.epoch_s,
-            "train_loss": loss_metrics(state.sums, values.lambda_kl)["loss"],
+            "train_loss": self.learner.figures(state.sums, values)["loss"],
             **{f"val_{name}": value for name, value in judged.items()},
         }))
         if state.best_epoch is None or judged["accuracy"] > state.best_metrics["accuracy"]:
@@ -143,7 +142,7 @@ class Training:
         learner, path = self.learner, self._directory / LAST
         if learner.ranks.first:
             save_checkpoint(path, Checkpoint(
-                learner.model.state_dict(), learner.optimiser.state_dict(), self.state,
+                learner.state_dict(), learner.optimiser.state_dict(), self.state,
                 self._settings, rng_state(learner.tables.device)))
             self._observer.notify(CheckpointSaved(str(path), "last", self.state.step))
         self._saved_step = self.state.step

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from hoserkd.engine.config import DistillConfig
+
 SUPERVISED = ("road", "time", "labelled", "correct", "steps")
 DISTILLED = ("kl", "informative", "asked", "collided", "teacher_entropy", "student_entropy",
              "agreed", "teacher_correct")
@@ -42,4 +44,21 @@ def teacher_metrics(sums: Mapping[str, float]) -> dict[str, float]:
             "agreement": sums["agreed"] / informative,
             "teacher_accuracy": sums["teacher_correct"] / informative,
         }
+    return metrics
+
+
+def self_metrics(
+    sums: Mapping[str, float], layers: tuple[int, ...], distill: DistillConfig
+) -> dict[str, float]:
+    """Return the figures of a self-distilling step: the last head's, each head's, the loss."""
+    labelled, informative = max(sums["labelled"], 1.0), max(sums["informative"], 1.0)
+    metrics = loss_metrics(sums, 0.0)
+    hard, soft = [metrics["loss"]], []
+    for layer in layers:
+        hard.append((sums[f"gt_road_{layer}"] + sums[f"gt_time_{layer}"]) / labelled)
+        soft.append(sums[f"soft_kl_{layer}"] / informative + sums[f"soft_time_{layer}"] / labelled)
+        metrics |= {f"loss_gt_head_{layer}": hard[-1], f"loss_soft_student_{layer}": soft[-1]}
+    metrics["loss_gt_head_last"] = hard[0]
+    metrics["loss"] = (distill.weight_gt * sum(hard) / len(hard)
+                       + distill.weight_soft * sum(soft) / len(soft))
     return metrics

@@ -30,8 +30,13 @@ def decay_groups(parameters: Iterable[nn.Parameter], decay: float) -> list[dict[
 class Optimiser:
     """One optimiser step: unscale, clip, AdamW, forget the gradients."""
 
-    def __init__(self, model: nn.Module, train: TrainConfig, amp: torch.dtype | None) -> None:
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+    def __init__(
+        self, model: nn.Module, train: TrainConfig, amp: torch.dtype | None,
+        further: nn.Module | None = None,
+    ) -> None:
+        """Optimise the weights of `model`, and of `further` after them."""
+        modules = [model] if further is None else [model, further]
+        self.parameters = [p for m in modules for p in m.parameters() if p.requires_grad]
         self._clip = train.clip
         self._adamw = torch.optim.AdamW(
             decay_groups(self.parameters, train.weight_decay), lr=train.learning_rate, fused=True)

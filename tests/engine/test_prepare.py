@@ -201,7 +201,7 @@ old, new = ("old", 1), ("new", 2)
 seen = [old]
 while status:
     # The first writes are all alike; the last decide.
-    deaths += 1 if deaths > 20 else 7
+    deaths += 1 if deaths >= 20 else 10
     child = os.fork()
     if not child:
         left = deaths

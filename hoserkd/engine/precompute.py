@@ -23,6 +23,7 @@ from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.events import Observer, Progress, StopRequested
 from hoserkd.engine.files import write_json
+from hoserkd.engine.npy import save_npy
 from hoserkd.engine.teacher.fit import check_grid_fit, road_cells
 from hoserkd.engine.teacher.prefix_trie import candidate_logits, ragged_index
 from hoserkd.engine.teacher.quality import SignalQuality, judge_signal
@@ -175,12 +176,14 @@ class _Job:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         small = self._row_offset[-1] < 2**31
-        np.save(partial / "row_offset.npy",
-                self._row_offset.astype(np.int32) if small else self._row_offset)
+        save_npy(partial / "row_offset.npy",
+                 self._row_offset.astype(np.int32) if small else self._row_offset)
         for name, array in self._questions.arrays().items():
-            np.save(partial / f"{name}.npy", array)
-        shape = (max(int(self._row_offset[-1]), 1),)  # an empty file cannot be mapped
-        open_memmap(partial / "logits.npy", mode="w+", dtype=self._dtype, shape=shape).flush()
+            save_npy(partial / f"{name}.npy", array)
+        # Zeros are written out: a full disk is then an error here, not a crash in the map later.
+        # And an empty file could not be mapped.
+        length = max(int(self._row_offset[-1]), 1)
+        save_npy(partial / "logits.npy", np.zeros(length, dtype=self._dtype))
         write_json(plan, wanted)
 
     def run(self, partial: Path, name: str, ranks: Ranks, observer: Observer, stop: StopRequested

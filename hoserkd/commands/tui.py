@@ -48,7 +48,7 @@ def _dashboard(screen: str, run: str | None, compare: list[str]) -> "Dashboard":
     from hoserkd.tui.app import PAGES, Dashboard
     from hoserkd.tui.reading import StoreSource
 
-    names = [name for name, _ in PAGES]
+    names = [page.name for page in PAGES]
     if screen not in names:
         near = nearest(screen, names)
         raise UsageError(f"--screen {screen}: there is no such page"
@@ -57,8 +57,9 @@ def _dashboard(screen: str, run: str | None, compare: list[str]) -> "Dashboard":
     store = open_store()
     chosen = store.run(run).run_id if run is not None else None
     compared = tuple(store.run(reference).run_id for reference in compare)
-    folders = profile_folders(find_paths(session().options).home)
-    return Dashboard(StoreSource(store, folders), page=screen, run_id=chosen, compared=compared)
+    paths = find_paths(session().options)
+    source = StoreSource(store, paths.data_dir, profile_folders(paths.home))
+    return Dashboard(source, page=screen, run_id=chosen, compared=compared)
 
 
 def _picture(app: "Dashboard", path: Path, size: str, keys: str) -> None:

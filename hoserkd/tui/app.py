@@ -1,45 +1,65 @@
 """The dashboard: pages over snapshots that a thread reads, never more than one a second."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 from rich.text import Text
 from textual import work
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
+from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Footer, Static
 from textual.worker import get_current_worker
 
+from hoserkd.tui.launching import Launch
 from hoserkd.tui.snapshot import RunRow, Snapshot
 from hoserkd.tui.views.compare import CompareView
 from hoserkd.tui.views.dialogs import AskScreen, HelpScreen
+from hoserkd.tui.views.evaluation import EvaluationView
+from hoserkd.tui.views.launch import LaunchScreen
+from hoserkd.tui.views.map import MapView
+from hoserkd.tui.views.page import Page, Wanted
 from hoserkd.tui.views.run import RunView
 from hoserkd.tui.views.runs import RunsView
+from hoserkd.tui.views.store import StoreView
+from hoserkd.tui.views.tune import TuneView
 
 REFRESH_S = 1.0
-CURVES_EVERY = 2
-"""Curves are the dear part of a drawing: only every n-th refresh has them."""
-PAGES = (("runs", "Runs"), ("run", "Run"), ("compare", "Compare"))
-HELP = (
-    ("everywhere", (("1 … 9", "go to a page"), ("tab, shift+tab", "go to the next widget"),
-                    ("ctrl+p", "all commands, themes"), ("?", "this help"), ("q", "quit"))),
-    ("Runs", (("enter", "open the run"), ("space", "mark it for comparison"),
-              ("/", "filter by words"), ("s, S", "sort by the next column, reverse"),
-              ("t", "tag"))),
-    ("Run", (("c", "next curves"), ("p", "next panel"), ("x", "stop it gently"))),
-    ("Compare", (("c", "next metric"),)),
-)
+PAUSES = {"runs": 1, "store": 10, "map": 5}
+"""Seconds between two looks by page; others, whose curves are dear to draw: 2."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the visible page needs read."""
+class PageInfo:
+    """A page, what it is called, and its keys."""
 
-    page: str
-    run_id: str | None
-    compared: tuple[str, ...]
+    name: str
+    title: str
+    view: type[Widget]
+    keys: tuple[tuple[str, str], ...]
+
+
+PAGES = (
+    PageInfo("runs", "Runs", RunsView, (
+        ("enter", "open the run"), ("space", "mark it for comparison"),
+        ("/", "filter by words"), ("s, S", "sort by the next column, reverse"), ("t", "tag"))),
+    PageInfo("run", "Run", RunView, (
+        ("c", "next curves"), ("p", "next panel"), ("x", "stop it gently"))),
+    PageInfo("compare", "Compare", CompareView, (("c", "next metric"),)),
+    PageInfo("tune", "Tune", TuneView, (("n", "next study"),)),
+    PageInfo("evaluation", "Evaluation", EvaluationView, (
+        ("n", "next evaluation"), ("c", "next distribution"), ("i", "intervals"))),
+    PageInfo("map", "Map", MapView, (
+        ("n, p", "next and previous trip"), ("f, r", "fit the trip, the whole city"),
+        ("+, -, arrows", "zoom and pan; the wheel too"))),
+    PageInfo("store", "Store", StoreView, (("up, down", "scroll"),)),
+)
+EVERYWHERE = (("1 … 7", "go to a page"), ("N", "start a run"),
+              ("tab, shift+tab", "go to the next widget"), ("ctrl+p", "all commands, themes"),
+              ("?", "this help"), ("q", "quit"))
 
 
 class Source(Protocol):
@@ -54,6 +74,12 @@ class Source(Protocol):
     def stop(self, run: RunRow) -> str:
         """Ask a run to stop gently and return what to tell the user."""
 
+    def profiles(self) -> Sequence[str]:
+        """Return the names of the profiles that a run can be started with."""
+
+    def launch(self, launch: Launch) -> str:
+        """Start a run in a process of its own and return what to tell the user."""
+
 
 class Dashboard(App[None]):
     """Pages over one run store."""
@@ -61,8 +87,9 @@ class Dashboard(App[None]):
     TITLE = "hoserkd"
     CSS_PATH = "dashboard.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(number), f"page('{page}')", title, show=False)
-          for number, (page, title) in enumerate(PAGES, 1)),
+        *(Binding(str(number), f"page('{page.name}')", page.title, show=False)
+          for number, page in enumerate(PAGES, 1)),
+        Binding("N", "launch", "Start a run", show=False),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q", "quit", "Quit"),
     ]
@@ -82,8 +109,9 @@ class Dashboard(App[None]):
         self._run_id = run_id
         self._compared = compared
         self._snapshot = Snapshot()
-        self.reading = False
         self._ticks = 0
+        self._begun = False
+        self.reading = False
         self.taken = 0
         """Snapshots shown so far."""
 
@@ -91,21 +119,29 @@ class Dashboard(App[None]):
         """A line of pages, the page itself, and the keys."""
         yield Static("", id="top")
         with ContentSwitcher(initial=self._page, id="pages"):
-            yield RunsView(id="runs")
-            yield RunView(id="run")
-            yield CompareView(id="compare")
+            for page in PAGES:
+                yield page.view(id=page.name)
         yield Static("", id="notice")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Read at once, then once a second."""
-        self.call_after_refresh(self._go, self._page)
+        """Read at once, then once a second at most."""
+        self.call_after_refresh(self._begin)
         self.set_interval(REFRESH_S, self._tick)
 
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Offer pages and the start of a run in the command palette."""
+        yield from super().get_system_commands(screen)
+        for page in PAGES:
+            yield SystemCommand(f"Page: {page.title}", f"Go to the page {page.title}",
+                                lambda name=page.name: self._go(name))
+        yield SystemCommand("Start a run", "Choose command, profile and settings",
+                            self.action_launch)
+
     @property
-    def snapshot(self) -> Snapshot:
-        """What is shown."""
-        return self._snapshot
+    def wanted(self) -> Wanted:
+        """What the visible page is about."""
+        return Wanted(self._page, self._run_id, self._compared)
 
     def action_page(self, page: str) -> None:
         """Go to a page."""
@@ -113,7 +149,19 @@ class Dashboard(App[None]):
 
     def action_help(self) -> None:
         """Show all keys."""
-        self.push_screen(HelpScreen(HELP))
+        self.push_screen(HelpScreen([("everywhere", EVERYWHERE),
+                                     *((page.title, page.keys) for page in PAGES)]))
+
+    def action_launch(self) -> None:
+        """Ask what to start, and start it."""
+        def start(launch: Launch | None) -> None:
+            if launch is not None:
+                self.notify(self._source.launch(launch), timeout=8)
+
+        profiles = self._source.profiles()
+        if profiles:
+            newest = self._snapshot.runs[0].profile if self._snapshot.runs else ""
+            self.push_screen(LaunchScreen(profiles, newest), start)
 
     def stop_run(self, run: RunRow) -> None:
         """Ask a run to stop; its own page calls this."""
@@ -141,59 +189,65 @@ class Dashboard(App[None]):
         """Show what was read, if it differs from what is shown."""
         self.reading = False
         self.taken += 1
-        notice = self.query_one("#notice", Static)
+        notice = self._base.query_one("#notice", Static)
         notice.display = message.snapshot.trouble is not None
-        notice.update(message.snapshot.trouble or "")
+        notice.update(Text(message.snapshot.trouble or ""))
+        for told in message.snapshot.news:
+            self.notify(told, severity="error", timeout=15, markup=False)
         if message.snapshot != self._snapshot:
             self._snapshot = message.snapshot
             self._show()
+            # What had nothing to show could not take the keyboard before.
+            if self.focused is None and len(self.screen_stack) == 1:
+                self._view.focus_table()
+
+    def read(self) -> None:
+        """Have a snapshot read, unless one is being read."""
+        if not self.reading:
+            self.reading = True
+            self._read(self.wanted)
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._go(self._page)
 
     def _go(self, page: str) -> None:
         self._page = page
-        if page == "run" and self._run_id is None:
-            self._run_id = self.query_one(RunsView).current
-        self.query_one("#pages", ContentSwitcher).current = page
-        self.query_one("#top", Static).update(self._top_line())
-        self._view().focus_table()
+        if not self._begun:
+            return
+        if page in ("run", "map") and self._run_id is None:
+            self._run_id = self._base.query_one(RunsView).current
+        self._base.query_one("#pages", ContentSwitcher).current = page
+        self._base.query_one("#top", Static).update(self._top_line())
+        self._view.focus_table()
         self._show()
         self.read()
 
     def _top_line(self) -> Text:
         text = Text()
         text.append(" hoserkd ", style="bold reverse")
-        for number, (page, title) in enumerate(PAGES, 1):
-            text.append("  ")
-            here = page == self._page
-            text.append(f"{number} {title}", style="bold underline" if here else "dim")
+        for number, page in enumerate(PAGES, 1):
+            here = page.name == self._page
+            text.append(" ")
+            text.append(f"{number} {page.title}", style="bold underline" if here else "dim")
         return text
 
-    def _view(self) -> RunsView | RunView | CompareView:
-        views: dict[str, Callable[[], RunsView | RunView | CompareView]] = {
-            "runs": lambda: self.query_one(RunsView),
-            "run": lambda: self.query_one(RunView),
-            "compare": lambda: self.query_one(CompareView),
-        }
-        return views[self._page]()
+    @property
+    def _base(self) -> Screen[object]:
+        """The pages' own screen, whatever window is open over it."""
+        return self.screen_stack[0]
+
+    @property
+    def _view(self) -> Page:
+        return cast(Page, self._base.query_one(f"#{self._page}"))
 
     def _show(self) -> None:
-        match self._view():
-            case RunsView() as runs:
-                runs.show(self._snapshot)
-            case RunView() as run:
-                run.show(self._snapshot, self._run_id)
-            case CompareView() as compare:
-                compare.show(self._snapshot, self._compared)
+        self._view.show(self._snapshot, self.wanted)
 
     def _tick(self) -> None:
         self._ticks += 1
-        if self._page == "runs" or self._ticks % CURVES_EVERY == 0:
+        if self._ticks % PAUSES.get(self._page, 2) == 0:
             self.read()
-
-    def read(self) -> None:
-        """Have a snapshot read, unless one is being read."""
-        if not self.reading:
-            self.reading = True
-            self._read(Wanted(self._page, self._run_id, self._compared))
 
     @work(thread=True, exit_on_error=True)
     def _read(self, wanted: Wanted) -> None:

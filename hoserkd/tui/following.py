@@ -35,6 +35,8 @@ class Following:
     epoch: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     evaluations: list[Mapping[str, Any]] = field(default_factory=list)
+    artifacts: list[tuple[str, str]] = field(default_factory=list)
+    """(kind, path) of the files that the run wrote."""
     _points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     _timings: deque[Mapping[str, float]] = field(
         default_factory=lambda: deque(maxlen=TIMING_SAMPLES))
@@ -97,6 +99,7 @@ class Following:
         elif kind == "note":
             self._note(event, f"{event.get('level', '')}: {event.get('message', '')}")
         elif kind == "artifact":
+            self.artifacts.append((str(event.get("kind", "")), str(event.get("path", ""))))
             self._note(event, f"wrote {event.get('path', '')}")
         elif kind == "end":
             self._note(event, f"{event.get('status', '')}: {event.get('message', '')}".rstrip(": "))

@@ -9,27 +9,22 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hoserkd.errors import HoserkdError
-from hoserkd.settings import load_profile, resolve_settings
-from hoserkd.store.database import DATABASE
+from hoserkd.settings import list_profiles, load_profile, resolve_settings
 from hoserkd.store.ingest import Folder, scan_folders
 from hoserkd.store.records import RunRecord
 from hoserkd.store.runs import RunStore
 from hoserkd.store.spool import SPOOL, is_written
-from hoserkd.tui.app import Wanted
 from hoserkd.tui.following import Following
-from hoserkd.tui.snapshot import (
-    RunDetail,
-    RunRow,
-    Snapshot,
-    StoreHealth,
-    settings_against,
-    time_left_s,
-)
+from hoserkd.tui.launching import Launch, Starter, launch_words
+from hoserkd.tui.shelf import Shelf
+from hoserkd.tui.snapshot import RunDetail, RunRow, Snapshot, settings_against, time_left_s
+from hoserkd.tui.studies import Study, studies_of
+from hoserkd.tui.views.page import Wanted
 
 RECORDS_S = 60.0
 """The database is asked again after so long even if nothing seems to have changed."""
@@ -38,9 +33,11 @@ RECORDS_S = 60.0
 class StoreSource:
     """Reads snapshots of one store."""
 
-    def __init__(self, store: RunStore, profile_folders: tuple[Path, ...] = (),
+    def __init__(self, store: RunStore, data_dir: Path, profile_folders: tuple[Path, ...] = (),
                  clock: Callable[[], float] = time.time) -> None:
         self._store = store
+        self._shelf = Shelf(store, data_dir)
+        self._starter = Starter(store.directory, data_dir)
         self._profile_folders = profile_folders
         self._clock = clock
         self._records: tuple[RunRecord, ...] = ()
@@ -48,22 +45,30 @@ class StoreSource:
         self._read_at = 0.0
         self._live: dict[str, bool] = {}
         self._sizes: dict[str, int] = {}
-        self._newest: dict[str, Following] = {}
+        self._following: dict[str, Following] = {}
+        self._ended_rows: dict[str, RunRow] = {}
         self._whole: dict[str, Following] = {}
         self._profiles: dict[str, Mapping[str, Any] | None] = {}
+        self._configs: dict[str, Mapping[str, Any]] = {}
 
     def read(self, wanted: Wanted) -> Snapshot:
         """Return the present state of the store."""
         trouble = self._refresh()
         by_id = {record.run_id: record for record in self._records}
-        chosen = [run_id for run_id in dict.fromkeys((wanted.run_id, *wanted.compared))
-                  if run_id in by_id]
+        chosen = {wanted.run_id, *wanted.compared}
         rows = tuple(self._row(record) for record in self._records)
         details = {row.run_id: self._detail(by_id[row.run_id], row)
-                   for row in rows if row.run_id in chosen}
-        self._whole = {run_id: self._whole[run_id] for run_id in details}
-        health = self._health(rows) if wanted.page == "store" else None
-        return Snapshot(runs=rows, details=details, store=health, trouble=trouble)
+                   for row in rows if row.run_id in chosen and wanted.page in ("run", "compare")}
+        self._whole = {run_id: follows for run_id, follows in self._whole.items()
+                       if run_id in chosen}
+        shelf, page = self._shelf, wanted.page
+        return Snapshot(
+            runs=rows, details=details,
+            studies=self._studies(rows) if page == "tune" else (),
+            judgements=shelf.judgements(self._records) if page == "evaluation" else (),
+            map=shelf.map(by_id, wanted.run_id) if page == "map" else None,
+            store=shelf.health(rows, self._clock()) if page == "store" else None,
+            news=tuple(self._starter.failures()), trouble=trouble)
 
     def tag(self, run_id: str, tag: str) -> str:
         """Tag a run, or take the tag away where it starts with a minus."""
@@ -90,6 +95,19 @@ class StoreSource:
             return f"{run.name} cannot be stopped: {error}"
         return f"{run.name} stops at the next safe point"
 
+    def profiles(self) -> Sequence[str]:
+        """Return the names of all profiles."""
+        return list(list_profiles(self._profile_folders))
+
+    def launch(self, launch: Launch) -> str:
+        """Start a run in a process of its own."""
+        words = launch_words(launch)
+        try:
+            log = self._starter.start(words)
+        except OSError as error:
+            return f"{' '.join(words)} cannot be started: {error}"
+        return f"started: {' '.join(words)}\nit prints to {log}"
+
     def _refresh(self) -> str | None:
         """Read the records anew if runs came, went, ended or were labelled."""
         folders = scan_folders(self._store.runs_directory)
@@ -100,13 +118,11 @@ class StoreSource:
         now = self._clock()
         if known == self._known and now - self._read_at < RECORDS_S:
             return None
-        if not folders:
-            self._records = ()
-            return None
         try:
-            self._records = self._store.runs()
+            self._records = self._store.runs() if folders else ()
         except HoserkdError as error:
             return error.message
+        self._ended_rows.clear()
         self._known, self._read_at = known, now
         return None
 
@@ -118,32 +134,19 @@ class StoreSource:
         return is_written(folder.path / SPOOL)
 
     def _row(self, record: RunRecord) -> RunRow:
-        live = self._live.get(record.run_id, False)
-        follows = self._newest.get(record.run_id)
+        if self._live.get(record.run_id, False):
+            return self._live_row(record)
+        row = self._ended_rows.get(record.run_id)
+        if row is None:
+            row = self._ended_rows[record.run_id] = row_of(record, record.last_metrics)
+        return row
+
+    def _live_row(self, record: RunRecord) -> RunRow:
+        follows = self._following.get(record.run_id)
         if follows is None:
-            follows = self._newest[record.run_id] = Following(Path(record.directory), whole=False)
-            follows.advance()
-        elif live:
-            follows.advance()
-        figures = follows.metrics
-        step, total = follows.step, follows.total_steps
-        if step is None:
-            step, total = record.step or record.done, record.total_steps or record.total
-        best = record.best_value if record.best_name == "val_accuracy" else None
-        newest = figures.get("val_accuracy")
-        speed = follows.steps_per_s
-        started = record.started_at.timestamp()
-        return RunRow(
-            run_id=record.run_id, name=record.name, kind=record.kind, profile=record.profile,
-            status=record.status, tags=record.tags, seed=record.seed, device=record.device,
-            started_s=started,
-            duration_s=float(round(self._clock() - started)) if live else record.duration_s,
-            step=step, total_steps=total,
-            epoch=follows.epoch if follows.epoch is not None else record.epoch,
-            steps_per_s=speed, trips_per_s=figures.get("trips_per_s"),
-            val_accuracy=max((v for v in (best, newest) if v is not None), default=None),
-            loss=figures.get("loss"), loss_kl=figures.get("loss_kl"),
-            eta_s=time_left_s(step, total, speed) if live else None)
+            follows = self._following[record.run_id] = Following(Path(record.directory), False)
+        follows.advance()
+        return row_of(record, {**record.last_metrics, **follows.metrics}, follows, self._clock())
 
     def _detail(self, record: RunRecord, row: RunRow) -> RunDetail:
         follows = self._whole.get(record.run_id)
@@ -152,8 +155,19 @@ class StoreSource:
         follows.advance()
         return RunDetail(
             row=row, curves=follows.curves(), timings_ms=follows.timings_ms(),
-            settings=settings_against(_config(record), self._profile(record.profile)),
+            settings=settings_against(self._config(record), self._profile(record.profile)),
             log=follows.notes(), evaluations=tuple(follows.evaluations))
+
+    def _studies(self, rows: Sequence[RunRow]) -> tuple[Study, ...]:
+        of_study = {record.run_id: record.study for record in self._records if record.study}
+        configs = {record.run_id: self._config(record) for record in self._records
+                   if record.study}
+        return studies_of(rows, of_study, configs)
+
+    def _config(self, record: RunRecord) -> Mapping[str, Any]:
+        if record.run_id not in self._configs:
+            self._configs[record.run_id] = json.loads(record.config_json)
+        return self._configs[record.run_id]
 
     def _profile(self, name: str) -> Mapping[str, Any] | None:
         if name not in self._profiles:
@@ -166,22 +180,33 @@ class StoreSource:
                 self._profiles[name] = None
         return self._profiles[name]
 
-    def _health(self, rows: tuple[RunRow, ...]) -> StoreHealth:
-        folders = scan_folders(self._store.runs_directory)
-        database = self._store.directory / DATABASE
-        states: dict[str, int] = {}
-        for row in rows:
-            states[row.status] = states.get(row.status, 0) + 1
-        return StoreHealth(
-            directory=str(self._store.directory),
-            database_bytes=database.stat().st_size if database.exists() else 0,
-            runs_bytes=sum(folder.size for folder in folders.values()),
-            schema_version=None, runs_by_status=states, unsynced_bytes=0)
 
+def row_of(record: RunRecord, figures: Mapping[str, float], follows: Following | None = None,
+           now: float | None = None) -> RunRow:
+    """Return the table's line of a run.
 
-def _config(record: RunRecord) -> Mapping[str, Any]:
-    try:
-        config = json.loads(record.config_json)
-    except ValueError:
-        return {}
-    return config if isinstance(config, dict) else {}
+    Args:
+        figures: its newest figures.
+        follows: what its spool tells beyond the record, for a run at work.
+        now: seconds since 1970, for a run at work.
+    """
+    step, total, epoch, speed = record.step, record.total_steps, record.epoch, None
+    if not total:
+        step, total = record.done or record.step, record.total
+    if follows is not None and follows.step is not None:
+        step, total, speed = follows.step, follows.total_steps, follows.steps_per_s
+        epoch = follows.epoch if follows.epoch is not None else epoch
+    elif record.duration_s > 0 and step:
+        speed = step / record.duration_s
+    best = record.best_value if record.best_name == "val_accuracy" else None
+    accuracies = [value for value in (best, figures.get("val_accuracy")) if value is not None]
+    started = record.started_at.timestamp()
+    return RunRow(
+        run_id=record.run_id, name=record.name, kind=record.kind, profile=record.profile,
+        status=record.status, tags=record.tags, seed=record.seed, device=record.device,
+        started_s=started,
+        duration_s=record.duration_s if now is None else float(round(now - started)),
+        step=step, total_steps=total, epoch=epoch, steps_per_s=speed,
+        trips_per_s=figures.get("trips_per_s"), val_accuracy=max(accuracies, default=None),
+        loss=figures.get("loss"), loss_kl=figures.get("loss_kl"),
+        eta_s=None if now is None else time_left_s(step, total, speed))

@@ -6,7 +6,12 @@ No widget reads the store and no record here knows a widget, so that both can be
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hoserkd.tui.judgements import Judgement
+    from hoserkd.tui.mapping import MapData
+    from hoserkd.tui.studies import Study
 
 CURVE_POINTS = 300
 """Points of a drawn curve at most; a terminal has no room for more."""
@@ -100,11 +105,14 @@ class StoreHealth:
 
     directory: str
     database_bytes: int
-    runs_bytes: int
+    spool_bytes: int
+    files_bytes: int
+    """Of all runs: checkpoints, models, trips, reports, spools."""
+    free_bytes: int
+    """On the disk that holds the store."""
     schema_version: int | None
+    """None: the database could not be read."""
     runs_by_status: Mapping[str, int]
-    unsynced_bytes: int
-    """Bytes of spools that the database has not taken in yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,12 @@ class Snapshot:
     runs: tuple[RunRow, ...] = ()
     details: Mapping[str, RunDetail] = field(default_factory=dict)
     """Of the selected and the compared runs, by run id."""
+    studies: "tuple[Study, ...]" = ()
+    judgements: "tuple[Judgement, ...]" = ()
+    map: "MapData | None" = None
     store: StoreHealth | None = None
+    news: tuple[str, ...] = ()
+    """What to tell the user once."""
     trouble: str | None = None
     """Why the store could not be read this time."""
 

@@ -3,14 +3,21 @@
 import math
 from dataclasses import dataclass, field
 
-from hoserkd.tui.app import Wanted
+import numpy as np
+
+from hoserkd.tui.judgements import judgement_of
+from hoserkd.tui.launching import Launch
+from hoserkd.tui.mapping import CityMap, MapData, MapTrip
 from hoserkd.tui.snapshot import (
     RunDetail,
     RunRow,
     Setting,
     Snapshot,
+    StoreHealth,
     curves_of,
 )
+from hoserkd.tui.studies import studies_of
+from hoserkd.tui.views.page import Wanted
 
 START_S = 1_780_000_000.0
 
@@ -52,6 +59,49 @@ def detail(of: RunRow, bend: float) -> RunDetail:
              "12:00:17  wrote best.safetensors"))
 
 
+def judged_document(names: tuple[str, ...] = ("vanilla", "distilled")) -> dict[str, object]:
+    """Return an `evaluation.json` of two metrics and one distribution."""
+    def figures(shift: float) -> dict[str, object]:
+        return {"distance_jsd": {"value": 0.02 + shift, "low": 0.01, "high": 0.05},
+                "completion": {"value": 0.9 + shift, "low": 0.85, "high": 0.99}}
+
+    edge = [0.1 * bin for bin in range(40)]
+    counts = [100 * math.exp(-((bin - 15) / 6) ** 2) for bin in range(40)]
+    one = {"od": "test", "references": {"floor": figures(-0.01), "shortest path": figures(0.05)}}
+    return {
+        "evaluations": [
+            {**one, "name": name, "metrics": figures(0.01 * index), "histograms": {
+                "distance": {"edge": edge, "real": counts,
+                             "generated": [10.0 * index] * 5 + counts[:-5]}}}
+            for index, name in enumerate(names)],
+        "comparisons": [{"a": names[0], "b": names[-1], "tests": {
+            "dtw_km": {"mean_a": 0.41, "mean_b": 0.38, "p_holm": 0.003}}}],
+    }
+
+
+def toy_map() -> MapData:
+    """Return a block of four streets with two trips on it."""
+    corner = np.array([[13.0, 52.0], [13.02, 52.0], [13.02, 52.01], [13.0, 52.01]])
+    city = CityMap("toy", corner, np.roll(corner, -1, axis=0), np.arange(5),
+                   {10 * road: road for road in range(4)})
+    return MapData(city, "test-astar.csv", (
+        MapTrip((0, 1), "2024-05-06T08:00:00Z", True, "reached", -1.5),
+        MapTrip((2, 3), "2024-05-06T09:00:00Z", False, "max steps", -2.5)))
+
+
+def toy_study() -> tuple[tuple[RunRow, ...], dict[str, str], dict[str, dict[str, object]]]:
+    """Return rows, studies and settings of a study of six trials."""
+    rows = [row(9, name="study", kind="tune", status="running")]
+    configs: dict[str, dict[str, object]] = {}
+    for number in range(6):
+        role = "vanilla" if number == 0 else "trial"
+        rows.append(row(20 + number, name=f"study-{number}", tags=(role,)))
+        configs[rows[-1].run_id] = {"distill": {
+            "enabled": number > 0, "lambda_kl": 0.01 * number, "temperature": 5.0 - number,
+            "window": 4}}
+    return tuple(reversed(rows)), {one.run_id: "study" for one in rows}, configs
+
+
 @dataclass
 class LiteralSource:
     """Gives out snapshots of literals and remembers what was asked."""
@@ -59,13 +109,22 @@ class LiteralSource:
     runs: tuple[RunRow, ...]
     asked: list[str] = field(default_factory=list)
     trouble: str | None = None
+    news: tuple[str, ...] = ()
+    map: MapData = field(default_factory=toy_map)
 
     def read(self, wanted: Wanted) -> Snapshot:
         """Return the literal snapshot."""
         ids = {wanted.run_id, *wanted.compared}
         details = {run.run_id: detail(run, 1 + index)
                    for index, run in enumerate(self.runs) if run.run_id in ids}
-        return Snapshot(runs=self.runs, details=details, trouble=self.trouble)
+        empty = not self.runs
+        return Snapshot(
+            runs=self.runs, details=details, trouble=self.trouble, news=self.news,
+            studies=() if empty else studies_of(*toy_study()),
+            judgements=() if empty else (judgement_of(judged_document(), "26-e", "judged"),),
+            map=None if empty else self.map,
+            store=StoreHealth("/data/store", 5_300_000, 33_200, 1_900_000_000, 79_000_000_000, 1,
+                              {"running": 1, "finished": 2, "failed": 1, "dead": 1}))
 
     def tag(self, run_id: str, tag: str) -> str:
         """Remember the tag."""
@@ -76,6 +135,15 @@ class LiteralSource:
         """Remember the stop."""
         self.asked.append(f"stop {run.run_id}")
         return "asked to stop"
+
+    def profiles(self) -> list[str]:
+        """Return two profiles."""
+        return ["beijing", "demo"]
+
+    def launch(self, launch: Launch) -> str:
+        """Remember the launch."""
+        self.asked.append(f"launch {launch}")
+        return "started"
 
 
 def store_of_every_state() -> LiteralSource:

@@ -3,11 +3,12 @@
 import pytest
 from literals import LiteralSource
 from textual.pilot import Pilot
-from textual.widgets import DataTable, Static
+from textual.widgets import Button, DataTable, Input, Static
 
 from hoserkd.tui.app import Dashboard
 from hoserkd.tui.views.chart import Chart
 from hoserkd.tui.views.dialogs import HelpScreen
+from hoserkd.tui.views.map import MapCanvas
 from hoserkd.tui.views.runs import RunsView
 
 SIZES = [(80, 24), (160, 48)]
@@ -99,6 +100,18 @@ async def test_help_opens_and_closes_and_q_quits(source: LiteralSource) -> None:
     assert app.return_code == 0
 
 
+async def test_snapshot_that_comes_while_a_window_is_open_is_shown(source: LiteralSource) -> None:
+    app = _run(source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _settle(pilot)
+        await pilot.press("question_mark")
+        source.trouble = "busy"
+        app.read()
+        await _settle(pilot)
+        await pilot.press("escape")
+        assert app.query_one("#notice", Static).display
+
+
 async def test_tag_is_asked_for_and_given_on(source: LiteralSource) -> None:
     app = _run(source)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -118,11 +131,104 @@ async def test_trouble_with_the_store_is_shown_not_raised(source: LiteralSource)
         assert "another process" in str(notice.render())
 
 
+async def test_tune_page_shows_trials_and_what_accuracy_follows(source: LiteralSource) -> None:
+    app = _run(source)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await _settle(pilot)
+        await pilot.press("4")
+        await _settle(pilot)
+        assert app.query_one("#tune-table", DataTable).row_count == 6
+        ties = str(app.query_one("#tune-ties", Static).render())
+        assert "lambda_kl" in ties
+        assert "+1.00" in ties
+        assert "-1.00" in ties
+
+
+async def test_evaluation_page_shows_figures_and_intervals_on_i(source: LiteralSource) -> None:
+    app = _run(source)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await _settle(pilot)
+        await pilot.press("5")
+        await _settle(pilot)
+        table = app.query_one("#judged-table", DataTable)
+        assert table.get_row_at(0)[1:4] == ["0.02", "0.03", "0.01"]
+        await pilot.press("i")
+        assert table.get_row_at(0)[1] == "0.02 [0.01, 0.05]"
+        assert "dtw_km" in str(app.query_one("#judged-tests", Static).render())
+
+
+async def test_map_page_steps_zooms_and_pans(source: LiteralSource) -> None:
+    app = _run(source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _settle(pilot)
+        await pilot.press("6")
+        await _settle(pilot)
+        canvas = app.query_one(MapCanvas)
+        assert "O" in "".join(strip.text for strip in canvas._strips)
+        before = canvas.get_view()
+        await pilot.press("n")
+        assert canvas.trip == (2, 3)
+        assert "max steps" in str(app.query_one("#map-head", Static).render())
+        await pilot.press("plus")
+        closer = canvas.get_view()
+        assert closer.east - closer.west < before.east - before.west
+        await pilot.press("right")
+        assert canvas.get_view().west > closer.west
+        await pilot.press("r")
+        await pilot.resize_terminal(100, 30)
+        await _settle(pilot)
+        assert canvas.get_view().columns == 100
+
+
+async def test_launch_asks_shows_the_line_and_starts(source: LiteralSource) -> None:
+    app = _run(source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _settle(pilot)
+        await pilot.press("N")
+        await pilot.pause()
+        app.screen.query_one("#launch-overrides", Input).value = "train.epochs"
+        await pilot.pause()
+        assert app.screen.query_one("#launch-start", Button).disabled
+        app.screen.query_one("#launch-overrides", Input).value = "train.epochs=3"
+        app.screen.query_one("#launch-name", Input).value = "mine"
+        await pilot.pause()
+        assert "hoserkd train --distill --profile demo --name mine --set train.epochs=3" in str(
+            app.screen.query_one("#launch-line", Static).render()).replace("\n", " ")
+        await pilot.click("#launch-start")
+        await _settle(pilot)
+        assert len(source.asked) == 1
+        assert "train.epochs=3" in source.asked[0]
+
+
+async def test_command_palette_offers_pages_and_the_start_of_a_run(source: LiteralSource) -> None:
+    app = _run(source)
+    async with app.run_test(size=(80, 24)):
+        offered = [command.title for command in app.get_system_commands(app.screen)]
+        assert {"Page: Map", "Start a run", "Theme"} <= set(offered)
+
+
+async def test_other_theme_draws_every_page(source: LiteralSource) -> None:
+    app = _run(source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.theme = "textual-light"
+        for key in "1234567":
+            await pilot.press(key)
+            await _settle(pilot)
+
+
+async def test_failed_start_is_told(source: LiteralSource) -> None:
+    source.news = ("hoserkd train failed: error: no city",)
+    app = _run(source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _settle(pilot)
+        assert any("no city" in str(note.message) for note in app._notifications)
+
+
 async def test_empty_store_says_how_to_begin() -> None:
     app = Dashboard(LiteralSource(runs=()))
     async with app.run_test(size=(80, 24)) as pilot:
         await _settle(pilot)
         assert "hoserkd demo" in str(app.query_one("#runs-summary", Static).render())
-        for key in ("2", "3", "1"):
+        for key in "2345671":
             await pilot.press(key)
             await _settle(pilot)

@@ -57,13 +57,18 @@ class Chart(Container):
         """Hold one plot."""
         yield Plot(allow_pan_and_zoom=False)
 
-    def draw(self, curves: Sequence[tuple[str, Curve]], title: str | None = None) -> None:
-        """Show (label, curve) pairs; nothing is redrawn where nothing has changed."""
+    def draw(self, curves: Sequence[tuple[str, Curve]], title: str | None = None, *,
+             figures: bool = True) -> None:
+        """Show (label, curve) pairs; nothing is redrawn where nothing has changed.
+
+        Args:
+            figures: tell each curve's newest value in the frame.
+        """
         wanted = (title or self._title, tuple(curves))
         if wanted == self._shown:
             return
         self._shown = wanted
-        self.border_title = self._legend(wanted[0], curves)
+        self.border_title = self._legend(wanted[0], curves, figures)
         plot = self.query_one(PlotWidget)
         plot.clear()
         for index, (_, curve) in enumerate(curves):
@@ -80,7 +85,7 @@ class Chart(Container):
                              marker=SERIES_MARKS[index % len(SERIES_MARKS)], marker_style=style)
 
     @staticmethod
-    def _legend(title: str, curves: Sequence[tuple[str, Curve]]) -> Text:
+    def _legend(title: str, curves: Sequence[tuple[str, Curve]], figures: bool) -> Text:
         text = Text(title, style="bold")
         for index, (label, curve) in enumerate(curves):
             style = SERIES_STYLES[index % len(SERIES_STYLES)]
@@ -88,5 +93,6 @@ class Chart(Container):
             if len(curves) > 1:
                 text.append(SERIES_MARKS[index % len(SERIES_MARKS)], style=f"bold {style}")
                 text.append(f" {label}")
-            text.append(f" {figure(curve.last)}", style=style)
+            if figures:
+                text.append(f" {figure(curve.last)}", style=style)
         return text

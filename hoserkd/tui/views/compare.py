@@ -12,6 +12,7 @@ from hoserkd.text import printable
 from hoserkd.tui.drawing import SERIES_MARKS, SERIES_STYLES, figure, span, state_text
 from hoserkd.tui.snapshot import Curve, RunDetail, Snapshot, settings_diff
 from hoserkd.tui.views.chart import Chart
+from hoserkd.tui.views.page import Wanted
 
 METRICS = ("val_accuracy", "loss", "loss_road", "loss_time", "loss_kl", "accuracy",
            "trips_per_s", "val_loss_road", "val_loss_time", "val_time_mae_s")
@@ -44,9 +45,10 @@ class CompareView(Vertical):
         """Give the keyboard to the table."""
         self.query_one(DataTable).focus()
 
-    def show(self, snapshot: Snapshot, run_ids: tuple[str, ...] = ()) -> None:
+    def show(self, snapshot: Snapshot, wanted: Wanted) -> None:
         """Lay the marked runs over each other."""
-        self._details = [snapshot.details[run] for run in run_ids if run in snapshot.details]
+        details = snapshot.details
+        self._details = [details[run] for run in wanted.compared if run in details]
         self._draw()
 
     def action_metric(self) -> None:

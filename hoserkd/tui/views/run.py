@@ -22,6 +22,7 @@ from hoserkd.tui.drawing import (
 )
 from hoserkd.tui.snapshot import Curve, RunDetail, RunRow, Snapshot
 from hoserkd.tui.views.chart import Chart
+from hoserkd.tui.views.page import Wanted
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("loss", ("loss", "loss_road", "loss_time")),
@@ -37,8 +38,9 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("informative steps", ("informative_share", "collision_share")),
     ("learning rate", ("learning_rate",)),
     ("gradient norm", ("grad_norm",)),
-    ("machine", ("cpu_percent", "gpu_percent")),
-    ("memory", ("rss_mib", "gpu_memory_mib")),
+    ("processor, %", ("process_cpu_percent", "cpu_percent", "gpu_percent")),
+    ("memory, MB", ("process_memory_mb", "gpu_memory_mb")),
+    ("memory, %", ("memory_percent", "gpu_memory_percent")),
 )
 """Curves that are drawn together, in the order of their pages."""
 NOT_DRAWN = ("steps_per_s", "epoch_s")
@@ -129,9 +131,9 @@ class RunView(Vertical):
         """Give the keyboard to this page."""
         self.focus()
 
-    def show(self, snapshot: Snapshot, run_id: str | None = None) -> None:
+    def show(self, snapshot: Snapshot, wanted: Wanted) -> None:
         """Show one of the snapshot's runs."""
-        self._detail = snapshot.details.get(run_id or "")
+        self._detail = snapshot.details.get(wanted.run_id or "")
         self._draw()
 
     def action_charts(self) -> None:

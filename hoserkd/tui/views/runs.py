@@ -16,6 +16,7 @@ from textual.widgets import DataTable, Input, Static
 from hoserkd.text import printable
 from hoserkd.tui.drawing import figure, progress_text, short_span, state_text
 from hoserkd.tui.snapshot import RunRow, Snapshot
+from hoserkd.tui.views.page import Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +137,15 @@ class RunsView(Vertical):
 
     def on_resize(self) -> None:
         """Show as many columns as fit."""
-        self.show(self._snapshot)
+        self._draw()
 
-    def show(self, snapshot: Snapshot) -> None:
+    def show(self, snapshot: Snapshot, wanted: Wanted) -> None:
         """Show the runs of a snapshot; only cells that changed are touched."""
         self._snapshot = snapshot
+        self._draw()
+
+    def _draw(self) -> None:
+        snapshot = self._snapshot
         if not self.size.width:
             return
         current = self.current
@@ -203,7 +208,7 @@ class RunsView(Vertical):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while typing."""
         event.stop()
-        self.show(self._snapshot)
+        self._draw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Go back to the table; an empty filter goes away."""
@@ -220,20 +225,20 @@ class RunsView(Vertical):
             self._marked = tuple(run for run in self._marked if run != current)
         else:
             self._marked = (*self._marked, current)[-6:]
-        self.show(self._snapshot)
+        self._draw()
         self.post_message(self.Marked(self._marked))
 
     def action_sort(self) -> None:
         """Sort by the next column."""
         self._sort = 0 if self._sort is None else (self._sort + 1) % len(self._columns)
         self._columns = ()
-        self.show(self._snapshot)
+        self._draw()
 
     def action_reverse(self) -> None:
         """Turn the order round."""
         self._descending = not self._descending
         self._columns = ()
-        self.show(self._snapshot)
+        self._draw()
 
     def action_tag(self) -> None:
         """Ask for a tag for the run under the cursor."""
@@ -255,7 +260,7 @@ class RunsView(Vertical):
         self._descending = not self._descending if clicked == self._sort else True
         self._sort = clicked
         self._columns = ()
-        self.show(self._snapshot)
+        self._draw()
 
 
 def _moment(seconds: float | None) -> str:

@@ -1,0 +1,138 @@
+"""What the dashboard reads beside the runs themselves: evaluations, maps, the store's size.
+
+All of it is cached by the files' times, so that looking again costs a few `stat` calls.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hoserkd.errors import HoserkdError
+from hoserkd.store.database import DATABASE
+from hoserkd.store.ingest import scan_folders
+from hoserkd.store.records import RunRecord
+from hoserkd.store.runs import RunStore
+from hoserkd.tui.following import Following
+from hoserkd.tui.judgements import FILE, Judgement, read_judgement
+from hoserkd.tui.mapping import CityMap, MapData, read_city_map, read_trips
+from hoserkd.tui.snapshot import RunRow, StoreHealth
+
+MOST_JUDGEMENTS = 30
+SIZES_S = 30.0
+"""Walking all files of a large store takes time; it is done so often at most."""
+
+
+class Shelf:
+    """Reads and keeps evaluations, maps and sizes."""
+
+    def __init__(self, store: RunStore, data_dir: Path) -> None:
+        self._store = store
+        self._data_dir = data_dir
+        self._judged: dict[tuple[Path, int], Judgement | None] = {}
+        self._city: tuple[object, CityMap] | None = None
+        self._map: tuple[object, MapData] | None = None
+        self._sizes: tuple[float, int, int | None] | None = None
+
+    def judgements(self, records: Sequence[RunRecord]) -> tuple[Judgement, ...]:
+        """Return the newest evaluations."""
+        found = []
+        for record in [record for record in records if record.kind == "evaluate"][:MOST_JUDGEMENTS]:
+            path = self._judgement_file(record)
+            if path is not None:
+                judged = self._judgement(path, record)
+                if judged is not None:
+                    found.append(judged)
+        return tuple(found)
+
+    def map(self, records: Mapping[str, RunRecord], run_id: str | None) -> MapData | None:
+        """Return the map of a run's city with its newest generated trips."""
+        record = records.get(run_id or "")
+        if record is None:
+            return None
+        try:
+            city = self._city_of(record)
+            trips = next((path for one in (record, *_parents(record, records))
+                          for path in self._generated(one)), None)
+            key = (id(city), trips, trips.stat().st_mtime_ns if trips else None)
+            if self._map is None or self._map[0] != key:
+                found = read_trips(trips, city) if trips else ()
+                self._map = (key, MapData(city, trips.name if trips else "", found))
+        except (OSError, ValueError, KeyError):
+            # Not prepared here, prepared anew, or being written: there is no map to show now.
+            return None
+        return self._map[1]
+
+    def health(self, rows: Sequence[RunRow], now: float) -> StoreHealth:
+        """Return the store's state."""
+        if self._sizes is None or now - self._sizes[0] > SIZES_S:
+            files = (path for path in self._store.runs_directory.rglob("*") if path.is_file())
+            self._sizes = (now, sum(_size(path) for path in files), self._schema_version())
+        spools = scan_folders(self._store.runs_directory).values()
+        states: dict[str, int] = {}
+        for row in rows:
+            states[row.status] = states.get(row.status, 0) + 1
+        place = self._store.directory
+        return StoreHealth(
+            directory=str(place), database_bytes=_size(place / DATABASE),
+            spool_bytes=sum(folder.size for folder in spools), files_bytes=self._sizes[1],
+            free_bytes=shutil.disk_usage(place if place.exists() else Path.cwd()).free,
+            schema_version=self._sizes[2], runs_by_status=states)
+
+    def _schema_version(self) -> int | None:
+        try:
+            _, rows = self._store.query("SELECT max(version) FROM schema_migrations")
+        except HoserkdError:
+            return None
+        return int(rows[0][0])
+
+    def _judgement_file(self, record: RunRecord) -> Path | None:
+        inside = Path(record.directory) / "evaluation" / FILE
+        if inside.is_file():
+            return inside
+        return next((path for path in _artifacts(record, "evaluation") if path.is_file()), None)
+
+    def _judgement(self, path: Path, record: RunRecord) -> Judgement | None:
+        key = (path, path.stat().st_mtime_ns)
+        if key not in self._judged:
+            self._judged[key] = read_judgement(path, record.run_id, record.name)
+        return self._judged[key]
+
+    def _city_of(self, record: RunRecord) -> CityMap:
+        name = str(_config(record)["city"]["name"])
+        directory = self._data_dir / "cities" / name
+        stamp = (directory, (directory / "manifest.json").stat().st_mtime_ns)
+        if self._city is None or self._city[0] != stamp:
+            self._city = (stamp, read_city_map(directory))
+        return self._city[1]
+
+    def _generated(self, record: RunRecord) -> list[Path]:
+        inside = sorted((Path(record.directory) / "generated").glob("*.csv"), key=_time)
+        return inside[::-1] or [path for path in _artifacts(record, "generated")
+                                if path.suffix == ".csv" and path.is_file()]
+
+
+def _artifacts(record: RunRecord, kind: str) -> list[Path]:
+    follows = Following(Path(record.directory), whole=False)
+    follows.advance()
+    return [Path(record.directory) / path for found, path in follows.artifacts if found == kind]
+
+
+def _parents(record: RunRecord, records: Mapping[str, RunRecord]) -> list[RunRecord]:
+    return [records[parent] for parent in record.parents if parent in records]
+
+
+def _config(record: RunRecord) -> Mapping[str, Mapping[str, object]]:
+    config: Mapping[str, Mapping[str, object]] = json.loads(record.config_json)
+    return config
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _time(path: Path) -> int:
+    return path.stat().st_mtime_ns

@@ -1,0 +1,113 @@
+"""Tuning studies as the dashboard shows them, made of the runs of their trials."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hoserkd.tui.snapshot import Curve, RunRow
+
+PARAMETERS = ("lambda_kl", "temperature", "window")
+VANILLA = "vanilla"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One training of a study."""
+
+    run_id: str
+    name: str
+    role: str
+    """What the study made it for: its first tag."""
+    status: str
+    epoch: int | None
+    val_accuracy: float | None
+    parameters: Mapping[str, float]
+    """Empty for vanilla."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study and its trials, in the order in which they were started."""
+
+    name: str
+    status: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial with the highest validation accuracy so far."""
+        known = [trial for trial in self.trials if trial.val_accuracy is not None]
+        return max(known, key=lambda trial: trial.val_accuracy or 0.0, default=None)
+
+    def best_so_far(self) -> Curve:
+        """Return the best validation accuracy after each trial."""
+        best, points = float("-inf"), []
+        for number, trial in enumerate(self.trials, 1):
+            best = max(best, trial.val_accuracy if trial.val_accuracy is not None else best)
+            if best > float("-inf"):
+                points.append((float(number), best))
+        return Curve("best so far", tuple(x for x, _ in points), tuple(y for _, y in points))
+
+    def each(self) -> Curve:
+        """Return the validation accuracy of each trial that has one."""
+        points = [(float(number), trial.val_accuracy)
+                  for number, trial in enumerate(self.trials, 1) if trial.val_accuracy is not None]
+        return Curve("trial", tuple(x for x, _ in points), tuple(y for _, y in points))
+
+    def ties(self) -> dict[str, float]:
+        """Return how closely accuracy follows each parameter: Spearman's rank correlation.
+
+        Only over trials that have both; fewer than four give nothing.
+        """
+        found = {}
+        for name in PARAMETERS:
+            pairs = [(trial.parameters[name], trial.val_accuracy) for trial in self.trials
+                     if name in trial.parameters and trial.val_accuracy is not None]
+            if len(pairs) >= 4:
+                found[name] = _correlation(_ranks([x for x, _ in pairs]),
+                                           _ranks([y for _, y in pairs]))
+        return found
+
+
+def studies_of(rows: Sequence[RunRow], studies: Mapping[str, str],
+               configs: Mapping[str, Mapping[str, Any]]) -> tuple[Study, ...]:
+    """Return the studies, the newest first.
+
+    Args:
+        rows: all runs, the newest first.
+        studies: study of each run that belongs to one.
+        configs: settings of the trials' runs.
+    """
+    names = list(dict.fromkeys(studies[row.run_id] for row in rows if row.run_id in studies))
+    return tuple(_study(name, [row for row in reversed(rows) if studies.get(row.run_id) == name],
+                        configs) for name in names)
+
+
+def _study(name: str, rows: Sequence[RunRow],
+           configs: Mapping[str, Mapping[str, Any]]) -> Study:
+    whole = [row for row in rows if row.kind == "tune"]
+    trials = tuple(_trial(row, configs.get(row.run_id, {})) for row in rows if row.kind == "train")
+    working = any(row.live for row in rows)
+    status = whole[-1].status if whole and not working else "running" if working else "finished"
+    return Study(name, status, trials)
+
+
+def _trial(row: RunRow, config: Mapping[str, Any]) -> Trial:
+    distill = config.get("distill", {})
+    role = row.tags[0] if row.tags else ""
+    parameters = {name: float(distill[name]) for name in PARAMETERS
+                  if distill.get("enabled") and isinstance(distill.get(name), int | float)}
+    return Trial(row.run_id, row.name, role, row.status, row.epoch, row.val_accuracy, parameters)
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Return each value's rank; equal values share the mean of theirs."""
+    return [sum(other < value for other in values)
+            + (sum(other == value for other in values) - 1) / 2 for value in values]
+
+
+def _correlation(x: Sequence[float], y: Sequence[float]) -> float:
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    covariance = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+    spread = (sum((a - mean_x) ** 2 for a in x) * sum((b - mean_y) ** 2 for b in y)) ** 0.5
+    return covariance / spread if spread else 0.0

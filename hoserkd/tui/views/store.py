@@ -1,0 +1,74 @@
+"""The page of the store itself: size, health, what died."""
+
+from rich.table import Table
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from hoserkd.text import duration_text, printable, size_text
+from hoserkd.tui.drawing import BLUE, GROUND, STATES, bar, state_text
+from hoserkd.tui.snapshot import Snapshot, StoreHealth
+from hoserkd.tui.views.page import Wanted
+
+
+def health_table(health: StoreHealth) -> Table:
+    """Return the store's figures."""
+    table = Table.grid(padding=(0, 3))
+    rows = [
+        ("folder", printable(health.directory)),
+        ("database", f"{size_text(health.database_bytes)}, " + (
+            "cannot be read" if health.schema_version is None
+            else f"schema {health.schema_version}")),
+        ("spools", size_text(health.spool_bytes)),
+        ("all files", size_text(health.files_bytes)),
+        ("free on the disk", size_text(health.free_bytes)),
+    ]
+    for name, value in rows:
+        table.add_row(Text(name, style="dim"), value)
+    return table
+
+
+def states_text(health: StoreHealth, width: int = 30) -> Text:
+    """Return how many runs are in each state, as bars."""
+    total = max(sum(health.runs_by_status.values()), 1)
+    lines = []
+    for status in STATES:
+        count = health.runs_by_status.get(status, 0)
+        name = state_text(status)
+        name.pad_right(12 - len(name.plain))
+        lines.append(Text.assemble(name, (bar(count / total, width), f"{BLUE} on {GROUND}"),
+                                   f" {count}"))
+    return Text("\n").join(lines)
+
+
+class StoreView(VerticalScroll):
+    """Size, health, and the runs whose process is gone."""
+
+    def compose(self) -> ComposeResult:
+        """Figures, states, dead runs, what to do."""
+        for part in ("store-health", "store-states", "store-dead", "store-hints"):
+            yield Static("", id=part)
+
+    def focus_table(self) -> None:
+        """Take the keyboard, for scrolling."""
+        self.focus()
+
+    def show(self, snapshot: Snapshot, wanted: Wanted) -> None:
+        """Show the store's state."""
+        health = snapshot.store
+        if health is None:
+            return
+        self.query_one("#store-health", Static).update(health_table(health))
+        self.query_one("#store-states", Static).update(states_text(health))
+        dead = [run for run in snapshot.runs if run.status == "dead"]
+        text = Text("runs whose process is gone\n", style="bold") if dead else Text(
+            "no run's process has died unheard")
+        for run in dead:
+            took = "-" if run.duration_s is None else duration_text(run.duration_s)
+            text.append(f"  † {printable(run.name)}  {run.run_id}  {run.kind}, after {took}\n")
+        self.query_one("#store-dead", Static).update(text)
+        self.query_one("#store-hints", Static).update(Text(
+            "hoserkd train --resume --name RUN goes on with a stopped or dead training\n"
+            "hoserkd runs gc       removes what retention rules no longer keep\n"
+            "hoserkd runs repair   rebuilds the database from the runs' own files", style="dim"))

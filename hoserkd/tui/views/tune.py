@@ -1,0 +1,98 @@
+"""The page of tuning studies: trials, the best so far, what accuracy follows."""
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import DataTable, Static
+
+from hoserkd.text import printable
+from hoserkd.tui.drawing import BLUE, GROUND, bar, figure, state_text
+from hoserkd.tui.snapshot import Snapshot
+from hoserkd.tui.studies import PARAMETERS, Study, Trial
+from hoserkd.tui.views.chart import Chart
+from hoserkd.tui.views.page import Wanted
+
+
+def ties_text(study: Study, width: int = 20) -> Text:
+    """Return how accuracy follows each parameter, as bars with a sign."""
+    ties = study.ties()
+    if not ties:
+        return Text("accuracy against parameters: after four trials", style="dim")
+    lines = [Text("accuracy follows (rank correlation)", style="dim")]
+    for name, value in ties.items():
+        lines.append(Text.assemble(f"{name:<12}", (bar(abs(value), width), f"{BLUE} on {GROUND}"),
+                                   f" {value:+.2f}"))
+    return Text("\n").join(lines)
+
+
+class TuneView(Vertical):
+    """One study at a time."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("n", "next", "Next study")]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._studies: tuple[Study, ...] = ()
+        self._chosen = 0
+        self._drawn: object = None
+
+    def compose(self) -> ComposeResult:
+        """Headline, curve beside the ties, trials."""
+        yield Static("", id="tune-head")
+        with Horizontal(id="tune-top"):
+            yield Chart("", id="tune-chart")
+            yield Static("", id="tune-ties")
+        yield DataTable(id="tune-table", cursor_type="row", zebra_stripes=True)
+
+    def focus_table(self) -> None:
+        """Give the keyboard to the trials."""
+        self.query_one(DataTable).focus()
+
+    def show(self, snapshot: Snapshot, wanted: Wanted) -> None:
+        """Show the chosen study."""
+        self._studies = snapshot.studies
+        self._draw()
+
+    def action_next(self) -> None:
+        """Show the next study."""
+        self._chosen += 1
+        self._draw()
+
+    def _draw(self) -> None:
+        head, top = self.query_one("#tune-head", Static), self.query_one("#tune-top")
+        top.display = self.query_one(DataTable).display = bool(self._studies)
+        if not self._studies:
+            head.update("no study yet: `hoserkd tune --profile NAME` begins one")
+            return
+        number = self._chosen % len(self._studies)
+        study = self._studies[number]
+        best = study.best
+        head.update(Text.assemble(
+            (printable(study.name), "bold"), "  ", state_text(study.status),
+            f"  {len(study.trials)} trials",
+            f"  best {figure(best.val_accuracy)} ({printable(best.name)})" if best else "",
+            f"  study {number + 1}/{len(self._studies)}"))
+        self.query_one(Chart).draw([("each", study.each()), ("best so far", study.best_so_far())],
+                                   "validation accuracy by trial")
+        self.query_one("#tune-ties", Static).update(ties_text(study))
+        self._fill(study)
+
+    def _fill(self, study: Study) -> None:
+        if study.trials == self._drawn:
+            return
+        self._drawn = study.trials
+        table = self.query_one(DataTable)
+        table.clear(columns=True)
+        table.add_columns("state", "trial", "for", "val acc", "epoch", *PARAMETERS)
+        for trial in reversed(study.trials):
+            table.add_row(*_cells(trial, trial == study.best))
+
+
+def _cells(trial: Trial, best: bool) -> list[Text | str]:
+    name = printable(trial.name) + (" ★ best" if best else "")
+    return [state_text(trial.status), name, printable(trial.role), figure(trial.val_accuracy),
+            figure(None if trial.epoch is None else trial.epoch + 1),
+            *(figure(trial.parameters.get(parameter)) for parameter in PARAMETERS)]

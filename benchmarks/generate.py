@@ -13,16 +13,17 @@ for the destination.
 import argparse
 import itertools
 import os
-import resource
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks._report import Value, machine, report_case, report_table
+from benchmarks._report import Report, peak_mb, run_apart
 from benchmarks.made_up import made_up_network, made_up_trips
 from benchmarks.plain_hoser import PlainHoser
 from benchmarks.plain_search import PlainSearcher
@@ -30,6 +31,7 @@ from benchmarks.step import prepared_san_francisco
 from hoserkd.engine.city.storage import City, load_city, save_city
 from hoserkd.engine.config import (
     CityConfig,
+    DistillConfig,
     EngineConfig,
     GenerateConfig,
     StudentConfig,
@@ -38,7 +40,13 @@ from hoserkd.engine.config import (
 from hoserkd.engine.events import Event, Progress, Silent, never_stop
 from hoserkd.engine.generate import draw_queries, generate_trips
 from hoserkd.engine.search.quality import Quality
-from hoserkd.engine.student.storage import LoadedStudent, StudentMeta, load_student, new_student
+from hoserkd.engine.student.storage import (
+    LoadedStudent,
+    StudentMeta,
+    load_student,
+    new_student,
+    save_student,
+)
 from hoserkd.engine.student.tables import build_network_tables
 from hoserkd.engine.types import GeneratedTrips, TimeStatistics
 
@@ -85,9 +93,9 @@ class Watch:
 def main() -> None:
     """Run the cases and print them."""
     options = _options()
-    lines = []
+    report = Report("generate")
     with tempfile.TemporaryDirectory() as folder:
-        places: dict[str, tuple[City, LoadedStudent] | None] = {}
+        places: dict[str, tuple[Path, Path] | None] = {}
         for name in options.cases:
             case = CASES[name]
             if case.city not in places:
@@ -95,102 +103,110 @@ def main() -> None:
                 places[case.city] = make(Path(folder), options)
             place = places[case.city]
             if place is None:
-                report_case("generate", name, {"skipped": "HOSERKD_REAL_DATA names no real trips"})
+                print(f"{name}: skipped, HOSERKD_REAL_DATA names no real trips", file=sys.stderr)
                 continue
             share = 8 if options.quick else 1
-            lines.append(report_case("generate", name, measure(
-                *place, case, case.trips // share, case.plain // share)))
-    report_table(lines)
+            done = run_apart("benchmarks.generate", "run_case", case=name, city=str(place[0]),
+                             model=str(place[1]), trips=case.trips // share,
+                             plain=case.plain // share)
+            report.add(name, **done.value)
+    report.finish()
 
 
-def measure(
-    city: City, student: LoadedStudent, case: Case, count: int, plain_count: int
-) -> dict[str, Value]:
-    """Return the figures of one case."""
-    config = GenerateConfig.model_validate(case.search)
-    queries = draw_queries(city, "test", count, seed=0)
-    cpu = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def run_case(case: str, city: str, model: str, trips: int, plain: int) -> dict[str, Any]:
+    """Return the figures of one case: seconds a trip, ours and the plain search's."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    town = load_city(Path(city))
+    student = load_student(Path(model), town)
+    config = GenerateConfig.model_validate(CASES[case].search)
+    queries = draw_queries(town, "test", trips, seed=0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def run(asked: int, watch: Watch) -> list[GeneratedTrips]:
-        return list(generate_trips(student, city, queries.select(slice(asked)), config, device=cpu,
-                                   seed=0, observer=watch, stop=never_stop))
+    def run(count: int, watch: Watch) -> list[GeneratedTrips]:
+        return list(generate_trips(student, town, queries.select(slice(count)), config,
+                                   device=device, seed=0, observer=watch, stop=never_stop))
 
     run(64, Watch())
-    watch, quality = Watch(), Quality(city.network)
+    watch, quality = Watch(), Quality(town.network)
     began = time.perf_counter()
-    chunks = run(count, watch)
+    chunks = run(trips, watch)
     seconds = time.perf_counter() - began
+    most = peak_mb()
     for chunk in chunks:
         quality.add(chunk)
-    figures: dict[str, Value] = {
-        "trips": count, "trips_per_s": count / seconds,
-        "expansions_per_trip": watch.figures["expansions_per_trip"],
-        "us_per_expansion": 1e6 * seconds / count / watch.figures["expansions_per_trip"],
+    expansions = watch.figures["expansions_per_trip"]
+    figures: dict[str, Any] = {
+        "ours_s": seconds / trips, "peak_mb": most, "trips": trips, "trips_per_s": trips / seconds,
+        "expansions_per_trip": expansions, "us_per_expansion": 1e6 * seconds / trips / expansions,
         **quality.figures(),
-        "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    if plain_count:
-        figures |= _compare(city, student, config, list(itertools.islice(
-            _paths(chunks), plain_count)), count / seconds)
+    if plain:
+        figures |= _plain(town, student, config, _paths(chunks)[:plain])
     return figures
 
 
-def _compare(
-    city: City, student: LoadedStudent, config: GenerateConfig,
-    ours: list[tuple[int, list[int]]], trips_per_s: float,
-) -> dict[str, Value]:
+def _plain(
+    city: City, student: LoadedStudent, config: GenerateConfig, ours: list[list[int]]
+) -> dict[str, Any]:
     """Time the plain search on the first queries and count equal paths."""
     queries = draw_queries(city, "test", len(ours), seed=0)
-    model = student.model.cpu()
     tables = build_network_tables(city.network, "geographic", torch.device("cpu"))
-    searcher = PlainSearcher(PlainHoser(model, city.network, tables), city.network,
+    searcher = PlainSearcher(PlainHoser(student.model.cpu(), city.network, tables), city.network,
                              student.meta.times)
-    equal, began = 0, time.perf_counter()
-    for i, (_, path) in enumerate(ours):
+
+    def search(i: int) -> list[int]:
         ends = (int(queries.origin[i]), int(queries.destination[i]), int(queries.departure_s[i]))
-        found = (searcher.beam(*ends, config.beam_width) if config.search == "beam"
-                 else searcher.best_first(*ends))
-        equal += found.road == path
-    plain = len(ours) / (time.perf_counter() - began)
-    return {"plain_trips": len(ours), "plain_trips_per_s": plain, "speed-up": trips_per_s / plain,
-            "plain_calls_per_trip": searcher.calls / len(ours), "equal_paths": equal}
+        return (searcher.beam(*ends, config.beam_width) if config.search == "beam"
+                else searcher.best_first(*ends)).road
+
+    threads = min((1, torch.get_num_threads()), key=lambda n: _seconds(n, search))
+    torch.set_num_threads(threads)
+    searcher.calls, equal, began = 0, 0, time.perf_counter()
+    for i, path in enumerate(ours):
+        equal += search(i) == path
+    seconds = (time.perf_counter() - began) / len(ours)
+    return {"plain_s": seconds, "plain_threads": threads, "plain_trips": len(ours),
+            "plain_trips_per_s": 1 / seconds, "plain_calls_per_trip": searcher.calls / len(ours), "equal_paths": equal}
 
 
-def _paths(chunks: list[GeneratedTrips]) -> Iterator[tuple[int, list[int]]]:
-    number = 0
-    for chunk in chunks:
-        for first, last in itertools.pairwise(chunk.offset.tolist()):
-            yield number, chunk.road[first:last].tolist()
-            number += 1
+def _seconds(threads: int, search: Callable[[int], list[int]]) -> float:
+    """Return how long the first three searches take with so many threads."""
+    torch.set_num_threads(threads)
+    began = time.perf_counter()
+    for i in range(3):
+        search(i)
+    return time.perf_counter() - began
 
 
-def san_francisco(
-    folder: Path, options: argparse.Namespace
-) -> tuple[City, LoadedStudent] | None:
-    """Return the real city with the student given, or one trained a little."""
+def _paths(chunks: list[GeneratedTrips]) -> list[list[int]]:
+    return [chunk.road[first:last].tolist() for chunk in chunks
+            for first, last in itertools.pairwise(chunk.offset.tolist())]
+
+
+def san_francisco(folder: Path, options: argparse.Namespace) -> tuple[Path, Path] | None:
+    """Return the real city and the student given, or one trained a little."""
     if options.model is not None:
-        city = load_city(options.city)
-        return city, load_student(options.model, city)
+        return options.city, options.model
     directory = prepared_san_francisco(folder)
     if directory is None:
         return None
     from hoserkd.engine.train import train_student
 
     city = load_city(directory)
-    config = EngineConfig(city=CityConfig(name=city.name),
+    config = EngineConfig(city=CityConfig(name=city.name), distill=DistillConfig(enabled=False),
                           train=TrainConfig(max_steps=15 if options.quick else 150))
     result = train_student(config, city, directory=folder / "run", teacher_sources=None,
                            observer=Silent(), stop=never_stop, resume=False, init_from=None)
-    return city, load_student(result.best, city)
+    return directory, Path(result.best)
 
 
-def beijing(folder: Path, options: argparse.Namespace) -> tuple[City, LoadedStudent]:
+def beijing(folder: Path, options: argparse.Namespace) -> tuple[Path, Path]:
     """Return a made-up city of 40,000 roads and a made-up student."""
     network = made_up_network()
     times = TimeStatistics(3.3, 0.6)
     trips = made_up_trips(network, 2000)
-    city = save_city(folder / "beijing", "beijing", network,
-                     dict.fromkeys(("train", "val", "test"), trips), times)
+    save_city(folder / "beijing", "beijing", network,
+              dict.fromkeys(("train", "val", "test"), trips), times)
     config = StudentConfig()
     torch.manual_seed(0)
     model = new_student(config, network).eval()
@@ -203,7 +219,8 @@ def beijing(folder: Path, options: argparse.Namespace) -> tuple[City, LoadedStud
             metric.bias.zero_()
         head.v_proj.weight.copy_(0.02 * torch.randn(1, width) - HEADING / width)
     meta = StudentMeta(config, network.roads, len(network.highway_names), network.zones, times)
-    return city, LoadedStudent(model, meta)
+    save_student(folder / "beijing.safetensors", model, meta)
+    return folder / "beijing", folder / "beijing.safetensors"
 
 
 def _options() -> argparse.Namespace:
@@ -219,6 +236,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    report_case("generate", "machine", machine())
     main()

@@ -12,6 +12,7 @@ import pytest
 from hoserkd import __version__
 from hoserkd.cli import SUB_APPS, arrange_completion, command_names, hoist, main
 from hoserkd.commands.context import open_context
+from hoserkd.commands.notices import device_notice
 from hoserkd.engine.events import EpochDone
 from hoserkd.errors import UsageError
 from hoserkd.store.runs import RunStore
@@ -188,3 +189,18 @@ def test_started_run_is_recorded_with_the_resolved_settings(home: Path) -> None:
     record = context.store.run("r")
     assert (record.profile, record.best_value) == ("smoke", 0.5)
     assert context.config_of(record) == context.config
+
+
+@pytest.mark.parametrize(("device", "works", "driver", "said"), [
+    ("cpu", True, True, "stays unused"), ("auto", False, True, "cannot use it"),
+    ("auto", True, True, None), ("auto", False, False, None), ("cuda", True, True, None),
+    ("cpu", False, False, None),
+])
+def test_gpu_that_stays_unused_is_mentioned(
+    device: str, works: bool, driver: bool, said: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "nvidia0"
+    if driver:
+        file.touch()
+    notice = device_notice(device, lambda: works, file)
+    assert notice is None if said is None else said in str(notice)

@@ -1,4 +1,7 @@
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,3 +228,15 @@ def test_stored_settings_come_back_the_same() -> None:
 def test_stored_settings_of_another_version_are_refused() -> None:
     with pytest.raises(ConfigError, match="run x"):
         stored_config('{"train": {"epocs": 3}}', "run x")
+
+
+def test_settings_page_shows_commands_and_a_profile_that_work(
+    run_cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    text = (SHIPPED.parent / "docs" / "settings.md").read_text("utf-8")
+    blocks = dict(re.findall(r"^```(sh|yaml)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    for line in blocks["sh"].splitlines():
+        assert run_cli(*line.split()[1:]).exit_code == 0, line
+    config = resolved(written(tmp_path, "mine", blocks["yaml"])).config
+    assert (config.train.epochs, config.distill.temperature, config.city.name) == (
+        12, 4.0, "beijing")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hoserkd.commands.notices import device_notice
 from hoserkd.commands.options import Profile as Profile
 from hoserkd.commands.places import GlobalOptions as GlobalOptions
 from hoserkd.commands.places import Paths as Paths
@@ -144,6 +145,8 @@ class Context:
             parents, data_sha256, tags=tags, study=study, on_failure=self.console.warn)
         self.console.detail(f"run {recorder.name} ({recorder.run_id}): {recorder.directory}")
         self._mirror(recorder, used)
+        if notice := device_notice(used.device):
+            self.console.note(notice)
         return recorder
 
     def resume_run(self, reference: str) -> "RunRecorder":

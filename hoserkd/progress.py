@@ -138,7 +138,7 @@ def pace_text(
     """Return rate, time to go and the figures worth showing, as one short text."""
     parts = []
     if rate is not None:
-        parts.append(f"{number_text(float(f'{rate:.3g}'))} {unit}/s")
+        parts.append(f"{rate:,.0f} {unit}/s" if rate >= 100 else f"{rate:.3g} {unit}/s")
     if left_s is not None and left_s > 0:
         parts.append(f"{duration_text(left_s)} left")
     parts += [f"{k} {number_text(metrics[k])}" for k in SHOWN_METRICS if k in metrics]

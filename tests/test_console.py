@@ -1,4 +1,8 @@
 import json
+import os
+import pty
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +12,7 @@ import pytest
 from hoserkd.console import Console
 from hoserkd.engine.events import CheckpointSaved, EpochDone, Note, Progress, StepDone
 from hoserkd.errors import DataError
-from hoserkd.progress import ProgressObserver
+from hoserkd.progress import ProgressObserver, pace_text
 from hoserkd.text import cell_text, duration_text, number_text, plain, printable, size_text
 
 
@@ -121,3 +125,35 @@ def test_plain_turns_records_into_json_values() -> None:
 
 def test_printable_leaves_words_alone() -> None:
     assert printable("Straße\n") == "Straße\n"
+
+
+@pytest.mark.parametrize(("rate", "left_s", "text"), [
+    (9.7912, 61.0, "9.79 updates/s, 1 min 01 s left, loss 0.5000"),
+    (12345.6, None, "12,346 updates/s, loss 0.5000"),
+    (None, None, "loss 0.5000"),
+])
+def test_pace_text_tells_rate_and_time_to_go(
+    rate: float | None, left_s: float | None, text: str
+) -> None:
+    assert pace_text(rate, left_s, "updates", {"loss": 0.5, "grad_norm": 1.0}) == text
+
+
+def test_progress_on_a_terminal_draws_a_bar_and_takes_it_away() -> None:
+    script = (
+        "import time\n"
+        "from hoserkd.console import Console\n"
+        "from hoserkd.progress import ProgressObserver\n"
+        "from hoserkd.engine.events import Progress\n"
+        "console = Console(); observer = ProgressObserver(console)\n"
+        "observer.notify(Progress('searching', 1, 9, 'trips')); time.sleep(0.6)\n"
+        "observer.notify(Progress('searching', 5, 9, 'trips'))\n"
+        "console.result({}, lambda: 'done')\n")
+    parent, child = pty.openpty()
+    done = subprocess.run([sys.executable, "-c", script], stderr=child, stdout=subprocess.PIPE,
+                          text=True, check=True, env={**os.environ, "TERM": "xterm"})
+    os.close(child)
+    drawn = os.read(parent, 1 << 16).decode()
+    os.close(parent)
+    assert done.stdout.strip() == "done"
+    assert "5/9 trips" in drawn
+    assert drawn.rindex("\x1b[?25h") > drawn.rindex("5/9 trips")

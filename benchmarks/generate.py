@@ -166,7 +166,8 @@ def _plain(
         equal += search(i) == path
     seconds = (time.perf_counter() - began) / len(ours)
     return {"plain_s": seconds, "plain_threads": threads, "plain_trips": len(ours),
-            "plain_trips_per_s": 1 / seconds, "plain_calls_per_trip": searcher.calls / len(ours), "equal_paths": equal}
+            "plain_trips_per_s": 1 / seconds, "equal_paths": equal,
+            "plain_calls_per_trip": searcher.calls / len(ours)}
 
 
 def _seconds(threads: int, search: Callable[[int], list[int]]) -> float:

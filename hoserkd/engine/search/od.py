@@ -1,17 +1,20 @@
-"""Where queries come from: the trips of a split, or a file."""
+"""Where queries come from: the trips of a split, a list of zones, or a file."""
 
 import csv
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from hoserkd.engine.city.storage import City
+from hoserkd.engine.geo import EARTH_RADIUS_M
 from hoserkd.engine.search.queries import Queries
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
 from hoserkd.errors import DataError, UsageError
 
 COLUMNS = ("origin", "destination", "departure")
+POINT_COLUMNS = ("origin_lon", "origin_lat", "destination_lon", "destination_lat")
+ZONES = "zones:"
 MOST_SHOWN = 5
 
 
@@ -21,7 +24,8 @@ def draw_queries(city: City, od: str, num: int | None, seed: int) -> Queries:
     Args:
         od: `train` or `test`: OD pairs in proportion to their counts in that split, each with the
             departure of a trip that made it; `test-trips`: the test trips' own, in their order;
-            else a CSV file with the columns origin, destination and, optionally, departure.
+            `zones:3,17,20` or `zones:all`: every ordered pair of those zones; else a CSV file,
+            see `read_queries`.
         num: How many; None: as many as there are. `train` and `test` draw with replacement.
 
     Raises:
@@ -36,11 +40,56 @@ def draw_queries(city: City, od: str, num: int | None, seed: int) -> Queries:
         trips = city.split("test")
         return _of_trips(trips, np.arange(len(trips) if num is None else min(num, len(trips))))
     path = Path(od)
-    if not path.is_file():
+    if od.startswith(ZONES):
+        queries = zone_pairs(city, od.removeprefix(ZONES), seed)
+    elif path.is_file():
+        queries = read_queries(path, city, seed)
+    else:
         raise UsageError(f"od: {od} is neither train, test or test-trips nor a file",
-                         hint="a CSV file needs the columns origin, destination and departure")
-    queries = read_queries(path, city, seed)
+                         hint="a CSV file needs the columns origin, destination and departure; "
+                              "zones:3,17,20 means all pairs of those zones")
     return queries if num is None else queries.select(slice(num))
+
+
+def zone_pairs(city: City, zones: str, seed: int) -> Queries:
+    """Return a query for every ordered pair of different zones.
+
+    Origin and departure are those of a training trip that starts in the zone, the destination is
+    one of a training trip that ends there; where there is none, any road of the zone will do.
+    """
+    network, trips = city.network, city.split("train")
+    chosen = _zone_list(zones, network.zones)
+    draw = np.random.default_rng(seed)
+    first, last = trips.offset[:-1], trips.offset[1:] - 1
+    start, end = np.asarray(trips.road[first]), np.asarray(trips.road[last])
+    starts = {z: np.flatnonzero(network.zone[start] == z) for z in chosen}
+    ends = {z: end[network.zone[end] == z] for z in chosen}
+    roads = {z: np.flatnonzero(network.zone == z) for z in chosen}
+    rows = []
+    for a in chosen:
+        for b in chosen:
+            if a == b or not len(roads[a]) or not len(roads[b]):
+                continue
+            trip = draw.choice(starts[a] if len(starts[a]) else len(start))
+            origin = start[trip] if len(starts[a]) else draw.choice(roads[a])
+            destination = draw.choice(ends[b] if len(ends[b]) else roads[b])
+            rows.append((int(origin), int(destination), int(trips.entered_at_s[first[trip]])))
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    return Queries(table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy())
+
+
+def _zone_list(text: str, zones: int) -> list[int]:
+    if text == "all":
+        return list(range(zones))
+    try:
+        chosen = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"od: {ZONES}{text}: zones are numbers",
+                         hint="for instance zones:3,17,20, or zones:all") from None
+    wrong = [zone for zone in chosen if not 0 <= zone < zones]
+    if wrong:
+        raise UsageError(f"od: the city has no zone {wrong[0]}, only 0 to {zones - 1}")
+    return list(dict.fromkeys(chosen))
 
 
 def _of_trips(trips: TrajectorySet, index: Int64[np.ndarray, "N"]) -> Queries:
@@ -62,37 +111,42 @@ def road_index(
 def read_queries(path: Path, city: City, seed: int) -> Queries:
     """Return the queries of a CSV file, in its order.
 
-    Origins and destinations are road ids of the city's source files. Rows without a departure get
-    that of a training trip drawn at random.
+    Either `origin` and `destination` are road ids of the city's source files, or `origin_lon`,
+    `origin_lat`, `destination_lon` and `destination_lat` are points, for which the nearest roads
+    are taken. Rows without a `departure` get that of a training trip drawn at random.
 
     Raises:
         DataError: A column is missing, or rows cannot be read.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
+        points = set(POINT_COLUMNS) <= set(reader.fieldnames or ())
         missing = [name for name in COLUMNS[:2] if name not in (reader.fieldnames or ())]
-        if missing:
+        if missing and not points:
             raise DataError(
                 f"{path}:1: no column {' or '.join(missing)}, found "
                 f"{', '.join(reader.fieldnames or ()) or 'nothing'}",
-                hint=f"the first line must be {','.join(COLUMNS)}")
+                hint=f"the first line must be {','.join(COLUMNS)}, or "
+                     f"{','.join(POINT_COLUMNS)},departure")
         try:
             rows = [(reader.line_num, row) for row in reader]
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
-    return _parse_rows(path, rows, city, seed)
+    return _parse_rows(path, rows, city, seed, points)
 
 
 def _parse_rows(
-    path: Path, rows: list[tuple[int, dict[str, str]]], city: City, seed: int
+    path: Path, rows: list[tuple[int, dict[str, str]]], city: City, seed: int, points: bool
 ) -> Queries:
-    ends = np.full((len(rows), 2), -1, np.int64)
+    columns = POINT_COLUMNS if points else COLUMNS[:2]
+    number = float if points else int
+    ends = np.zeros((len(rows), len(columns)), np.float64 if points else np.int64)
     departure_s = np.zeros(len(rows), np.int64)
     missing = np.zeros(len(rows), bool)
     wrong = []
     for i, (line, row) in enumerate(rows):
         try:
-            ends[i] = int(row["origin"]), int(row["destination"])
+            ends[i] = [number(row[column]) for column in columns]
             text = (row.get("departure") or "").strip()
             missing[i] = not text
             departure_s[i] = 0 if missing[i] else parse_time(text)
@@ -108,8 +162,36 @@ def _parse_rows(
         drawn = np.random.default_rng(seed).integers(0, len(trips), int(missing.sum()))
         departure_s[missing] = trips.entered_at_s[trips.offset[drawn]]
     network = city.network
-    return Queries(road_index(network, ends[:, 0]), road_index(network, ends[:, 1]), departure_s,
-                   ends)
+    if not points:
+        return Queries(road_index(network, ends[:, 0]), road_index(network, ends[:, 1]),
+                       departure_s, ends)
+    road, away_m = nearest_roads(network, ends.reshape(-1, 2))
+    return Queries(road[::2].copy(), road[1::2].copy(), departure_s,
+                   snapped_m=away_m.reshape(-1, 2))
+
+
+def nearest_roads(
+    network: RoadNetwork, lonlat: Float64[np.ndarray, "N 2"]
+) -> tuple[Int64[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
+    """Return the road nearest to each point and how many metres away it passes.
+
+    On a plane that touches the Earth at each point, which is exact to a percent within 100 km.
+    """
+    inside = np.ones(len(network.shape_lonlat), bool)
+    inside[network.shape_offset[1:] - 1] = False
+    first = np.flatnonzero(inside)
+    owner = np.repeat(np.arange(network.roads), np.diff(network.shape_offset))[first]
+    start, end = network.shape_lonlat[first], network.shape_lonlat[first + 1]
+    road, away_m = np.empty(len(lonlat), np.int64), np.empty(len(lonlat))
+    for i, point in enumerate(lonlat):
+        scale = np.radians(EARTH_RADIUS_M) * np.array([np.cos(np.radians(point[1])), 1.0])
+        a, way = (start - point) * scale, (end - start) * scale
+        length = np.maximum((way ** 2).sum(1), 1e-12)
+        along = np.clip(-(a * way).sum(1) / length, 0.0, 1.0)
+        away = ((a + along[:, None] * way) ** 2).sum(1)
+        best = int(away.argmin())
+        road[i], away_m[i] = owner[best], np.sqrt(away[best])
+    return road, away_m
 
 
 def parse_time(text: str) -> int:

@@ -1,10 +1,10 @@
 """What is searched for, and how a search is answered."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Float64, Int32, Int64
 
 Reason = Literal["reached", "same road", "unreachable", "dead end", "max steps", "unknown road",
                  "time limit"]
@@ -21,14 +21,29 @@ class Queries:
     """Seconds since 1970-01-01 of the wall clock."""
     requested: Int64[np.ndarray, "N 2"] | None = None
     """Ids of origin and destination as they were asked for; None: those of the indices."""
+    number: Int64[np.ndarray, "N"] | None = None
+    """Number of each query, from which its random draws come; None: its place."""
+    snapped_m: Float64[np.ndarray, "N 2"] | None = None
+    """Metres from the points asked for to the roads taken for them; None: roads were asked for."""
 
     def __len__(self) -> int:
         return len(self.origin)
 
+    @property
+    def numbers(self) -> Int64[np.ndarray, "N"]:
+        """Number of each query."""
+        return np.arange(len(self)) if self.number is None else self.number
+
     def select(self, index: Int64[np.ndarray, "M"] | slice) -> "Queries":
-        """Return the queries at `index`, in that order."""
+        """Return the queries at `index`, in that order, with the numbers that they have."""
         return Queries(self.origin[index], self.destination[index], self.departure_s[index],
-                       None if self.requested is None else self.requested[index])
+                       None if self.requested is None else self.requested[index],
+                       self.numbers[index],
+                       None if self.snapped_m is None else self.snapped_m[index])
+
+    def repeat(self, times: int) -> "Queries":
+        """Return each query `times` times in a row, each with a number of its own."""
+        return replace(self.select(np.repeat(np.arange(len(self)), times)), number=None)
 
 
 class Answer(NamedTuple):

@@ -23,6 +23,8 @@ from hoserkd.engine.types import Candidates
 RUNNING, REACHED, DEAD_END, OUT_OF_STEPS = 0, 1, 2, 3
 REASONS: tuple[Reason, ...] = ("time limit", "reached", "dead end", "max steps")
 FIRST_CAPACITY = 128
+STREAMS_APART = 1 << 40
+"""Between the random streams of two attempts at one query."""
 
 
 class Walks(NamedTuple):
@@ -159,6 +161,7 @@ class Sample:
         self._queries = queries
         self._max_steps = max_steps
         self._attempts = attempts
+        self._numbers = queries.numbers
         self._attempt = np.zeros(len(queries), np.int64)
         self._settings = (seed, temperature, top_p, forbid_loops)
 
@@ -169,7 +172,7 @@ class Sample:
 
     def start(self, slot: Int32[np.ndarray, "S"], index: Int64[np.ndarray, "S"]) -> None:
         """Begin the paths of queries `index` in `slot`."""
-        stream = index + self._attempt[index] * len(self._queries)
+        stream = self._numbers[index] + self._attempt[index] * STREAMS_APART
         _start_all(self.tree, self._state, slot, stream, self._queries.origin[index],
                    self._queries.destination[index], self._centroid)
 

@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from hoserkd.engine.files import replacing
+from hoserkd.engine.geo import great_circle_m
 from hoserkd.engine.search.od import road_index
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork
 from hoserkd.errors import DataError, UsageError
@@ -27,6 +28,8 @@ DIGITS = 6
 """Decimals of a coordinate: a tenth of a metre."""
 MOST_SHOWN = 5
 SUFFIXES = (".csv", ".parquet", ".geojson")
+KEPLER = ".kepler.geojson"
+"""End of the name of a file for kepler.gl: each point has a height of 0 and a time."""
 
 
 def save_generated(path: Path, trips: GeneratedTrips, network: RoadNetwork) -> None:
@@ -42,8 +45,9 @@ def save_chunks(path: Path, chunks: Iterable[GeneratedTrips], network: RoadNetwo
     """
     check_suffix(path)
     write = {".csv": _write_csv, ".parquet": _write_parquet, ".geojson": _write_geojson}
+    writer = _write_kepler if path.name.endswith(KEPLER) else write[path.suffix]
     with replacing(path) as file:
-        return write[path.suffix](file, chunks, network)
+        return writer(file, chunks, network)
 
 
 def check_suffix(path: Path) -> None:
@@ -127,13 +131,47 @@ def path_lonlat(road: Sequence[int] | np.ndarray, network: RoadNetwork) -> list[
     return points
 
 
+def timed_lonlat(
+    road: np.ndarray, entered_at_s: np.ndarray, network: RoadNetwork
+) -> list[list[float]]:
+    """Return a path's points as (lon, lat, 0, seconds since 1970), at even speed on each road.
+
+    The last road, which no time is known to be left at, is driven at its free-flow speed.
+    """
+    points: list[list[float]] = []
+    for i, index in enumerate(road):
+        first, last = network.shape_offset[index], network.shape_offset[index + 1]
+        shape = network.shape_lonlat[first:last]
+        way = np.concatenate([[0.0], np.cumsum(great_circle_m(shape[:-1], shape[1:]))])
+        spent = (entered_at_s[i + 1] - entered_at_s[i] if i + 1 < len(road)
+                 else network.length_m[index] / (network.free_flow_kmh[index] / 3.6))
+        at = entered_at_s[i] + way / max(way[-1], 1e-9) * spent
+        for (lon, lat), second in zip(shape.round(DIGITS).tolist(), at.tolist(), strict=True):
+            if not points or [lon, lat] != points[-1][:2]:
+                points.append([lon, lat, 0, round(second)])
+    return points
+
+
+def _write_kepler(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
+    return _write_features(file, chunks, network, lambda road, entered: timed_lonlat(
+        road, entered, network))
+
+
 def _write_geojson(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
+    return _write_features(file, chunks, network, lambda road, _: path_lonlat(road, network))
+
+
+def _write_features(
+    file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork,
+    shape: Callable[[np.ndarray, np.ndarray], list[list[float]]],
+) -> int:
     file.write(b'{"type": "FeatureCollection", "features": [')
     count = 0
     for trips in chunks:
         for i, row in enumerate(_rows(trips, network)):
-            road = trips.road[trips.offset[i]:trips.offset[i + 1]]
-            feature = {"type": "Feature", "geometry": _geometry(path_lonlat(road, network)),
+            part = slice(trips.offset[i], trips.offset[i + 1])
+            points = shape(trips.road[part], trips.entered_at_s[part])
+            feature = {"type": "Feature", "geometry": _geometry(points),
                        "properties": _properties(count, row)}
             file.write(b",\n" if count else b"\n")
             file.write(json.dumps(feature).encode())

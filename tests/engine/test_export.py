@@ -148,6 +148,13 @@ def test_bounds_may_be_the_outer_edges_of_whole_cells(tmp_path):
     assert card.grid == Grid(41.0, -8.7, 0.01, 0.01, 3, 4)
 
 
+def test_either_reading_of_the_bounds_holds_for_each_axis(tmp_path):
+    # Binary fractions: the northern edge is that of the third row, the eastern one is inside.
+    options = ExportOptions(bounds=(41.0, -8.5, 41.375, -8.0625), cell_deg=(0.125, 0.125))
+    card = export_checkpoint(checkpoint(tmp_path / "c.pt"), tmp_path / "t", options)
+    assert card.grid == Grid(41.0, -8.5, 0.125, 0.125, 3, 4)
+
+
 def test_vocabulary_with_spare_cells_as_public_porto_is_taken(tmp_path):
     path = checkpoint(tmp_path / "c.pt", dataset_config__grip_size=(2, 3),
                       model_config__pad_token=10, model=dict(toy_model(13).state_dict()),

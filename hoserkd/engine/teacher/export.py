@@ -282,7 +282,7 @@ def lay_grid(options: ExportOptions, shape: tuple[int, int] | None) -> Grid:
     # Bounds may also be meant as the outer edges of whole cells.
     whole = tuple(ceil(span / (cell * factor) - 1e-6) for span, cell in
                   zip((north - south, east - west), options.cell_deg, strict=True))
-    if shape != whole:
+    if shape[0] not in (grid.rows, whole[0]) or shape[1] not in (grid.cols, whole[1]):
         raise TeacherError(
             f"bounds {options.bounds} with cells of {options.cell_deg[0]:g} x "
             f"{options.cell_deg[1]:g} degrees make {grid.rows} x {grid.cols} cells, but the "

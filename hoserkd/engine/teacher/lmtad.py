@@ -82,26 +82,25 @@ class Attention(nn.Module):
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, T, C)
         return cast(Tensor, self.resid_dropout(self.c_proj(mixed)))
 
-    def extend(self, x: Float[Tensor, "N C"], past: Sequence[tuple[Tensor, Tensor]]
-               ) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"], Float[Tensor, "N C"]]:
+    def extend(self, x: Float[Tensor, "N C"], keys: Float[Tensor, "T N C"],
+               values: Float[Tensor, "T N C"]) -> Float[Tensor, "N C"]:
         """Attend from one new token a context to its past and itself.
 
         Args:
             x: The new tokens' normalised states.
-            past: Keys and values (N, C) at each earlier position.
-
-        Returns:
-            The mixed values, and the new tokens' own keys and values.
+            keys: At each position; the last, the new tokens', is filled in here.
+            values: Likewise.
         """
         query, key, value = self.c_attn(x).chunk(3, dim=-1)
-        keys = self._split(torch.stack([k for k, _ in past] + [key], dim=1))
-        values = self._split(torch.stack([v for _, v in past] + [value], dim=1))
-        mixed = F.scaled_dot_product_attention(self._split(query.unsqueeze(1)), keys, values)
-        return self.c_proj(mixed.flatten(1)), key, value
+        keys[-1], values[-1] = key, value
+        mixed = F.scaled_dot_product_attention(
+            self._split(query.unsqueeze(1)), self._split(keys.transpose(0, 1)),
+            self._split(values.transpose(0, 1)))
+        return cast(Tensor, self.c_proj(mixed.flatten(1)))
 
     def _split(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B H T h"]:
         batch, length, width = x.shape
-        return x.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+        return x.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -134,12 +133,11 @@ class Block(nn.Module):
         x = x + self.attn(self.ln_1(x))
         return cast(Tensor, x + self.mlp(self.ln_2(x)))
 
-    def extend(self, x: Float[Tensor, "N C"], past: Sequence[tuple[Tensor, Tensor]]
-               ) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"], Float[Tensor, "N C"]]:
+    def extend(self, x: Float[Tensor, "N C"], keys: Float[Tensor, "T N C"],
+               values: Float[Tensor, "T N C"]) -> Float[Tensor, "N C"]:
         """Do the same for one new token a context; see `Attention.extend`."""
-        mixed, key, value = self.attn.extend(self.ln_1(x), past)
-        x = x + mixed
-        return x + self.mlp(self.ln_2(x)), key, value
+        x = x + self.attn.extend(self.ln_1(x), keys, values)
+        return cast(Tensor, x + self.mlp(self.ln_2(x)))
 
 
 class LMTAD(nn.Module):
@@ -185,6 +183,7 @@ class LMTAD(nn.Module):
             x = block(x)
         return cast(Tensor, self.transformer["ln_f"](x))
 
+    @torch.no_grad()
     def extend(self, tokens: Int[Tensor, "N"], past: Sequence[Ancestors]
                ) -> tuple[Float[Tensor, "N C"], LevelCache]:
         """Return the last hidden states of N contexts, each one token longer than its past.
@@ -196,17 +195,17 @@ class LMTAD(nn.Module):
             tokens: The new tokens.
             past: One entry for each earlier position, in order.
         """
-        position = torch.full_like(tokens, len(past))
-        x = self._embed(tokens, position)
-        keys, values = [], []
+        x = self._embed(tokens, torch.full_like(tokens, len(past)))
+        own = LevelCache(*(x.new_empty((self.dimensions.n_layer, *x.shape)) for _ in range(2)))
+        keys, values = (x.new_empty((len(past) + 1, *x.shape)) for _ in range(2))
         for layer, block in enumerate(self._blocks()):
-            gathered = [(a.cache.keys[layer][a.index], a.cache.values[layer][a.index])
-                        for a in past]
-            x, key, value = block.extend(x, gathered)
-            keys.append(key)
-            values.append(value)
-        cache = LevelCache(torch.stack(keys), torch.stack(values))
-        return cast(Tensor, self.transformer["ln_f"](x)), cache
+            for position, before in enumerate(past):
+                cache, index = before.cache, before.index
+                torch.index_select(cache.keys[layer], 0, index, out=keys[position])
+                torch.index_select(cache.values[layer], 0, index, out=values[position])
+            x = block.extend(x, keys, values)
+            own.keys[layer], own.values[layer] = keys[-1], values[-1]
+        return cast(Tensor, self.transformer["ln_f"](x)), own
 
     def logits(self, hidden: Float[Tensor, "M C"], tokens: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
         """Return the logit of one token for each hidden state: the head where it is needed."""

@@ -6,6 +6,8 @@ import pytest
 from handmade import pack, town, walks
 
 from hoserkd.engine.metrics.distributions import (
+    bin_edges,
+    bin_index,
     cosine,
     histogram,
     jensen_shannon,
@@ -51,6 +53,20 @@ def test_histogram_has_its_largest_real_value_and_all_above_in_the_open_bin():
     np.testing.assert_array_equal(found.edge, [0, 1, 2, 3, 4])
     np.testing.assert_array_equal(found.real, [1, 1, 0, 0, 1])
     np.testing.assert_array_equal(found.other, [0, 0, 0, 1, 2])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bins_are_those_of_numpy(seed):
+    rng = np.random.default_rng(seed)
+    edge = bin_edges(rng.exponential(3.0, 50), 100)
+    values = np.concatenate([rng.exponential(3.0, 500), edge, np.nextafter(edge, -1),
+                             np.nextafter(edge, 99), [-1.0, 1e9, np.inf]])
+    expected = np.searchsorted(edge, values, side="right") - 1
+    np.testing.assert_array_equal(bin_index(values, edge), expected)
+
+
+def test_bins_of_zeros_alone_are_all_one_place():
+    np.testing.assert_array_equal(bin_index(np.array([0.0, 1.0]), bin_edges(np.zeros(2), 5)), 4)
 
 
 def test_divergence_is_zero_at_equality_and_log_two_when_disjoint():

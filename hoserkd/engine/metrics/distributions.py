@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from hoserkd.engine.metrics.compiling import kernel, over_ranges
-from hoserkd.engine.metrics.packed import step_mask
 from hoserkd.engine.metrics.sphere import EARTH_RADIUS_KM, arc, chord2, unit_vectors
 from hoserkd.engine.types import TrajectorySet
 
@@ -38,10 +37,10 @@ class Histogram:
 
 
 @kernel
-def _shape(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
-    offset, road, lonlat, xyz, start, stop, distance, radius
+def _features(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    offset, road, entered, lonlat, xyz, start, stop, distance, radius, step_min
 ):
-    """Fill distance and radius of trips start..stop, in radians."""
+    """Fill distance and radius (radians) and the steps' minutes of trips start..stop."""
     middle = np.empty(3)
     for trip in range(start, stop):
         first, last = offset[trip], offset[trip + 1]
@@ -51,6 +50,7 @@ def _shape(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
             lat += lonlat[road[p], 1]
             if p > first:
                 along += arc(chord2(xyz[road[p - 1]], xyz[road[p]]))
+                step_min[p - 1 - trip] = (entered[p] - entered[p - 1]) / 60.0
         distance[trip] = along
         count = last - first
         lon, lat = math.radians(lon / count), math.radians(lat / count)
@@ -63,47 +63,29 @@ def _shape(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
         radius[trip] = away / count
 
 
-def trip_shapes_km(
-    trips: TrajectorySet, centroid_lonlat: Float64[np.ndarray, "R 2"]
-) -> tuple[Float64[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
-    """Return each trip's length along its centroids, and its radius.
-
-    The radius is the mean distance of the centroids to their mean longitude and latitude. Every
-    trip must have a road.
-    """
-    xyz = unit_vectors(centroid_lonlat)
-    distance, radius = np.empty(len(trips)), np.empty(len(trips))
-    offset, road = np.asarray(trips.offset), np.asarray(trips.road)
-
-    def work(start: int, stop: int) -> None:
-        _shape(offset, road, centroid_lonlat, xyz, start, stop, distance, radius)
-
-    over_ranges(work, len(trips))
-    return distance * EARTH_RADIUS_KM, radius * EARTH_RADIUS_KM
-
-
-def step_duration_min(trips: TrajectorySet) -> Float64[np.ndarray, "S"]:
-    """Return the minutes between the entries of consecutive roads, packed by step."""
-    here = np.flatnonzero(step_mask(trips))
-    entered = np.asarray(trips.entered_at_s)
-    return np.asarray((entered[here + 1] - entered[here]) / 60.0)
-
-
 def trip_features(
     trips: TrajectorySet, centroid_lonlat: Float64[np.ndarray, "R 2"]
 ) -> TripFeatures:
-    """Return all quantities of the distribution level."""
-    step = step_duration_min(trips)
-    offset = trips.step_offset()
-    distance, radius = trip_shapes_km(trips, centroid_lonlat)
-    entered = np.asarray(trips.entered_at_s)
-    lasted = entered[trips.offset[1:] - 1] - entered[trips.offset[:-1]]
+    """Return all quantities of the distribution level. Every trip must have a road.
+
+    The radius is the mean distance of the centroids to their mean longitude and latitude.
+    """
+    xyz = unit_vectors(centroid_lonlat)
+    distance, radius = np.empty(len(trips)), np.empty(len(trips))
+    step = np.empty(trips.steps)
+    offset, road, entered = (
+        np.asarray(x) for x in (trips.offset, trips.road, trips.entered_at_s))
+
+    def work(start: int, stop: int) -> None:
+        _features(offset, road, entered, centroid_lonlat, xyz, start, stop, distance, radius, step)
+
+    over_ranges(work, len(trips))
     return TripFeatures(
-        distance_km=distance,
-        radius_km=radius,
-        trip_duration_min=lasted / 60.0,
+        distance_km=distance * EARTH_RADIUS_KM,
+        radius_km=radius * EARTH_RADIUS_KM,
+        trip_duration_min=(entered[offset[1:] - 1] - entered[offset[:-1]]) / 60.0,
         step_duration_min=step,
-        step_offset=offset,
+        step_offset=trips.step_offset(),
     )
 
 
@@ -116,11 +98,28 @@ def bin_edges(real: Float64[np.ndarray, "n"], bins: int) -> Float64[np.ndarray, 
     return np.linspace(0.0, float(real.max()), bins)
 
 
+@kernel
+def _bin_index(values, edge, out):  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    """Guess each bin from equal widths, then step to where the bounds say."""
+    last = len(edge) - 1
+    scale = last / edge[last] if edge[last] > 0 else 0.0
+    for i in range(len(values)):
+        value = values[i]
+        k = min(int(max(value, 0.0) * scale), last) if value <= edge[last] else last
+        while k >= 0 and edge[k] > value:
+            k -= 1
+        while k < last and edge[k + 1] <= value:
+            k += 1
+        out[i] = k
+
+
 def bin_index(
     values: Float64[np.ndarray, "n"], edge: Float64[np.ndarray, "b"]
 ) -> Int64[np.ndarray, "n"]:
-    """Return the bin of each value, -1 below the first."""
-    return np.searchsorted(edge, values, side="right").astype(np.int64) - 1
+    """Return the bin of each value, -1 below the first. The bounds must start at 0."""
+    out = np.empty(len(values), dtype=np.int64)
+    _bin_index(values, edge, out)
+    return out
 
 
 def histogram(

@@ -181,11 +181,31 @@ def _weights_of_means(trips: int, how: Resampling) -> list[UInt8[np.ndarray, "N 
                       blocks(how.resamples))
 
 
+@kernel
+def _weigh(values, weight, out):  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    """Add to out (m, b) each trip's values times its weights."""
+    width = weight.shape[1]
+    times = np.empty(width)
+    for trip in range(len(values)):
+        for k in range(width):
+            times[k] = weight[trip, k]
+        for c in range(values.shape[1]):
+            value, row = values[trip, c], out[c]
+            for k in range(width):
+                row[k] += value * times[k]
+
+
 def resampled_sums(values: Float64[np.ndarray, "n m"], how: Resampling
                    ) -> Float64[np.ndarray, "b m"]:
     """Return the column sums of each resample. The same length and seed draw the same trips."""
-    sums = [weight.T.astype(np.float32) @ values for weight in _weights_of_means(len(values), how)]
-    return np.concatenate([np.empty((0, values.shape[1])), *sums])
+
+    def sums(weight: np.ndarray) -> np.ndarray:
+        out = np.zeros((values.shape[1], weight.shape[1]))
+        _weigh(values, weight, out)
+        return out
+
+    parts = over_tasks(sums, _weights_of_means(len(values), how))
+    return np.concatenate([np.empty((values.shape[1], 0)), *parts], axis=1).T
 
 
 @kernel

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -94,25 +95,24 @@ class RunStore:
             StoreError: the store's folder cannot be written.
         """
         now = time.time()
-        token = secrets.token_hex(2)
-        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
-        run_id = f"{stamp}-{token}"
-        header = {
-            "run_id": run_id, "name": check_name(name or f"{kind}-{profile}-{token}"),
-            "kind": kind, "profile": profile, "started_at": now, "tags": list(tags), "notes": "",
-            "parents": list(parents), "study": study, "config_json": config_json,
-            "config_sha256": hashlib.sha256(config_json.encode()).hexdigest(),
-            "data_sha256": data_sha256 or "", "device": device, "seed": seed, **provenance(),
-        }
-        folder = self.runs_directory / run_id
+        if name is not None:
+            check_name(name)
         try:
-            folder.mkdir(parents=True)
+            folder = self._make_folder(now)
+            header = {
+                "run_id": folder.name, "kind": kind,
+                "name": name or default_name(kind, profile, folder),
+                "profile": profile, "started_at": now, "tags": list(tags),
+                "notes": "", "parents": list(parents), "study": study, "config_json": config_json,
+                "config_sha256": hashlib.sha256(config_json.encode()).hexdigest(),
+                "data_sha256": data_sha256 or "", "device": device, "seed": seed, **provenance(),
+            }
             # The spool's lock comes before the header: a run without a lock would look dead.
             recorder = RunRecorder(folder, header, on_failure=on_failure, on_finish=self._try_sync)
             write_json(folder / SETTINGS_FILE, json.loads(config_json))
             write_json(folder / RUN_FILE, header)
         except OSError as error:
-            raise StoreError(f"{folder}: a run cannot be begun: {error}",
+            raise StoreError(f"{self.directory}: a run cannot be begun: {error}",
                              hint="choose another folder with --store") from error
         recorder.begin("start", {})
         return recorder
@@ -352,6 +352,15 @@ class RunStore:
         self._synced = None
         return self.sync(READ_PATIENCE_S)
 
+    def _make_folder(self, now: float) -> Path:
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
+        while True:
+            folder = self.runs_directory / f"{stamp}-{secrets.token_hex(2)}"
+            # Another run of the same second may have drawn the same digits.
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(parents=True)
+                return folder
+
     def _try_sync(self) -> None:
         # At the end of a run: whoever reads next will sync if this fails.
         with contextlib.suppress(StoreError):
@@ -433,6 +442,12 @@ class RunStore:
         if values["status"] == "running" and not self.is_live(values["run_id"]):
             values["status"] = "dead"
         return RunRecord(**values, directory=str(self.folder(values["run_id"])))
+
+
+def default_name(kind: str, profile: str, folder: Path) -> str:
+    """Return `kind-profile-xxxx` with the digits of the run's id."""
+    words = re.sub(r"[^A-Za-z0-9_.+=-]+", "-", f"{kind}-{profile}")
+    return f"{words[:80]}-{folder.name.rpartition('-')[2]}"
 
 
 def _utc(value: datetime) -> datetime:

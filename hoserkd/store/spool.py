@@ -91,6 +91,8 @@ class Spool:
         """Close the file in a forked child, which would otherwise keep the lock alive."""
         self._closing.set()
         os.close(self._descriptor)
+        # The number may soon mean another file of the child's.
+        self._descriptor = -1
 
     def _flush_often(self) -> None:
         while not self._closing.wait(FSYNC_S):

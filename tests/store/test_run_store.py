@@ -51,6 +51,27 @@ def test_run_keeps_what_it_was_begun_with(store: RunStore) -> None:
     assert json.loads((run.directory / "run.json").read_text())["status"] == "finished"
 
 
+def test_runs_of_one_second_never_share_an_id(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = iter(["aaaa", "aaaa", "bbbb"])
+    monkeypatch.setattr("hoserkd.store.runs.secrets.token_hex", lambda n: next(draws))
+    monkeypatch.setattr("hoserkd.store.runs.time.time", lambda: 1_800_000_000.0)
+    ids = []
+    for _ in range(2):
+        run = store.create_run("train", "my profile")
+        run.finish("finished")
+        ids.append((run.run_id, run.name))
+    assert ids == [("20270115-080000-aaaa", "train-my-profile-aaaa"),
+                   ("20270115-080000-bbbb", "train-my-profile-bbbb")]
+
+
+def test_odd_name_begins_no_run(store: RunStore) -> None:
+    with pytest.raises(UsageError):
+        store.create_run("train", "demo", "a/b")
+    assert store.runs() == ()
+
+
 def test_events_come_back_as_records(store: RunStore) -> None:
     run = begun(store)
     steps(run, 1, 20)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from hoserkd.console import Console
+    from hoserkd.engine.teacher.card import TeacherCard
     from hoserkd.engine.teacher.fit import GridReport
-    from hoserkd.engine.teacher.storage import TeacherCard
 
 SPLITS = ("train", "val", "test")
 app = typer.Typer(help="Show the exported teachers.", no_args_is_help=False)
@@ -30,7 +30,7 @@ def list_() -> None:
     Example: hoserkd teachers list
     """
     console = open_console()
-    from hoserkd.engine.teacher.storage import list_teachers, load_card
+    from hoserkd.engine.teacher.card import list_teachers, load_card
     from hoserkd.errors import TeacherError
 
     folder = find_paths(session().options).data_dir / "teachers"
@@ -59,7 +59,7 @@ def show(
     Example: hoserkd teachers show beijing
     """
     context = open_context("teachers show")
-    from hoserkd.engine.teacher.storage import find_teacher, load_card
+    from hoserkd.engine.teacher.card import find_teacher, load_card
 
     directory = find_teacher(teacher, context.paths.data_dir / "teachers")
     card = load_card(directory)
@@ -75,8 +75,15 @@ def show(
         report = grid_report(card.grid, town.network, town.split("train"))
         payload["city"] = {"name": town.name, **report.to_json()}
         rows += report_rows(report)
-    context.console.result(payload, lambda: context.console.table(
-        f"Teacher {card.name}", ("what", "value"), rows))
+
+    def render() -> "RenderableType":
+        from rich.console import Group
+
+        table = context.console.table(f"Teacher {card.name}", ("what", "value"), rows)
+        anomalies = card.meta.get("anomalies")
+        return Group(table, anomaly_table(context.console, anomalies)) if anomalies else table
+
+    context.console.result(payload, render)
 
 
 @app.command()

@@ -8,42 +8,17 @@ included; `forward` stops at the last hidden state, since the head is needed at 
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self, cast
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hoserkd.engine.teacher.card import LMTADDimensions
 
-@dataclass(frozen=True, slots=True)
-class LMTADDimensions:
-    """What the weights' shapes depend on."""
-
-    vocab_size: int
-    """Cells, then PAD, EOT and SOT."""
-    block_size: int
-    """Longest sequence that has positions, SOT included."""
-    n_layer: int
-    n_head: int
-    n_embd: int
-    dropout: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Return the dimensions that `to_json` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError: A field is missing or is no number.
-        """
-        names = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
-        return cls(**{name: int(value[name]) for name in names},
-                   dropout=float(value.get("dropout", 0.0)))
+__all__ = ["LMTAD", "Ancestors", "LMTADDimensions", "LevelCache"]
 
 
 @dataclass(frozen=True, slots=True)

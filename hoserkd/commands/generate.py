@@ -1,5 +1,6 @@
 """`hoserkd generate`: trips for OD pairs and departures, from a trained student."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +11,16 @@ import typer
 
 from hoserkd.commands.context import Context, open_context
 from hoserkd.commands.options import City, Device, Profile, Run
-from hoserkd.errors import UsageError
+from hoserkd.commands.processes import joined_processes
+from hoserkd.errors import InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from hoserkd.engine.events import Observer
     from hoserkd.engine.search.quality import Quality
+    from hoserkd.engine.training.distributed import Ranks
+    from hoserkd.engine.trips.parts import TripParts
     from hoserkd.engine.types import GeneratedTrips
     from hoserkd.store.records import RunRecord
 
@@ -29,7 +34,11 @@ SHOWN = (
     ("revisit_share", "trips that enter a road twice"),
     ("time_backwards_share", "trips whose clock runs back"),
     ("log_prob", "log-probability, mean"),
+    ("snapped_m", "metres to the nearest road, mean"),
+    ("snapped_max_m", "metres to the nearest road, most"),
 )
+FAR_M = 200.0
+"""A point farther than this from every road gives a warning."""
 
 
 @dataclass(frozen=True)
@@ -48,32 +57,53 @@ def generate(
         metavar="FILE|BUNDLE", help="A student file, a public best.pth, or a bundle.")] = None,
     city: str | None = City,
     od: Annotated[str, typer.Option(
-        metavar="train|test|test-trips|FILE.csv",
-        help="OD pairs and departures: drawn from a split's trips, each test trip's own, or a "
-             "file with origin,destination,departure.")] = "test",
+        metavar="train|test|test-trips|zones:LIST|FILE.csv",
+        help="OD pairs and departures: drawn from a split's trips, each test trip's own, all "
+             "pairs of zones (3,17,20 or all), or a file with origin,destination,departure or "
+             "origin_lon,origin_lat,destination_lon,destination_lat,departure.")] = "test",
     num: Annotated[int | None, typer.Option(
-        min=1, help="Trips to generate; test-trips and files: all if not given.")] = None,
+        min=1, help="OD pairs; test-trips, zones and files: all if not given.")] = None,
     search: Annotated[str | None, typer.Option(metavar="astar|beam|sample|greedy")] = None,
+    per_od: Annotated[int | None, typer.Option(
+        min=1, help="Trips for each OD pair, with --search sample.")] = None,
+    guide: Annotated[bool | None, typer.Option(
+        "--guide/--no-guide", help="astar: look ahead; faster, but other paths.")] = None,
+    time_limit: Annotated[float | None, typer.Option(
+        metavar="SECONDS", help="End all searches then, where they stand.")] = None,
     output: Annotated[Path | None, typer.Option(
-        "--output", "-o", metavar="FILE.csv|.parquet|.geojson",
+        "--output", "-o", metavar="FILE.csv|.parquet|.geojson|.kepler.geojson",
         help="Default: in the run's folder.")] = None,
+    show: Annotated[int | None, typer.Option(
+        min=0, metavar="N", help="Draw the N-th trip, counted from 0, as a map.")] = None,
     device: str | None = Device,
 ) -> None:
     """Generate trips with a trained student.
 
-    Without --run and --model the latest training's best student is used.
+    Without --run and --model the latest training's best student is used. A generation that was
+    stopped goes on where it was when the same command comes again. Several processes share the
+    work: torchrun --nproc-per-node 2 --no-python hoserkd generate.
 
     Example: hoserkd generate --run distilled --od test --num 500
     """
     if run is not None and model is not None:
         raise UsageError("--run and --model exclude each other", hint="give one of them")
-    chosen = run if run or model else "latest"
-    reference = _training_of(chosen) if chosen else None
+    reference = None if model is not None else _training_of(run or "latest")
     context = open_context(
         "generate", profile,
-        {"generate.search": search, "generate.num": num, "device": device}, run=reference)
+        {"generate.search": search, "generate.num": num, "generate.trips_per_od": per_od,
+         "generate.guide": guide, "generate.time_limit_s": time_limit, "device": device},
+        run=reference)
+    if output is not None:
+        from hoserkd.engine.trips.generated import check_suffix
+
+        check_suffix(output)
     found = _find_model(context, reference, model, city)
-    _generate(context, found, od, num, output)
+    with joined_processes(context.config.device) as ranks:
+        job = GenerateJob(context, found, od, num, ranks)
+        if ranks.first:
+            job.record(output, show)
+        else:
+            job.help()
 
 
 def _training_of(reference: str) -> str:
@@ -98,44 +128,129 @@ def _find_model(
     return Model(bundle.model, inside or context.city_dir(city), None)
 
 
-def _generate(
-    context: Context, found: Model, od: str, num: int | None, output: Path | None
-) -> None:
-    from hoserkd.engine.city.storage import load_city
-    from hoserkd.engine.device import resolve_device
-    from hoserkd.engine.generate import draw_queries, generate_trips
-    from hoserkd.engine.search.quality import Quality
-    from hoserkd.engine.student.storage import load_student
-    from hoserkd.engine.trips.generated import check_suffix, save_chunks
+class GenerateJob:
+    """One generation: its queries, and this process's share of them."""
 
-    config = context.config
-    device = resolve_device(config.device)
-    if output is not None:
-        check_suffix(output)
-    town = load_city(found.city)
-    student = load_student(found.file, town)
-    drawn = num if num is not None or od not in ("train", "test") else config.generate.num
-    queries = draw_queries(town, od, drawn, config.seed)
-    parents = () if found.run is None else (found.run.run_id,)
-    with context.start_run("generate", parents=parents, data_sha256=town.sha256,
-                           device=device.type) as recorder:
-        home = recorder.directory if found.run is None else Path(found.run.directory)
-        word = od if od in ("train", "test", "test-trips") else Path(od).stem
-        path = output or home / "generated" / f"{word}-{config.generate.search}.csv"
-        began = time.perf_counter()
-        quality, watch = Quality(town.network), _Watch()
-        trips = generate_trips(
-            student, town, queries, config.generate, device=device, seed=config.seed,
-            observer=context.observing(recorder, watch), stop=context.stop)
-        save_chunks(path, _counted(trips, quality), town.network)
-        seconds = time.perf_counter() - began
-        recorder.artifact(path, "generated")
-        figures = quality.figures() | watch.figures(quality.trips)
-        recorder.evaluation(figures, label="generated")
-    payload = {"run_id": recorder.run_id, "model": found.file, "output": path, "od": od,
-               "search": config.generate.search, "trips": quality.trips,
-               "seconds": round(seconds, 3), "reasons": dict(quality.reasons), "metrics": figures}
-    context.console.result(payload, lambda: _render(context, payload))
+    def __init__(
+        self, context: Context, found: Model, od: str, num: int | None, ranks: "Ranks"
+    ) -> None:
+        from hoserkd.engine.city.storage import load_city
+        from hoserkd.engine.generate import draw_queries
+        from hoserkd.engine.student.storage import load_student
+
+        config = context.config
+        self.context = context
+        self.found = found
+        self.od = od
+        self.ranks = ranks
+        self.town = load_city(found.city)
+        self.student = load_student(found.file, self.town)
+        drawn = num if num is not None or od not in ("train", "test") else config.generate.num
+        queries = draw_queries(self.town, od, drawn, config.seed)
+        self.snapped_m = queries.snapped_m
+        self.queries = queries.repeat(config.generate.trips_per_od)
+
+    def help(self) -> None:
+        """Search this process's share; the first process puts all together."""
+        from hoserkd.engine.events import Silent
+
+        path = self.ranks.from_first(None)
+        assert path is not None
+        self._search(path, Silent())
+
+    def record(self, output: Path | None, show: int | None) -> None:
+        """Search within a run, write the file and show how it went."""
+        from hoserkd.engine.search.quality import Quality
+        from hoserkd.engine.trips.generated import save_chunks
+
+        context, run = self.context, self.found.run
+        with context.start_run("generate", parents=() if run is None else (run.run_id,),
+                               data_sha256=self.town.sha256) as recorder:
+            home = recorder.directory if run is None else Path(run.directory)
+            path = (output or home / "generated" / self._name()).absolute()
+            self.ranks.from_first(path)
+            watch, began = _Watch(), time.perf_counter()
+            parts = self._search(path, context.observing(recorder, watch))
+            quality = Quality(self.town.network)
+            save_chunks(path, _counted(parts.chunks(), quality), self.town.network)
+            recorder.artifact(path, "generated")
+            figures = quality.figures() | watch.figures() | self._snapping()
+            recorder.evaluation(figures, label="generated")
+        if run is not None and run.status != "running":
+            context.store.attach(run.run_id, path, "generated")
+        payload = {"run_id": recorder.run_id, "model": self.found.file, "output": path,
+                   "od": self.od, "search": context.config.generate.search,
+                   "trips": quality.trips, "seconds": round(time.perf_counter() - began, 3),
+                   "reasons": dict(quality.reasons), "metrics": figures}
+        drawing = None if show is None else self._drawing(parts, show)
+        parts.remove()
+        context.console.result(payload, lambda: _render(context, payload, drawing))
+
+    def _search(self, path: Path, observer: "Observer") -> "TripParts":
+        """Answer what is left of this process's share; return the parts of all shares."""
+        import torch
+
+        from hoserkd.engine.device import resolve_device
+        from hoserkd.engine.generate import generate_trips
+        from hoserkd.engine.trips.parts import TripParts
+
+        config, ranks = self.context.config, self.ranks
+        parts = TripParts(path, self._facts(), ranks.rank, ranks.world)
+        bounds = [len(self.queries) * rank // ranks.world for rank in (ranks.rank, ranks.rank + 1)]
+        if parts.trips and ranks.first:
+            self.context.console.note(f"{parts.trips:,} trips of an earlier try are kept")
+        left = self.queries.select(slice(bounds[0] + parts.trips, bounds[1]))
+        try:
+            for chunk in generate_trips(
+                    self.student, self.town, left, config.generate,
+                    device=resolve_device(config.device), seed=config.seed, observer=observer,
+                    stop=self.context.stop):
+                parts.add(chunk)
+        except InterruptedRunError as stopped:
+            raise InterruptedRunError(
+                f"stopped; {parts.trips:,} trips are kept beside {path}",
+                hint="the same command goes on from there") from stopped
+        parts.finish()
+        ranks.add_up(torch.zeros(1))
+        return parts
+
+    def _facts(self) -> dict[str, Any]:
+        """Return all that decides what is generated."""
+        from hoserkd.engine.files import file_sha256
+
+        unread = {"batch_size", "workers", "memory_mb", "num"}
+        digest = hashlib.sha256()
+        for values in (self.queries.origin, self.queries.destination, self.queries.departure_s):
+            digest.update(values.tobytes())
+        return {"model": file_sha256(self.found.file), "city": self.town.sha256,
+                "queries": digest.hexdigest(), "seed": self.context.config.seed,
+                "settings": self.context.config.generate.model_dump(mode="json", exclude=unread)}
+
+    def _name(self) -> str:
+        od = self.od if self.od in ("train", "test", "test-trips") else None
+        word = od or Path(self.od.replace(":", "-").replace(",", "-")).stem
+        return f"{word}-{self.context.config.generate.search}.csv"
+
+    def _snapping(self) -> dict[str, float]:
+        if self.snapped_m is None or not len(self.snapped_m):
+            return {}
+        most = float(self.snapped_m.max())
+        if most > FAR_M:
+            self.context.console.warn(f"a point is {most:,.0f} m from the nearest road")
+        return {"snapped_m": float(self.snapped_m.mean()), "snapped_max_m": most}
+
+    def _drawing(self, parts: "TripParts", number: int) -> "RenderableType":
+        from hoserkd.commands.trip_map import trip_map
+
+        first = 0
+        for trips in parts.chunks():
+            if number < first + len(trips):
+                start, end = trips.offset[number - first:number - first + 2]
+                if start == end:
+                    return f"trip {number} has no roads: {trips.reason[number - first]}"
+                return trip_map(self.town.network, trips.road[start:end])
+            first += len(trips)
+        return f"there is no trip {number}, only 0 to {first - 1}"
 
 
 def _counted(
@@ -156,13 +271,15 @@ class _Watch:
         """Keep the figures of a progress report."""
         self._last = dict(getattr(event, "metrics", self._last))
 
-    def figures(self, trips: int) -> dict[str, float]:
+    def figures(self) -> dict[str, float]:
         """Return speed and work a trip."""
         names = ("trips_per_s", "expansions_per_trip")
-        return {name: self._last[name] for name in names if trips and name in self._last}
+        return {name: self._last[name] for name in names if name in self._last}
 
 
-def _render(context: Context, payload: dict[str, Any]) -> "RenderableType":
+def _render(
+    context: Context, payload: dict[str, Any], drawing: "RenderableType | None"
+) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
@@ -171,5 +288,8 @@ def _render(context: Context, payload: dict[str, Any]) -> "RenderableType":
     rows += [(title, metrics[key]) for key, title in SHOWN if key in metrics]
     rows += [(f"ended: {reason}", count) for reason, count in sorted(payload["reasons"].items())]
     title = f"Generated by {payload['search']} for the OD pairs of {payload['od']}"
-    return Group(context.console.table(title, ("what", "value"), rows),
-                 Text(f"{payload['output']}: {payload['trips']} trips in {payload['seconds']} s"))
+    parts: list[RenderableType] = [context.console.table(title, ("what", "value"), rows)]
+    if drawing is not None:
+        parts.append(drawing)
+    parts.append(Text(f"{payload['output']}: {payload['trips']} trips in {payload['seconds']} s"))
+    return Group(*parts)

@@ -49,10 +49,10 @@ def paths(chunks):
 
 
 @pytest.mark.parametrize("search", ["astar", "beam", "sample", "greedy"])
-def test_generated_trips_are_the_same_whatever_the_batch(city, student, search):
+def test_generated_trips_are_the_same_whatever_the_batch_and_the_workers(city, student, search):
     queries = draw_queries(city, "test", 300, seed=1)
-    expected = generate(student, city, queries, search=search, batch_size=64)
-    found = generate(student, city, queries, search=search, batch_size=9)
+    expected = generate(student, city, queries, search=search, batch_size=64, workers=1)
+    found = generate(student, city, queries, search=search, batch_size=9, workers=3)
     assert paths(found) == paths(expected)
     assert len(paths(found)) == 300
     for name in ("origin", "destination", "departure_s", "entered_at_s", "log_prob", "reached"):
@@ -167,3 +167,85 @@ def test_quality_counts_reached_revisits_and_lengths(city):
     assert quality.figures() == pytest.approx({
         "reached_share": 0.5, "roads_per_trip": 2.5, "log_prob": -2.0, "revisit_share": 0.5,
         "time_backwards_share": 0.5, "length_ratio": 1.0})
+
+
+def test_attempts_reach_more_and_leave_what_was_reached_as_it_was(city, student):
+    queries = draw_queries(city, "test", 200, seed=6)
+    settings = {"search": "sample", "max_steps": 12}
+    [once] = generate(student, city, queries, **settings)
+    [often] = generate(student, city, queries, attempts=6, **settings)
+    assert often.reached.sum() > 1.2 * once.reached.sum()
+    assert often.reached[once.reached].all()
+    for i in np.flatnonzero(once.reached):
+        a, b = (t.road[t.offset[i]:t.offset[i + 1]].tolist() for t in (once, often))
+        assert a == b
+
+
+def test_repeated_queries_are_drawn_apart_and_a_share_of_them_as_in_the_whole(city, student):
+    queries = draw_queries(city, "test-trips", 20, seed=0).repeat(4)
+    whole = paths(generate(student, city, queries, search="sample"))
+    assert any(len({tuple(path) for path in whole[i:i + 4]}) > 1 for i in range(0, 80, 4))
+    part = paths(generate(student, city, queries.select(slice(33, 60)), search="sample"))
+    assert part == whole[33:60]
+
+
+def test_time_limit_ends_searches_where_they_stand(city, student):
+    queries = draw_queries(city, "test", 50, seed=7)
+    chunks = generate(student, city, queries, time_limit_s=1e-9)
+    assert {reason for chunk in chunks for reason in chunk.reason} <= {"time limit", "same road"}
+    assert len(paths(chunks)) == 50
+
+
+def test_guide_needs_fewer_expansions_and_still_arrives(city, student):
+    class Last:
+        def notify(self, event):
+            self.metrics = event.metrics
+
+    queries = draw_queries(city, "test", 200, seed=8)
+    plain, guided = Last(), Last()
+    generate(student, city, queries, observer=plain)
+    [*_, trips] = generate(student, city, queries, observer=guided, guide=True)
+    assert guided.metrics["expansions_per_trip"] < 0.8 * plain.metrics["expansions_per_trip"]
+    assert trips.reached.all()
+
+
+def test_normalised_beam_ranks_by_mean(city, student):
+    queries = draw_queries(city, "test", 100, seed=9)
+    total = paths(generate(student, city, queries, search="beam"))
+    mean = paths(generate(student, city, queries, search="beam", length_normalised=True))
+    assert sum(map(len, mean)) > sum(map(len, total))
+
+
+def test_zone_pairs_are_all_pairs_and_start_and_end_in_their_zones(city):
+    queries = draw_queries(city, "zones:0,2,3", None, seed=0)
+    zone = city.network.zone
+    pairs = list(zip(zone[queries.origin].tolist(), zone[queries.destination].tolist(),
+                     strict=True))
+    assert pairs == [(a, b) for a in (0, 2, 3) for b in (0, 2, 3) if a != b]
+    assert len(draw_queries(city, "zones:all", None, seed=0)) == 12
+    with pytest.raises(UsageError, match="the city has no zone 9, only 0 to 3"):
+        draw_queries(city, "zones:1,9", None, seed=0)
+    with pytest.raises(UsageError, match="zones are numbers"):
+        draw_queries(city, "zones:north", None, seed=0)
+
+
+def test_points_are_taken_to_the_nearest_roads_with_their_distance(city, tmp_path):
+    network = city.network
+    middle = (network.start_lonlat + network.end_lonlat) / 2
+    path = tmp_path / "points.csv"
+    lines = ["origin_lon,origin_lat,destination_lon,destination_lat,departure"]
+    for a, b in ((3, 17), (8, 30)):
+        away = middle[b] + [0, 1e-7]
+        lines.append(f"{middle[a][0]},{middle[a][1]},{away[0]},{away[1]},2015-11-07T16:30:00Z")
+    path.write_text("\n".join(lines) + "\n")
+    queries = draw_queries(city, str(path), None, seed=0)
+    assert queries.origin.tolist() == [3, 8]
+    assert queries.destination.tolist() == [17, 30]
+    assert (queries.snapped_m[:, 0] < 1e-3).all()
+    assert (queries.snapped_m[:, 1] < 0.012).all()
+
+
+def test_memory_of_one_search_is_enough(city, student):
+    queries = draw_queries(city, "test", 60, seed=10)
+    expected = generate(student, city, queries)
+    assert paths(generate(student, city, queries, memory_mb=1)) == paths(expected)

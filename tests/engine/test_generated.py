@@ -5,6 +5,7 @@ import pytest
 from handmade import town
 
 from hoserkd.engine.trips.generated import load_generated, save_chunks, save_generated
+from hoserkd.engine.trips.parts import TripParts
 from hoserkd.engine.types import GeneratedTrips
 from hoserkd.errors import DataError, UsageError
 
@@ -127,3 +128,37 @@ def test_file_of_another_kind_is_refused(tmp_path):
         load_generated(tmp_path / "a.parquet", NETWORK)
     with pytest.raises(DataError, match="no such file"):
         load_generated(tmp_path / "none.csv", NETWORK)
+
+
+def test_kepler_file_has_times_that_rise_along_each_path(tmp_path):
+    path = tmp_path / "trips.kepler.geojson"
+    save_generated(path, trips(), NETWORK)
+    features = json.loads(path.read_text())["features"]
+    line = np.array(features[0]["geometry"]["coordinates"])
+    assert line.shape[1] == 4
+    assert (line[:, 2] == 0).all()
+    assert line[0, 3] == START_S
+    assert START_S + 20 in line[:, 3]
+    assert (np.diff(line[:, 3]) >= 0).all()
+    assert line[-1, 3] > START_S + 31
+
+
+def test_parts_of_a_job_are_found_again_in_order_and_those_of_another_are_not(tmp_path):
+    output = tmp_path / "trips.csv"
+    parts = [TripParts(output, {"seed": 1}, shard, 2) for shard in (0, 1)]
+    parts[1].add(trips())
+    parts[0].add(trips())
+    parts[0].add(trips())
+    parts[0].finish()
+    assert not parts[0].complete
+    again = TripParts(output, {"seed": 1}, 0, 2)
+    assert again.trips == 8
+    assert TripParts(output, {"seed": 1}, 1, 2).trips == 4
+    parts[1].finish()
+    assert again.complete
+    for chunk in again.chunks():
+        assert_equal(chunk, trips())
+    assert len(list(again.chunks())) == 3
+    assert TripParts(output, {"seed": 2}, 0, 2).trips == 0
+    again.remove()
+    assert not list(tmp_path.iterdir())

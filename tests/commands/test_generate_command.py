@@ -83,3 +83,40 @@ def test_generate_with_a_wrong_option_says_which(city, trained, run_cli, argumen
     assert answer.exit_code != 0
     assert message in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_stopped_generation_goes_on_where_it_was(city, trained, run_cli, tmp_path, monkeypatch):
+    from hoserkd.commands import context
+    from hoserkd.engine import generate
+
+    whole, resumed = tmp_path / "whole.csv", tmp_path / "resumed.csv"
+    command = ("generate", "--run", "tiny", "--city", city, "--od", "train", "--num", 40,
+               "--search", "sample", "--set", "generate.batch_size=8")
+    assert run_cli(*command, "--output", whole).exit_code == 0
+    calls = []
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "CHUNK_TRIPS", 4)
+        patch.setattr(context.StopHandler, "__call__",
+                      lambda self: calls.append(1) or len(calls) > 60)
+        stopped = run_cli(*command, "--output", resumed)
+    assert stopped.exit_code == 130, stopped.stderr
+    assert "the same command goes on from there" in stopped.stderr
+    assert not resumed.exists()
+    answer = run_cli(*command, "--output", resumed)
+    assert answer.exit_code == 0
+    assert "trips of an earlier try are kept" in answer.stderr
+    assert resumed.read_text() == whole.read_text()
+    assert [path.name for path in tmp_path.glob(".*parts*")] == []
+
+
+def test_generate_draws_a_trip_as_a_map(city, run_cli, tmp_path):
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("origin,destination,departure\n29,66,2015-11-02T14:50:52Z\n")
+    answer = run_cli("generate", "--model", RECORDED / "best.pth", "--city", city, "--od", pairs,
+                     "--show", 0, "--output", tmp_path / "trips.csv")
+    assert answer.exit_code == 0, answer.stderr
+    lines = [line for line in answer.stdout.splitlines()
+             if any(0x2800 < ord(letter) < 0x2900 for letter in line)]
+    assert 8 <= len(lines) <= 24
+    assert sum(line.count("A") for line in lines) == 1
+    assert sum(line.count("B") for line in lines) == 1

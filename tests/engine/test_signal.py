@@ -10,6 +10,7 @@ from hoserkd.engine.student.tables import build_network_tables
 from hoserkd.engine.teacher.fit import road_cells
 from hoserkd.engine.teacher.signal import OnlineTeacher, StoredTeacher
 from hoserkd.engine.teacher.signal_files import find_signal
+from hoserkd.engine.teacher.storage import load_teacher, save_teacher
 from hoserkd.engine.trips.batches import TripSource
 from hoserkd.errors import TeacherError
 
@@ -108,3 +109,26 @@ def test_window_beyond_the_teachers_positions_is_refused(city, tmp_path):
     with pytest.raises(TeacherError, match="need 5 positions, but teacher small has 4"):
         OnlineTeacher(small, city.network, 4, CPU)
     OnlineTeacher(small, city.network, 3, CPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("window", [4, "full"])
+def test_signal_from_a_gpu_equals_the_cpus(city, teacher, batch, window, tmp_path):
+    cuda = torch.device("cuda")
+    step = torch.arange(batch.steps)
+    exact = OnlineTeacher(teacher, city.network, window, CPU).signal(batch, step).logits
+    moved = load_teacher(save_copy(teacher, tmp_path), cuda)
+    online = OnlineTeacher(moved, city.network, window, cuda).signal(batch.to(cuda), step.to(cuda))
+    torch.testing.assert_close(online.logits.cpu(), exact, atol=1e-3, rtol=1e-3)
+    precompute_signal(CONFIG, city, moved, "val", observer=Silent(), stop=never_stop, device=cuda,
+                      window=window, force=True)
+    files = find_signal(city, moved, "val", window, "float32")
+    stored = StoredTeacher(files, road_cells(moved.grid, city.network), window, cuda)
+    found = stored.signal(batch.to(cuda), step.to(cuda)).logits
+    torch.testing.assert_close(found.cpu(), exact, atol=1e-3, rtol=1e-3)
+
+
+def save_copy(teacher, directory):
+    save_teacher(directory, teacher.model, teacher.card)
+    return directory

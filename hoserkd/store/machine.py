@@ -51,22 +51,23 @@ def sample_machine(psutil: Any, process: Any) -> dict[str, float]:
         "process_memory_mb": process.memory_info().rss / 1e6,
         "cpu_percent": float(psutil.cpu_percent()),
         "memory_percent": float(memory.percent),
-        **sample_gpu(),
+        **sample_gpu(sys.modules.get("torch")),
     }
 
 
-def sample_gpu() -> dict[str, float]:
-    """Return what the first GPU holds, if torch is at work on one; it is never woken for this."""
-    torch = sys.modules.get("torch")
-    cuda = getattr(torch, "cuda", None)
-    if cuda is None or not cuda.is_initialized():
-        return {}
-    free, total = cuda.mem_get_info()
-    found = {
-        "gpu_memory_mb": cuda.memory_allocated() / 1e6,
-        "gpu_memory_percent": 100.0 * (total - free) / total,
-    }
-    # The use of a GPU is known through NVML only, which not every machine has.
+def sample_gpu(torch: Any) -> dict[str, float]:
+    """Return what the first GPU holds, if torch is at work on one; it is never woken for this.
+
+    Args:
+        torch: The module, None where nothing has loaded it.
+    """
+    found: dict[str, float] = {}
+    if torch is None or not torch.cuda.is_initialized():
+        return found
+    # A driver that does not answer, or has no NVML for the use of the GPU, costs figures only.
     with contextlib.suppress(ImportError, RuntimeError):
-        found["gpu_percent"] = float(cuda.utilization())
+        free, total = torch.cuda.mem_get_info()
+        found["gpu_memory_mb"] = torch.cuda.memory_allocated() / 1e6
+        found["gpu_memory_percent"] = 100.0 * (total - free) / total
+        found["gpu_percent"] = float(torch.cuda.utilization())
     return found

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from hoserkd.engine.events import (
 )
 from hoserkd.errors import DivergenceError, InterruptedRunError, StoreError, UsageError
 from hoserkd.store.database import DATABASE, MIGRATIONS, migrate
+from hoserkd.store.machine import sample_gpu
 from hoserkd.store.recorder import RunRecorder
 from hoserkd.store.runs import RunStore, UnknownRunError, resolve_reference
 
@@ -423,3 +425,27 @@ def test_machine_is_sampled_while_a_run_lasts(tmp_path: Path) -> None:
     assert 0 <= sample["memory_percent"] <= 100
     assert events[-1]["type"] == "end"
     assert run.failure is None
+
+
+class Cuda:
+    """torch.cuda as a machine without NVML has it."""
+
+    def __init__(self, initialized: bool) -> None:
+        self.is_initialized = lambda: initialized
+        self.mem_get_info = lambda: (25, 100)
+        self.memory_allocated = lambda: 5_000_000
+
+    def utilization(self) -> int:
+        raise ModuleNotFoundError("pynvml")
+
+
+@pytest.mark.parametrize(("torch", "found"), [
+    (None, {}),
+    (SimpleNamespace(cuda=Cuda(initialized=False)), {}),
+    (SimpleNamespace(cuda=Cuda(initialized=True)),
+     {"gpu_memory_mb": 5.0, "gpu_memory_percent": 75.0}),
+])
+def test_gpu_is_sampled_only_where_torch_is_at_work_on_one(
+    torch: object, found: dict[str, float]
+) -> None:
+    assert sample_gpu(torch) == found

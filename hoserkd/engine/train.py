@@ -181,7 +181,7 @@ class _Work:
         optimiser = Optimiser(self.model, train, self.amp, heads)
         learner = Learner(self.model, self.tables, self.meta.times, optimiser, config.distill,
                           self.sources.get("train"), self.amp, self.ranks, timer,
-                          heads)
+                          heads, train.compile)
         state = TrainState()
         if checkpoint is not None:
             state = checkpoint.state

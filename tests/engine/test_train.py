@@ -1,5 +1,7 @@
 """Training as a whole: determinism, resumption, the recipes and what is reported."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -336,3 +338,24 @@ def small_batch():
     batch = packed_batch([2] * 6, [0] * 6, [1.0] * 6)
     object.__setattr__(batch, "offset", torch.tensor([0, 3, 4, 6]))
     return batch
+
+
+def first_losses(city, directory, **train):
+    """Return the training losses of the first steps under some settings."""
+    listener = Listener()
+    train_student(toy_config(DistillConfig(lambda_kl=0.5), max_steps=2, **train), city,
+                  directory=directory, teacher_sources=teachers(), observer=listener)
+    return [step.metrics["loss"] for step in listener.of(StepDone)]
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_changes_nothing_beyond_rounding(city, tmp_path, amp):
+    exact = first_losses(city, tmp_path / "exact", amp="off")
+    assert first_losses(city, tmp_path / amp, amp=amp) == pytest.approx(exact, rel=5e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_compiling_changes_nothing_beyond_rounding(city, tmp_path):
+    exact = first_losses(city, tmp_path / "exact")
+    assert first_losses(city, tmp_path / "compiled", compile=True) == pytest.approx(exact, rel=1e-4)

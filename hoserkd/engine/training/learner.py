@@ -91,8 +91,12 @@ class Learner:
         ranks: Ranks,
         timer: PartTimer,
         heads: AuxiliaryHeads | None = None,
+        compiled: bool = False,
     ) -> None:
         self.model = model
+        self.forward = model.forward_encoded
+        if compiled:
+            self.forward = torch.compile(model.forward_encoded, dynamic=True)
         self.tables = tables
         self.times = times
         self.optimiser = optimiser
@@ -203,7 +207,7 @@ class Learner:
             return self_loss(self.model, self.heads, leaves, batch, self.times, self.distill,
                              values.temperature, counts.labelled, counts.informative, self.amp)
         with autocast(self.tables.device, self.amp):
-            output = self.model.forward_encoded(leaves, batch)
+            output = self.forward(leaves, batch)
         road, time, correct = supervised(output, batch, self.times)
         loss = road.total / counts.labelled + time.total / counts.labelled
         meters = {"road": road.total, "time": time.total, "labelled": road.steps,

@@ -5,9 +5,14 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
+from hoserkd.engine.config import DataConfig
 from hoserkd.engine.search.queries import Continuation, Expansion
-from hoserkd.engine.types import Candidates
+from hoserkd.engine.student.hoser import Hoser
+from hoserkd.engine.student.tables import NetworkTables
+from hoserkd.engine.trips.batches import TripSource
+from hoserkd.engine.types import Candidates, TimeStatistics, TrajectorySet
 
 Model = Callable[[list[int], list[int], int], tuple[np.ndarray, np.ndarray]]
 """(roads, clocks, destination) -> log-probabilities and whole seconds of the candidates."""
@@ -35,6 +40,27 @@ def table_model(candidates: Candidates, seed: int) -> Model:
         logits = draw.normal(size=last - first)
         log_prob = logits - np.logaddexp.reduce(logits, initial=-np.inf)
         return log_prob.astype(np.float32), draw.integers(0, 60, last - first).astype(np.int32)
+    return answer
+
+
+def plain_student(model: Hoser, tables: NetworkTables, times: TimeStatistics,
+                  departure_s: int) -> Model:
+    """The student's full forward pass over a whole path, for the candidates of its last road."""
+    with torch.no_grad():
+        encoding = model.encode_network(tables)
+
+    def answer(roads: list[int], clocks: list[int], destination: int):
+        points = np.array([*roads, destination], np.int32)
+        entered = departure_s + np.array([*clocks, clocks[-1]], np.int64)
+        trip = TrajectorySet(np.array([0, len(points)]), points, entered)
+        with torch.no_grad():
+            source = TripSource(trip, tables, DataConfig(), torch.device("cpu"))
+            batch = source.batch(np.array([0]))
+            output = model.forward_encoded(encoding, batch)
+        first = int(batch.candidate_offset[-2])
+        seconds = torch.expm1(output.travel_time[first:] * times.log1p_std + times.log1p_mean)
+        return (torch.log_softmax(output.logits[first:], 0).numpy(),
+                seconds.clamp(min=0).round().int().numpy())
     return answer
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from random_city import SATURDAY_S, random_network
-from search_reference import TableExpander, plain_astar, random_centroids
+from search_reference import TableExpander, plain_astar, plain_student, random_centroids
 
-from hoserkd.engine.config import DataConfig, StudentConfig
+from hoserkd.engine.config import StudentConfig
 from hoserkd.engine.search.astar import AStar
 from hoserkd.engine.search.candidates import compiled_features, places_of
 from hoserkd.engine.search.compiled_forward import CompiledForward
@@ -19,8 +19,7 @@ from hoserkd.engine.search.rounds import Rounds
 from hoserkd.engine.student.features import candidate_features
 from hoserkd.engine.student.storage import new_student
 from hoserkd.engine.student.tables import build_network_tables
-from hoserkd.engine.trips.batches import TripSource
-from hoserkd.engine.types import TimeStatistics, TrajectorySet
+from hoserkd.engine.types import TimeStatistics
 from hoserkd.errors import CheckpointError
 
 TIMES = TimeStatistics(3.4, 0.5)
@@ -45,23 +44,6 @@ def student(features, seed=0):
 
 def incremental_student(*arguments, **options):
     return incremental_students(*arguments, **options)[0]
-
-
-def plain_student(network, model, tables):
-    """The full forward pass over a whole path, for the candidates of its last road."""
-    def answer(roads, clocks, destination):
-        points = np.array([*roads, destination], np.int32)
-        entered = DEPARTURE_S + np.array([*clocks, clocks[-1]], np.int64)
-        trip = TrajectorySet(np.array([0, len(points)]), points, entered)
-        source = TripSource(trip, tables, DataConfig(), CPU)
-        with torch.no_grad():
-            batch = source.batch(np.array([0]))
-            output = model(tables, batch)
-        first = int(batch.candidate_offset[-2])
-        seconds = torch.expm1(output.travel_time[first:] * TIMES.log1p_std + TIMES.log1p_mean)
-        return (torch.log_softmax(output.logits[first:], 0).numpy(),
-                seconds.clamp(min=0).round().int().numpy())
-    return answer
 
 
 class Held:
@@ -105,14 +87,14 @@ def run(network, asked, expander, slots):
 def test_incremental_student_equals_the_full_forward_at_every_expansion(features, forward):
     network, model, tables = student(features)
     expander = incremental_student(model, tables, TIMES, forward=forward)
-    held = Held(expander, plain_student(network, model, tables))
+    held = Held(expander, plain_student(model, tables, TIMES, DEPARTURE_S))
     run(network, queries(12), held, slots=5)
     assert held.deepest > 6
 
 
 def test_incremental_student_in_a_search_finds_what_the_plain_search_finds():
     network, model, tables = student("geographic")
-    asked, plain = queries(15), plain_student(*student("geographic"))
+    asked, plain = queries(15), plain_student(model, tables, TIMES, DEPARTURE_S)
     answers = run(network, asked, incremental_student(model, tables, TIMES), slots=6)
     for i, answer in answers.items():
         roads, clocks, log_prob = plain_astar(

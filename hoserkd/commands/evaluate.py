@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hoserkd.commands.completion import complete_run
+from hoserkd.commands.completion import complete_run, complete_teacher
 from hoserkd.commands.context import Context, open_context, open_store
+from hoserkd.commands.exports import EXPORTS, check_exports, export_trips
 from hoserkd.commands.judged import (
     SUFFIXES,
     Bench,
@@ -18,6 +19,7 @@ from hoserkd.commands.judged import (
     find_targets,
     judged_run,
     seed_groups,
+    trip_judge,
 )
 from hoserkd.commands.options import City, Device, Profile
 from hoserkd.errors import UsageError
@@ -25,11 +27,10 @@ from hoserkd.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from hoserkd.engine.city.storage import City as PreparedCity
+    from hoserkd.engine.evaluate import TripJudge
     from hoserkd.report.records import Report
     from hoserkd.store.recorder import RunRecorder
 
-EXPORTS = ("geojson",)
 MOST_COMPARED = 4
 """With more runs only the first is compared with each other one."""
 
@@ -43,7 +44,11 @@ def evaluate(
     od: Annotated[str, typer.Option(
         metavar="train|test", help="The split that the OD pairs are from.")] = "test",
     export: Annotated[list[str] | None, typer.Option(
-        metavar="geojson", help="Write the trips and the roads for other programs too.")] = None,
+        metavar="|".join(EXPORTS),
+        help="Write the trips for other programs too; may come several times.")] = None,
+    teacher: Annotated[str | None, typer.Option(
+        metavar="NAME|DIR", autocompletion=complete_teacher,
+        help="Ask this teacher how usual the trips are (perplexity).")] = None,
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", metavar="DIR",
         help="Where report and figures go; default: the evaluation's own run folder.")] = None,
@@ -59,12 +64,9 @@ def evaluate(
     if od not in ("train", "test"):
         raise UsageError(f"--od must be train or test, not {od}",
                          hint="trips for a file of ODs are held against test trips")
-    for kind in export or ():
-        if kind not in EXPORTS:
-            raise UsageError(f"--export knows {', '.join(EXPORTS)}, not {kind}",
-                             hint="it may be given several times")
+    exports = check_exports(export or ())
     context = open_context("evaluate", profile, {"device": device}, run=_first_run(trips))
-    _evaluate(context, trips, city, od, tuple(export or ()), output)
+    _evaluate(context, trips, city, od, teacher, exports, output)
 
 
 def _first_run(references: Sequence[str]) -> str | None:
@@ -77,7 +79,7 @@ def _first_run(references: Sequence[str]) -> str | None:
 
 
 def _evaluate(
-    context: Context, references: Sequence[str], city: str | None, od: str,
+    context: Context, references: Sequence[str], city: str | None, od: str, teacher: str | None,
     exports: tuple[str, ...], output: Path | None,
 ) -> None:
     from hoserkd.engine.city.storage import load_city
@@ -90,7 +92,9 @@ def _evaluate(
     with context.start_run("evaluate", parents=parents, data_sha256=town.sha256,
                            device=device.type) as recorder:
         bench = Bench(context, town, od, device, context.observing(recorder))
-        report = _judge(context, bench, targets, town)
+        judge = (None if teacher is None
+                 else trip_judge(context, town, teacher, device, bench.observer))
+        report = _judge(context, bench, targets, judge)
         folder = (output or recorder.directory / "evaluation").expanduser().absolute()
         written = _write(report, folder, exports)
         _record(recorder, targets, report, written)
@@ -100,7 +104,7 @@ def _evaluate(
 
 
 def _judge(
-    context: Context, bench: Bench, targets: Sequence[Target], town: "PreparedCity"
+    context: Context, bench: Bench, targets: Sequence[Target], judge: "TripJudge | None"
 ) -> "Report":
     """Return the whole report on the targets."""
     from itertools import combinations
@@ -117,8 +121,9 @@ def _judge(
         if judged is not None:
             models[target.name] = judged
     found = evaluate_runs(
-        runs, town, context.config.evaluate, "train" if bench.od == "train" else "test",
-        seed=context.config.seed, models=models, observer=bench.observer)
+        runs, bench.city, context.config.evaluate, "train" if bench.od == "train" else "test",
+        seed=context.config.seed, models=models, teacher=judge,
+        observer=bench.observer)
     names = list(found)
     pairs = (list(combinations(names, 2)) if len(names) <= MOST_COMPARED
              else [(names[0], name) for name in names[1:]])
@@ -163,25 +168,8 @@ def _write(report: "Report", folder: Path, exports: tuple[str, ...]) -> dict[str
                        ("report-markdown", render_markdown(report))):
         with replacing(written[kind], "w") as file:
             file.write(text)
-    if "geojson" in exports:
-        written |= _write_geojson(report, folder)
-    return written
-
-
-def _write_geojson(report: "Report", folder: Path) -> dict[str, Path]:
-    import json
-
-    from hoserkd.engine.files import replacing
-    from hoserkd.report.geojson import road_features, trip_features
-
-    written = {}
-    for run in report.runs:
-        stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(run.name).name)
-        for kind, features in (("trips", trip_features), ("roads", road_features)):
-            path = folder / f"{stem}-{kind}.geojson"
-            with replacing(path, "w") as file:
-                json.dump(features(run.evaluation), file, separators=(",", ":"))
-            written[f"geojson-{kind} {run.name}"] = path
+    for kind in exports:
+        written |= export_trips(report, folder, kind)
     return written
 
 

@@ -11,13 +11,15 @@ from hoserkd.commands.context import Context
 from hoserkd.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from hoserkd.engine.city.storage import City
+    from hoserkd.engine.evaluate import TripJudge
     from hoserkd.engine.events import Observer
     from hoserkd.engine.metrics.model import ModelJudgement
     from hoserkd.engine.student.storage import LoadedStudent
-    from hoserkd.engine.types import GeneratedTrips
+    from hoserkd.engine.types import GeneratedTrips, TrajectorySet
     from hoserkd.report.records import Curve, JudgedRun, SeedGroup
     from hoserkd.store.records import RunRecord
 
@@ -146,6 +148,28 @@ class Bench:
         return judge_model(student, self.city, self.od, config.data, config.evaluate.model_trips,
                            how, device=self.device, observer=self.observer,
                            stop=self.context.stop)
+
+
+def trip_judge(
+    context: Context, city: "City", reference: str, device: "torch.device", observer: "Observer"
+) -> "TripJudge":
+    """Return what scores trips by the teacher that `reference` names.
+
+    Raises:
+        TeacherError: no such teacher, or one of another place.
+    """
+    from hoserkd.engine.teacher.fit import check_grid_fit
+    from hoserkd.engine.teacher.perplexity import score_trips
+    from hoserkd.engine.teacher.storage import find_teacher, load_teacher
+
+    found = load_teacher(find_teacher(reference, context.paths.data_dir / "teachers"), device)
+    check_grid_fit(found.grid, city.network, teacher=reference, city=city.name)
+
+    def judge(trips: "TrajectorySet") -> "tuple[np.ndarray, np.ndarray]":
+        scores = score_trips(found, city.network, trips, observer=observer, stop=context.stop)
+        return scores.surprise, scores.tokens
+
+    return judge
 
 
 def judged_run(

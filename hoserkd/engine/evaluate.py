@@ -1,6 +1,6 @@
 """Judging generated trips against the real ones of a city."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from hoserkd.engine.metrics.baselines import (
 from hoserkd.engine.metrics.comparison import Comparison, QueryValues, compare, query_values
 from hoserkd.engine.metrics.distributions import Histogram, histogram
 from hoserkd.engine.metrics.model import ModelJudgement as ModelJudgement
+from hoserkd.engine.metrics.model import perplexity_figure
 from hoserkd.engine.metrics.packed import answered, departures_s, destinations, origins, take_trips
 from hoserkd.engine.metrics.rating import (
     PER_TRIP,
@@ -48,6 +49,8 @@ from hoserkd.errors import DataError
 SCHEMA_VERSION = 1
 Split = Literal["train", "test"]
 SCENARIO_PAIRS = ("hausdorff_km", "dtw_km", "edr")
+TripJudge = Callable[[TrajectorySet], tuple[np.ndarray, np.ndarray]]
+"""Of each trip: the sum of a teacher's surprises in nats, and over how many tokens."""
 STEP_TRIPS = 20_000
 """Real trips on which the rules for the next road are judged."""
 
@@ -169,6 +172,7 @@ def evaluate_runs(
     *,
     seed: int = 0,
     models: Mapping[str, ModelJudgement] | None = None,
+    teacher: TripJudge | None = None,
     observer: Observer | None = None,
 ) -> dict[str, Evaluation]:
     """Return the judgement of several sets of trips against the real trips of one split.
@@ -178,6 +182,7 @@ def evaluate_runs(
         od: The split that the queries were drawn from; its trips are the real side, and the
             other split's are the floor.
         models: What the models behind the sets say step by step, by the same names.
+        teacher: Gives the teacher's surprise at each trip, in nats, and the tokens it is over.
 
     Raises:
         DataError: a set or a split holds no trip of at least two roads.
@@ -197,6 +202,7 @@ def evaluate_runs(
     sets, references = _with_references(runs, city, train, other, seed)
     listener.notify(Progress("rating trips", 0, sum(map(len, sets.values())), "trips"))
     ratings = rate(real, sets, config, how)
+    surprised = _perplexities(real, ratings, teacher, config, how)
     places = learn_places(real.trips, train, city.network.centroid_lonlat, real.cell,
                           config.scenario)
     steps = _rules_of_next_road(city, train, trips, how)
@@ -214,7 +220,7 @@ def evaluate_runs(
             counts=_counts(generated, ratings[name], real),
             reasons=_reasons(generated),
             figures={**ratings[name].figures, **(judged.figures if judged else {})},
-            real=_real_means(real, how),
+            real={**_real_means(real, how), **surprised},
             references=rows,
             scenarios=scenarios,
             histograms=ratings[name].histograms,
@@ -268,6 +274,26 @@ def _with_references(
         sets.update({references[name][label]: trips for label, trips in made.items()})
         done.append(name)
     return sets, references
+
+
+def _perplexities(
+    real: RealSide, ratings: Mapping[str, Rating], teacher: TripJudge | None,
+    config: EvaluateConfig, how: Resampling,
+) -> dict[str, Figure]:
+    """Add the teacher's perplexity to each rating; return that of the real trips."""
+    if teacher is None:
+        return {}
+
+    def figure(trips: TrajectorySet) -> Figure:
+        most = max(config.model_trips, 1)
+        if len(trips) > most:
+            drawn = np.random.default_rng(how.seed).choice(len(trips), most, replace=False)
+            trips = take_trips(trips, np.sort(drawn))
+        return perplexity_figure(*teacher(trips), how)
+
+    for rating in ratings.values():
+        rating.figures["teacher_perplexity"] = figure(rating.trips)
+    return {"teacher_perplexity": figure(real.trips)}
 
 
 def _rules_of_next_road(

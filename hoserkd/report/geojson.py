@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from hoserkd.engine.evaluate import Evaluation
-from hoserkd.engine.metrics.task import path_length_m
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
 
 DECIMALS = 6
@@ -24,7 +23,6 @@ def trip_features(found: Evaluation) -> dict[str, Any]:
     """
     features = []
     pair_of = {int(trip): k for k, trip in enumerate(found.rating.pairs[:, 0])}
-    lengths = path_length_m(found.rating.trips, found.truth.network.length_m)
     for index in range(len(found.rating.trips)):
         query = int(found.rating.query[index])
         properties = {
@@ -33,13 +31,12 @@ def trip_features(found: Evaluation) -> dict[str, Any]:
             "reason": found.generated.reason[query],
             "origin": _road_id(found, found.generated.origin[query]),
             "destination": _road_id(found, found.generated.destination[query]),
-            **_described(found, found.rating.trips, index, float(lengths[index])),
+            **described(found, found.rating.trips, index),
         }
         features.append(_feature(found, found.rating.trips, index, properties))
-    real = path_length_m(found.truth.trips, found.truth.network.length_m)
     for k, partner in enumerate(found.rating.pairs[:, 1].tolist()):
         properties = {"traj_id": partner, "source": "real", "pair": k,
-                      **_described(found, found.truth.trips, partner, float(real[partner]))}
+                      **described(found, found.truth.trips, partner)}
         features.append(_feature(found, found.truth.trips, partner, properties))
     return {"type": "FeatureCollection", "features": features}
 
@@ -91,10 +88,10 @@ def _feature(
             "geometry": {"type": "LineString", "coordinates": coordinates(shape)}}
 
 
-def _described(
-    found: Evaluation, trips: TrajectorySet, index: int, length_m: float
-) -> dict[str, Any]:
+def described(found: Evaluation, trips: TrajectorySet, index: int) -> dict[str, Any]:
+    """Return split, start and end, number of roads and length in metres of a trip."""
     first, last = int(trips.offset[index]), int(trips.offset[index + 1]) - 1
+    length_m = float(found.truth.network.length_m[trips.road[first:last + 1]].sum())
     return {"od": found.od, "start": iso_time(trips.entered_at_s[first]),
             "end": iso_time(trips.entered_at_s[last]), "roads": last - first + 1,
             "length_m": round(length_m, 1)}

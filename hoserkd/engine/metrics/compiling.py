@@ -1,27 +1,17 @@
-"""Compiled kernels: how they are built, kept between runs and spread over threads."""
+"""Compiled kernels and the threads that they are spread over."""
 
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from numba import njit
+from hoserkd.engine.compiled import compiled as kernel
+
+__all__ = ["kernel", "over_ranges", "over_tasks", "workers"]
 
 MIN_CHUNK = 16
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
-
-
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` compiled without the GIL, kept on disk where a cache folder is writable.
-
-    Numba looks beside the source and in the user's cache folder (or `NUMBA_CACHE_DIR`); where it
-    may write to none of them, the kernel is compiled anew in every process.
-    """
-    try:
-        return njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
-    except RuntimeError:
-        return njit(nogil=True)(function)  # type: ignore[no-any-return]
 
 
 def workers() -> int:

@@ -86,7 +86,9 @@ class Judges:
     observer: Observer
     stop: StopRequested
 
-    def judge(self, model: Hoser, split: str, temperature: float) -> dict[str, float]:
+    def judge(
+        self, model: Hoser, split: str, temperature: float, heads: AuxiliaryHeads | None = None
+    ) -> dict[str, float]:
         """Return the metrics of a split, without prefix; its KL where the teacher knows it."""
         trips = self.city.split(split)
         source = TripSource(trips, self.tables, self.config.data, self.tables.device)
@@ -94,7 +96,7 @@ class Judges:
         return judge_split(
             model, self.tables, source, epoch_batches(trips, size, 0, 0, shuffle=False),
             self.meta.times, amp=self.amp, signal=self.sources.get(split),
-            distill=self.config.distill, temperature=temperature, ranks=self.ranks,
+            distill=self.config.distill, temperature=temperature, heads=heads, ranks=self.ranks,
             observer=self.observer, stop=self.stop, job=f"judging the {split} split",
         ).metrics
 
@@ -195,7 +197,7 @@ class _Work:
                           self.observer, self.ranks, optimiser.skips_overflow)
         return Training(
             learner, feed, plan, state, journal,
-            lambda values: self.judges.judge(self.model, "val", values.temperature),
+            lambda values: self.judges.judge(self.model, "val", values.temperature, heads),
             self.save_best, directory, settings_of(config, self.city),
             train.checkpoint_every, self.observer, self.stop)
 

@@ -154,6 +154,10 @@ def test_self_distillation_reports_every_head_and_leaves_a_plain_student(city, t
     hard = [step[f"loss_gt_head_{head}"] for head in ("last", 0, 1)]
     soft = [step["loss_soft_student_0"], step["loss_soft_student_1"]]
     assert step["loss"] == pytest.approx(sum(hard) / 3 + 0.4 * sum(soft) / 2)
+    judged = listener.of(EpochDone)[0].metrics
+    assert judged.keys() >= {"val_loss_gt_head_0", "val_loss_soft_student_1"}
+    assert judged["val_loss_gt_head_last"] == pytest.approx(
+        judged["val_loss_road"] + judged["val_loss_time"])
     model = new_student(DEEP, city.network)
     assert weights(result.best).keys() == model.state_dict().keys()
     assert load_student(result.best, city).meta.distill["source"] == "self"

@@ -30,7 +30,8 @@ from hoserkd.engine.training.losses import (
     teacher_target,
     time_term,
 )
-from hoserkd.engine.training.meters import DISTILLED, SUPERVISED, loss_metrics
+from hoserkd.engine.training.meters import DISTILLED, SUPERVISED, loss_metrics, self_metrics
+from hoserkd.engine.training.self_distillation import AuxiliaryHeads, self_loss
 from hoserkd.engine.trips.batches import TripSource
 from hoserkd.engine.types import NavigatorOutput, StepBatch, TimeStatistics
 from hoserkd.errors import InterruptedRunError
@@ -65,11 +66,14 @@ class Examination:
     signal: TeacherSource | None = None
     distill: DistillConfig | None = None
     temperature: float = 1.0
+    heads: AuxiliaryHeads | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return what is summed over steps."""
         names = (*SUPERVISED, "seconds", "relative")
+        if self.heads is not None:
+            return (*names, "informative", *self.heads.names)
         return names if self.signal is None else (*names, *DISTILLED)
 
 
@@ -85,6 +89,7 @@ def judge_split(
     signal: TeacherSource | None = None,
     distill: DistillConfig | None = None,
     temperature: float | None = None,
+    heads: AuxiliaryHeads | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008 - immutable
     observer: Observer = Silent(),  # noqa: B008 - without state
     stop: StopRequested = never_stop,
@@ -95,6 +100,7 @@ def judge_split(
     Args:
         signal: The teacher's answers on this split, for the KL term.
         temperature: Of the KL term; the setting's where None.
+        heads: Auxiliary heads of self-distillation, for their losses; they judge nothing else.
         job: What the notices of progress call it.
 
     Raises:
@@ -102,7 +108,7 @@ def judge_split(
     """
     distill = distill or DistillConfig()
     exam = Examination(model, tables, source, times, amp, signal, distill,
-                       temperature or distill.temperature)
+                       temperature or distill.temperature, heads)
     training = model.training
     model.eval()
     with autocast(tables.device, amp):
@@ -118,7 +124,7 @@ def judge_split(
                 raise InterruptedRunError(f"stopped while {job}")
     model.train(training)
     observer.notify(Progress(job, len(batches), len(batches), "batches"))
-    return _judgement(exam.names, ranks.add_up(sums), ranks.add_up(bins))
+    return _judgement(exam, ranks.add_up(sums), ranks.add_up(bins))
 
 
 def _judge_batch(
@@ -134,7 +140,8 @@ def _judge_batch(
     found = {"road": road.total, "labelled": road.steps,
              "time": time_term(output.travel_time, batch, exam.times).total,
              "correct": correct.sum(), "steps": correct.new_full((), batch.steps, dtype=sums.dtype),
-             **_second_errors(output, batch, exam.times), **_teacher_sums(exam, output, batch)}
+             **_second_errors(output, batch, exam.times), **_teacher_sums(exam, output, batch),
+             **_head_sums(exam, encoding, batch)}
     sums += torch.stack([found[name].to(sums.dtype) for name in exam.names])
     confidence = segment_max(log_p, segment, batch.steps).exp().to(bins.dtype)
     index = (confidence * BINS).long().clamp(max=BINS - 1)
@@ -164,12 +171,26 @@ def _teacher_sums(
     return {"kl": kl.total, "informative": kl.steps, **distillation_meters(log_p, target, batch)}
 
 
+def _head_sums(
+    exam: Examination, encoding: NetworkEncoding, batch: StepBatch
+) -> dict[str, Float[Tensor, ""]]:
+    if exam.heads is None or exam.distill is None:
+        return {}
+    one = torch.ones((), device=batch.road.device)
+    _, meters = self_loss(exam.model, exam.heads, encoding, batch, exam.times, exam.distill,
+                          exam.temperature, one, one, exam.amp)
+    return {name: meters[name] for name in ("informative", *exam.heads.names)}
+
+
 def _judgement(
-    names: tuple[str, ...], sums: Float[Tensor, "M"], bins: Float[Tensor, "3 B"]
+    exam: Examination, sums: Float[Tensor, "M"], bins: Float[Tensor, "3 B"]
 ) -> Judgement:
-    named = dict(zip(names, sums.tolist(), strict=True))
+    named = dict(zip(exam.names, sums.tolist(), strict=True))
     labelled = max(named["labelled"], 1.0)
-    metrics = loss_metrics(named, 0.0)
+    if exam.heads is not None and exam.distill is not None:
+        metrics = self_metrics(named, exam.heads.layers, exam.distill)
+    else:
+        metrics = loss_metrics(named, 0.0)
     del metrics["loss"]
     metrics["accuracy_kept"] = named["correct"] / labelled
     metrics["time_mae_s"] = named["seconds"] / labelled

@@ -60,6 +60,15 @@ def draw_segments(view: View, start: Float[np.ndarray, "n 2"], end: Float[np.nda
     return grid
 
 
+def thickened(grid: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Return the dots and their neighbours, so that a line stands out without colour."""
+    thick = grid.copy()
+    thick[1:] |= grid[:-1]
+    thick[:-1] |= grid[1:]
+    thick[:, 1:] |= grid[:, :-1]
+    return thick
+
+
 def cells(grid: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "rows columns"]:
     """Return the braille code point of each character."""
     rows, columns = grid.shape[0] // 4, grid.shape[1] // 2

@@ -102,7 +102,7 @@ class MapCanvas(Widget):
         view = self.get_view()
         base = draw_segments(view, self.city.start, self.city.end)
         start, end = self.city.segments(list(self.trip))
-        trip = draw_segments(view, start, end)
+        trip = thickened(draw_segments(view, start, end))
         marks = self._marks(view, start, end)
         return [_line(row, base, trip, marks) for row in range(self.size.height)]
 

@@ -44,7 +44,7 @@ def main() -> None:
                 continue
             fast, plain = (
                 run_apart("benchmarks.step", form, case=case, city=city and str(city),
-                          count=2 if options.quick else options.batches)
+                          count=2 if options.quick else options.batches, threads=options.threads)
                 for form in ("run_fast", "run_plain")
             )
             _add(report, case, fast, plain)
@@ -67,7 +67,7 @@ def prepared_san_francisco(folder: Path) -> Path | None:
     return folder / "city"
 
 
-def run_fast(case: str, city: str | None, count: int) -> dict[str, Any]:
+def run_fast(case: str, city: str | None, count: int, threads: int | None) -> dict[str, Any]:
     """Measure our own step."""
     import torch
 
@@ -76,6 +76,8 @@ def run_fast(case: str, city: str | None, count: int) -> dict[str, Any]:
     from hoserkd.engine.training.losses import supervised
     from hoserkd.engine.trips.batches import TripSource
 
+    if threads:
+        torch.set_num_threads(threads)
     network, trips, times, members = _inputs(case, city, count)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tables = build_network_tables(network, "geographic", device)
@@ -104,13 +106,15 @@ def run_fast(case: str, city: str | None, count: int) -> dict[str, Any]:
     return _measured(step, np.split(members[np.argsort(length, kind="stable")], count), members)
 
 
-def run_plain(case: str, city: str | None, count: int) -> dict[str, Any]:
+def run_plain(case: str, city: str | None, count: int, threads: int | None) -> dict[str, Any]:
     """Measure the plain form on the same trips and weights."""
     import torch
 
     from benchmarks.plain_hoser import PlainHoser, plain_batch, plain_loss, plain_trip
     from hoserkd.engine.student.tables import build_network_tables
 
+    if threads:
+        torch.set_num_threads(threads)
     network, trips, times, members = _inputs(case, city, count)
     tables = build_network_tables(network, "geographic", torch.device("cpu"))
     plain = PlainHoser(_model(network), network, tables)
@@ -161,12 +165,14 @@ def _measured(
 
     loss = run(members[: len(batches[0])])
     parts.clear()
+    began = time.process_time()
     for batch in batches:
         run(batch)
+    cpu_s = (time.process_time() - began) / len(batches)
     peak = peak_mb()
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated() / 1e6
-    return {"parts_ms": parts, "peak_mb": peak, "loss": loss,
+    return {"parts_ms": parts, "peak_mb": peak, "loss": loss, "cpu_s": cpu_s,
             "threads": torch.get_num_threads()}
 
 
@@ -213,6 +219,8 @@ def _add(report: Report, case: str, fast: Apart, plain: Apart) -> None:
         data_share=data / (step + data),
         **{f"{part}_ms": ms for part, ms in ours.items()},
         **{f"plain_{part}_ms": ms for part, ms in theirs.items()},
+        cpu_s=fast.value["cpu_s"],
+        plain_cpu_s=plain.value["cpu_s"],
         loss=fast.value["loss"],
         plain_loss=plain.value["loss"],
         threads=fast.value["threads"],
@@ -223,6 +231,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--batches", type=int, default=8, help="batches to average over")
+    parser.add_argument("--threads", type=int, help="of torch; default: its own choice")
     parser.add_argument("--quick", action="store_true", help="two batches a case")
     return parser.parse_args()
 

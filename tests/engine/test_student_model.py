@@ -153,3 +153,39 @@ def test_dropout_acts_in_training_only(network, tables, source):
     assert not torch.equal(model(tables, batch).logits, model(tables, batch).logits)
     model.eval()
     assert torch.equal(model(tables, batch).logits, model(tables, batch).logits)
+
+
+@pytest.fixture(scope="module")
+def compiled(network):
+    """A student and its compiled forward pass, as `train.compile` makes it."""
+    model = student(network)
+    # Captures and transforms the graph as every backend does, without a C++ compiler.
+    return model, torch.compile(model.forward_encoded, backend="aot_eager", dynamic=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trips", [6, 11])
+def test_compiling_changes_answers_and_gradients_by_rounding_only(
+    compiled, tables, source, trips
+):
+    model, forward = compiled
+    batch = source.batch(np.arange(trips))
+    found = []
+    for answer in (model.forward_encoded, forward):
+        model.zero_grad()
+        encoding = model.encode_network(tables, [batch])
+        output = answer(encoding, batch)
+        (output.logits.square() + output.travel_time).sum().backward()
+        gradients = [p.grad.clone() for p in model.parameters() if p.requires_grad]
+        found.append([output.logits, output.travel_time, *gradients])
+    for plain, other in zip(*found, strict=True):
+        torch.testing.assert_close(plain, other, rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_compiled_forward_pass_is_one_graph(compiled, tables, source):
+    model = compiled[0]
+    batch = source.batch(np.arange(6))
+    encoding = model.encode_network(tables, [batch])
+    explained = torch._dynamo.explain(model.forward_encoded)(encoding, batch)
+    assert explained.graph_break_count == 0, explained.break_reasons

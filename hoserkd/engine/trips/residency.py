@@ -1,5 +1,7 @@
 """Where a split of trips lives while it is used: on the device, in RAM or on disk."""
 
+import resource
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +13,7 @@ from hoserkd.engine.types import TrajectorySet
 
 Residency = Literal["device", "ram", "stream"]
 
-CONTROL_GROUP = Path("/sys/fs/cgroup")
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 DEVICE_SHARE = 0.25
 """Of the device's free memory, what a split may take; the model needs the rest."""
 RAM_SHARE = 0.5
@@ -50,14 +52,44 @@ def choose_residency(
 
 
 def available_ram() -> int:
-    """Return the bytes of RAM that this process may still take, also by its control group."""
+    """Return the bytes that this process may still take: of the machine, its group, its limits."""
     free = int(psutil.virtual_memory().available)
+    return min([free, *_group_room(), *_limit_room()])
+
+
+def _group_room() -> Iterator[int]:
+    """Yield what the process's control group leaves, under version 2 and 1; caches do not count."""
+    names = {"": ("", "memory.max", "anon"), "memory": ("memory", "memory.limit_in_bytes", "rss")}
+    for kind, path in _control_groups():
+        mount, limit, used = names[kind]
+        for place in (CONTROL_GROUPS / mount / path, CONTROL_GROUPS / mount):
+            try:
+                room = int((place / limit).read_text())
+                for line in (place / "memory.stat").read_text().splitlines():
+                    if line.split()[0] == used:
+                        yield max(room - int(line.split()[1]), 0)
+            except (OSError, ValueError):
+                # No such group in this container's view, or "max": nothing bounds it there.
+                continue
+
+
+def _control_groups() -> Iterator[tuple[str, str]]:
     try:
-        limit = int((CONTROL_GROUP / "memory.max").read_text())
-        used = int((CONTROL_GROUP / "memory.current").read_text())
-    except (OSError, ValueError):
-        return free
-    return min(free, max(limit - used, 0))
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "" or "memory" in controllers.split(","):
+            yield ("memory" if controllers else ""), path.lstrip("/")
+
+
+def _limit_room() -> Iterator[int]:
+    """Yield what `ulimit -d` leaves."""
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit != resource.RLIM_INFINITY:
+        used = psutil.Process().memory_info()
+        yield max(limit - int(getattr(used, "data", used.rss)), 0)
 
 
 def _place(residency: Residency, device: torch.device) -> str:

@@ -81,7 +81,7 @@ def generate(
 
     Without --run and --model the latest training's best student is used. A generation that was
     stopped goes on where it was when the same command comes again. Several processes share the
-    work: torchrun --nproc-per-node 2 --no-python hoserkd generate.
+    work: torchrun --nproc-per-node 2 --no-python -- hoserkd generate.
 
     Example: hoserkd generate --run distilled --od test --num 500
     """

@@ -121,9 +121,10 @@ def comparison_sentence(found: Comparison) -> str:
     for name, test in found.tests.items():
         if test.p_holm < SIGNIFICANT and test.effect:
             first = (test.effect < 0) == (PAIRED[name][0] == "lower")
+            what, _, unit = PAIRED[name][1].partition(", ")
             better[found.a if first else found.b].append(
-                f"{PAIRED[name][1].removesuffix(' by')} "
-                f"({value_text(test.mean_a)} against {value_text(test.mean_b)}, "
+                f"{what.removesuffix(' by')} ({value_text(test.mean_a)} against "
+                f"{value_text(test.mean_b)}{' ' + unit if unit else ''}, "
                 f"{_p_words(test.p_holm)})")
     told = [f"{name} is better in {'; '.join(what)}" for name, what in better.items() if what]
     if not told:

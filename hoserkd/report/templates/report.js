@@ -85,9 +85,9 @@
     draw();
   }
   window.addEventListener("beforeprint", function () {
-    document.querySelectorAll("details").forEach(function (d) { d.dataset.was = d.open ? "1" : ""; d.open = true; });
+    document.querySelectorAll("details.printed").forEach(function (d) { d.dataset.was = d.open ? "1" : ""; d.open = true; });
   });
   window.addEventListener("afterprint", function () {
-    document.querySelectorAll("details").forEach(function (d) { d.open = d.dataset.was === "1"; });
+    document.querySelectorAll("details.printed").forEach(function (d) { d.open = d.dataset.was === "1"; });
   });
 })();

@@ -3,11 +3,11 @@
     python -m benchmarks.generate [--quick] [--cases "astar san_francisco_20k" ...]
                                   [--model FILE --city DIR]
 
-The plain search answers the first of the queries, ours all of them; both give trips a second, and
-the plain paths are held to ours. The San Francisco cases need real trips (HOSERKD_REAL_DATA names
-their folder, default ../shared/data) and train a student for a minute or two, unless --model and
---city name one. The city of Beijing's size is made up; its student has made-up weights that head
-for the destination.
+The plain search answers the first of the queries, ours all of them; both give seconds and CPU
+seconds a trip, and the plain paths are held to ours. The San Francisco cases need real trips
+(HOSERKD_REAL_DATA names their folder, default ../shared/data) and train a student for a minute or
+two, unless --model and --city name one. The city of Beijing's size is made up; its student has
+made-up weights that head for the destination.
 """
 
 import argparse
@@ -128,15 +128,16 @@ def run_case(case: str, city: str, model: str, trips: int, plain: int) -> dict[s
 
     run(64, Watch())
     watch, quality = Watch(), Quality(town.network)
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     chunks = run(trips, watch)
-    seconds = time.perf_counter() - began
+    seconds, busy = time.perf_counter() - began, time.process_time() - busy
     most = peak_mb()
     for chunk in chunks:
         quality.add(chunk)
     expansions = watch.figures["expansions_per_trip"]
     figures: dict[str, Any] = {
-        "ours_s": seconds / trips, "peak_mb": most, "trips": trips, "trips_per_s": trips / seconds,
+        "ours_s": seconds / trips, "peak_mb": most, "cpu_s": busy / trips,
+        "trips": trips, "trips_per_s": trips / seconds,
         "expansions_per_trip": expansions, "us_per_expansion": 1e6 * seconds / trips / expansions,
         **quality.figures(),
     }
@@ -161,12 +162,13 @@ def _plain(
 
     threads = min((1, torch.get_num_threads()), key=lambda n: _seconds(n, search))
     torch.set_num_threads(threads)
-    searcher.calls, equal, began = 0, 0, time.perf_counter()
+    searcher.calls, equal, began, busy = 0, 0, time.perf_counter(), time.process_time()
     for i, path in enumerate(ours):
         equal += search(i) == path
     seconds = (time.perf_counter() - began) / len(ours)
-    return {"plain_s": seconds, "plain_threads": threads, "plain_trips": len(ours),
-            "plain_trips_per_s": 1 / seconds, "equal_paths": equal,
+    busy = (time.process_time() - busy) / len(ours)
+    return {"plain_s": seconds, "plain_cpu_s": busy, "plain_threads": threads,
+            "plain_trips": len(ours), "plain_trips_per_s": 1 / seconds, "equal_paths": equal,
             "plain_calls_per_trip": searcher.calls / len(ours)}
 
 

@@ -38,6 +38,11 @@ def test_help_loads_neither_database_nor_settings(home: Path) -> None:
     assert loaded(home, "--help")[1] == "light:"
 
 
+def test_list_of_runs_loads_the_database_and_nothing_to_compute_with(home: Path) -> None:
+    (home / "store" / "runs").mkdir(parents=True)
+    assert "numpy" not in loaded(home, "runs", "list")[1]
+
+
 def test_engine_knows_no_terminal_and_no_database() -> None:
     probe = ("import sys, hoserkd.engine, hoserkd.engine.config, hoserkd.engine.events\n"
              "found = {'typer', 'rich', 'textual', 'duckdb', 'pydantic_settings', 'torch'}\n"

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from jaxtyping import Float64, Int64
+if TYPE_CHECKING:
+    # A list of runs needs neither, and both cost a tenth of a second.
+    import numpy as np
+    from jaxtyping import Float64, Int64
 
 Status = Literal["running", "finished", "stopped", "failed", "dead"]
 """`dead`: its writer is gone and never said how it ended."""
@@ -83,10 +85,10 @@ class RunRecord:
 class Series:
     """One metric or timing over the steps of a run, in the order of the steps."""
 
-    step: Int64[np.ndarray, "N"]
-    at_s: Float64[np.ndarray, "N"]
+    step: "Int64[np.ndarray, 'N']"
+    at_s: "Float64[np.ndarray, 'N']"
     """Seconds since 1970, UTC."""
-    value: Float64[np.ndarray, "N"]
+    value: "Float64[np.ndarray, 'N']"
     """NaN where the recorded figure was not finite."""
 
 

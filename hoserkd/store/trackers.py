@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from hoserkd.engine.config import EngineConfig
 from hoserkd.errors import UsageError
+
+if TYPE_CHECKING:
+    from hoserkd.engine.config import EngineConfig
 
 
 class Tracker(Protocol):
@@ -89,7 +91,7 @@ def wait_for_wandb() -> None:
     wandb.teardown()
 
 
-def mirror_opener(kind: str, run: Any, config: EngineConfig) -> Callable[[], Tracker]:
+def mirror_opener(kind: str, run: Any, config: "EngineConfig") -> Callable[[], Tracker]:
     """Return what opens the tracker `kind` for a run that begins, in the run's own folder.
 
     Args:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._report import Apart, Report, peak_mb, run_apart
+from hoserkd.engine.types import TrajectorySet
 
 CASES = {
     "san_francisco batch 64": ("san_francisco", 64),
@@ -106,8 +107,10 @@ def run_fast(case: str, city: str | None, count: int, threads: int | None) -> di
     return _measured(step, np.split(members[np.argsort(length, kind="stable")], count), members)
 
 
-def run_plain(case: str, city: str | None, count: int, threads: int | None) -> dict[str, Any]:
-    """Measure the plain form on the same trips and weights."""
+def run_plain(
+    case: str, city: str | None, count: int, threads: int | None
+) -> dict[str, Any] | None:
+    """Measure the plain form on the same trips and weights; None if the machine is too small."""
     import torch
 
     from benchmarks.plain_hoser import PlainHoser, plain_batch, plain_loss, plain_trip
@@ -116,6 +119,8 @@ def run_plain(case: str, city: str | None, count: int, threads: int | None) -> d
     if threads:
         torch.set_num_threads(threads)
     network, trips, times, members = _inputs(case, city, count)
+    if not _plain_fits(trips, members, count):
+        return None
     tables = build_network_tables(network, "geographic", torch.device("cpu"))
     plain = PlainHoser(_model(network), network, tables)
 
@@ -137,6 +142,18 @@ def run_plain(case: str, city: str | None, count: int, threads: int | None) -> d
         return loss.item()
 
     return _measured(step, np.split(members, count), members)
+
+
+def _plain_fits(trips: TrajectorySet, members: np.ndarray, count: int) -> bool:
+    """Return whether the (B, T, T, h) tensors of the longest batch fit into the free memory.
+
+    Two of 128 float32 a pair and block are kept for the backward pass, and their gradients made.
+    """
+    from hoserkd.engine.trips.residency import available_ram
+
+    length = np.diff(trips.offset)[members].reshape(count, -1) - 1
+    pairs = int((length.max(1).astype(np.int64) ** 2).max()) * length.shape[1]
+    return 6 * 128 * 4 * pairs + 4e9 < available_ram()
 
 
 def _measured(
@@ -206,25 +223,27 @@ def _model(network):  # type: ignore[no-untyped-def]
 
 
 def _add(report: Report, case: str, fast: Apart, plain: Apart) -> None:
-    ours, theirs = fast.value["parts_ms"], plain.value["parts_ms"]
-    data = ours["data"]
-    step, plain_step = (sum(parts.values()) - parts["data"] for parts in (ours, theirs))
+    ours, theirs = fast.value, plain.value
+    step = _without_data(ours["parts_ms"])
+    data = ours["parts_ms"]["data"]
+    figures = {
+        "data_share": data / (step + data),
+        **{f"{part}_ms": ms for part, ms in ours["parts_ms"].items()},
+        **{name: ours[name] for name in ("cpu_s", "loss", "threads")},
+    }
+    if theirs is None:
+        report.add(case, step / 1000, None, ours["peak_mb"], plain="needs more memory", **figures)
+        return
+    figures |= {f"plain_{part}_ms": ms for part, ms in theirs["parts_ms"].items()}
+    figures |= {f"plain_{name}": theirs[name] for name in ("cpu_s", "loss", "peak_mb")}
     report.add(
-        case,
-        ours_s=step / 1000,
-        plain_s=plain_step / 1000,
-        peak_mb=fast.value["peak_mb"],
-        plain_peak_mb=plain.value["peak_mb"],
-        peak_ratio=plain.value["peak_mb"] / fast.value["peak_mb"],
-        data_share=data / (step + data),
-        **{f"{part}_ms": ms for part, ms in ours.items()},
-        **{f"plain_{part}_ms": ms for part, ms in theirs.items()},
-        cpu_s=fast.value["cpu_s"],
-        plain_cpu_s=plain.value["cpu_s"],
-        loss=fast.value["loss"],
-        plain_loss=plain.value["loss"],
-        threads=fast.value["threads"],
+        case, step / 1000, _without_data(theirs["parts_ms"]) / 1000, ours["peak_mb"],
+        peak_ratio=theirs["peak_mb"] / ours["peak_mb"], **figures,
     )
+
+
+def _without_data(parts_ms: dict[str, float]) -> float:
+    return sum(parts_ms.values()) - parts_ms["data"]
 
 
 def _options() -> argparse.Namespace:

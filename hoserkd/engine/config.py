@@ -186,6 +186,9 @@ class TrainConfig(Section):
     """Mixed precision; auto: bf16 on CUDA devices that have it, fp16 on older ones, off on a CPU."""
     compile: bool = False
     """Compile the student with torch.compile."""
+    recompute: bool = False
+    """Compute the trajectory encoder again in the backward pass instead of keeping what it needs:
+    less memory, more time, the same gradients."""
     checkpoint_every: int = Field(500, ge=1)
     """Optimiser steps between two resumable checkpoints; one is written at every epoch's end too."""
     validation_batch_size: int = Field(256, ge=1)

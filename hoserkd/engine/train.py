@@ -160,6 +160,7 @@ class _Work:
         self.config = config
         self.city = city
         self.model = student.model.to(device)
+        self.model.trajectory_encoder.recompute = config.train.recompute
         self.meta = student.meta
         self.ranks = ranks
         self.observer = observer

@@ -1,10 +1,11 @@
 """Walks over adjacency edges by loops, for the CPU, where index tensors cost several passes."""
 
-import numba
 import numpy as np
 
+from hoserkd.engine.compiled import compiled
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+
+@compiled
 def mark_senders(offset, source, roads, seen):  # type: ignore[no-untyped-def]
     """Mark every road that sends to one of `roads`."""
     for road in roads:
@@ -12,7 +13,7 @@ def mark_senders(offset, source, roads, seen):  # type: ignore[no-untyped-def]
             seen[source[edge]] = True
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def edges_into(offset, source, attr, roads, row):  # type: ignore[no-untyped-def]
     """Return (offset, target, source, attr) of the edges into `roads`, sources as `row` has them.
 
@@ -35,7 +36,7 @@ def edges_into(offset, source, attr, roads, row):  # type: ignore[no-untyped-def
     return out_offset, out_target, out_source, out_attr
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def edges_by_source(source, rows):  # type: ignore[no-untyped-def]
     """Return (offset, edge): the edges that leave each source row, in order."""
     offset = np.zeros(rows + 1, np.int64)

@@ -100,7 +100,17 @@ def _in_parts(rows: int, work: Callable[[int, int, int], None]) -> None:
             done.result()
 
 
-@numba.njit(cache=True, nogil=True, fastmath=REORDER)  # type: ignore[untyped-decorator]
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` compiled with sums that may be reordered, cached where that is possible."""
+    try:
+        made: Callable[..., Any] = numba.njit(cache=True, nogil=True, fastmath=REORDER)(function)
+    except RuntimeError:
+        # A read-only install without a home folder has no place for a cache.
+        made = numba.njit(nogil=True, fastmath=REORDER)(function)
+    return made
+
+
+@_compiled
 def _gather(  # type: ignore[no-untyped-def]
     sent, received, weight, att, attr, offset, source, share, gathered, first, last
 ):
@@ -130,7 +140,7 @@ def _gather(  # type: ignore[no-untyped-def]
                 out[c] += part * theirs[c]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=REORDER)  # type: ignore[untyped-decorator]
+@_compiled
 def _to_targets(  # type: ignore[no-untyped-def]
     sent, received, weight, att, attr, offset, source, share, above, d_score, d_received, sums,
     first, last,
@@ -162,7 +172,7 @@ def _to_targets(  # type: ignore[no-untyped-def]
                 sums[2, c] += slope * bent
 
 
-@numba.njit(cache=True, nogil=True, fastmath=REORDER)  # type: ignore[untyped-decorator]
+@_compiled
 def _to_sources(  # type: ignore[no-untyped-def]
     sent, received, weight, att, attr, target, share, above, d_score, out_offset, out_edge, d_sent,
     first, last,

@@ -36,7 +36,7 @@ def choose_residency(
     """Return where to keep the split: as wanted, or the nearest place to the device it fits."""
     size = trajectories.road.nbytes + trajectories.entered_at_s.nbytes
     if wanted != "auto":
-        return ResidencyChoice(wanted, f"trips are kept on {_place(wanted, device)}, as asked")
+        return ResidencyChoice(wanted, f"trips are kept {_place(wanted, device)}, as asked")
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         if size <= DEVICE_SHARE * free:
@@ -46,7 +46,7 @@ def choose_residency(
         return ResidencyChoice("ram", _fits(size, "ram", device, free))
     return ResidencyChoice(
         "stream",
-        f"trips are read from {_place('stream', device)}: {_gigabytes(size)} is more than "
+        f"trips are kept {_place('stream', device)}: {_gigabytes(size)} is more than "
         f"{RAM_SHARE:.0%} of the {_gigabytes(free)} of free RAM",
     )
 
@@ -93,12 +93,12 @@ def _limit_room() -> Iterator[int]:
 
 
 def _place(residency: Residency, device: torch.device) -> str:
-    return {"device": f"the device ({device.type})", "ram": "RAM", "stream": "disk"}[residency]
+    return {"device": f"on the device ({device.type})", "ram": "in RAM", "stream": "on disk"}[residency]
 
 
 def _fits(size: int, residency: Residency, device: torch.device, free: int) -> str:
     place = _place(residency, device)
-    return f"trips are kept on {place}: {_gigabytes(size)} of {_gigabytes(free)} free"
+    return f"trips are kept {place}: {_gigabytes(size)} of {_gigabytes(free)} free"
 
 
 def _gigabytes(size: int) -> str:

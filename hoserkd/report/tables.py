@@ -46,7 +46,7 @@ def figure_text(figure: Figure | None, metric: Metric | None = None) -> str:
     if figure is None or figure.value is None:
         return ABSENT
     text = value_text(figure.value, metric)
-    if figure.low is None or figure.high is None:
+    if figure.low is None or figure.high is None or figure.low == figure.high:
         return text
     low, high = (value_text(x, metric).removesuffix(" %") for x in (figure.low, figure.high))
     return f"{text} [{low}, {high}]"

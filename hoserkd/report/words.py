@@ -65,7 +65,7 @@ def _verdict(figure: Figure, floor: Figure, ceiling: Figure) -> str:
     if figure.value is None or floor.value is None:
         return "not defined"
     if figure.value <= (floor.high if floor.high is not None else floor.value):
-        return f"as near as other real trips, {value_text(floor.value)}"
+        return f"cannot be told from other real trips, {value_text(floor.value)}"
     if ceiling.value is None or ceiling.value <= floor.value:
         return f"other real trips: {value_text(floor.value)}"
     if figure.value >= ceiling.value:

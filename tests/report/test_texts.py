@@ -33,6 +33,7 @@ def test_values_are_told_as_their_unit_asks(value, name, text):
 def test_a_figure_is_told_with_its_interval():
     assert figure_text(Figure(0.5, 0.25, 0.75), BY_NAME["completion"]) == "50.0 % [25.0, 75.0]"
     assert figure_text(Figure(0.5), BY_NAME["edr"]) == "0.500"
+    assert figure_text(Figure(1.0, 1.0, 1.0), BY_NAME["completion"]) == "100.0 %"
 
 
 def test_small_p_values_are_not_told_in_full():
@@ -71,7 +72,7 @@ def judged(report, value, floor, ceiling):
 
 def test_the_verdict_follows_from_where_the_figure_stands(report):
     floor = Figure(0.10, 0.08, 0.12)
-    assert "as near as other real trips" in judged(report, 0.11, floor, 0.5)
+    assert "cannot be told from other real trips" in judged(report, 0.11, floor, 0.5)
     assert "75 % of the way" in judged(report, 0.20, floor, 0.5)
     assert "no nearer than shortest paths" in judged(report, 0.6, floor, 0.5)
 

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from hoserkd.engine.metrics.compiling import kernel, over_ranges
-from hoserkd.engine.metrics.packed import step_mask
 from hoserkd.engine.metrics.sphere import unit_vectors
 from hoserkd.engine.types import Candidates, RoadNetwork, TrajectorySet
 
@@ -146,18 +145,25 @@ def free_flow_s(network: RoadNetwork) -> Float64[np.ndarray, "R"]:
     return network.length_m / (network.free_flow_kmh / 3.6)
 
 
+@kernel
+def _count_turns(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    offset, candidate, trip_offset, road, counts
+):
+    for trip in range(len(trip_offset) - 1):
+        for p in range(trip_offset[trip], trip_offset[trip + 1] - 1):
+            here, there = road[p], road[p + 1]
+            for k in range(offset[here], offset[here + 1]):
+                if candidate[k] == there:
+                    counts[k] += 1
+                    break
+
+
 def turn_counts(network: RoadNetwork, trips: TrajectorySet) -> Int64[np.ndarray, "K"]:
     """Return how often each candidate of each road was taken."""
-    here = np.flatnonzero(step_mask(trips))
-    road = np.asarray(trips.road).astype(np.int64)
-    offset, candidate = network.candidates.offset, network.candidates.road
-    source = np.repeat(np.arange(network.roads), np.diff(offset))
-    key = source * network.roads + candidate
-    order = np.argsort(key, kind="stable")
-    taken = road[here] * network.roads + road[here + 1]
-    place = np.minimum(np.searchsorted(key[order], taken), len(key) - 1)
-    known = key[order][place] == taken
-    return np.bincount(order[place[known]], minlength=len(key)).astype(np.int64)
+    counts = np.zeros(len(network.candidates.road), dtype=np.int64)
+    _count_turns(np.asarray(network.candidates.offset), np.asarray(network.candidates.road),
+                 np.asarray(trips.offset), np.asarray(trips.road), counts)
+    return counts
 
 
 def turn_surprise(
@@ -171,15 +177,23 @@ def turn_surprise(
     return np.maximum(-np.log(weight / total[source]), 0.0)
 
 
+@kernel
+def _add_steps(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    trip_offset, road, entered, total, count
+):
+    for trip in range(len(trip_offset) - 1):
+        for p in range(trip_offset[trip], trip_offset[trip + 1] - 1):
+            total[road[p]] += entered[p + 1] - entered[p]
+            count[road[p]] += 1
+
+
 def mean_step_s(
     network: RoadNetwork, trips: TrajectorySet
 ) -> Float64[np.ndarray, "R"]:
     """Return each road's mean time in `trips`; its free-flow time where no trip used it."""
-    here = np.flatnonzero(step_mask(trips))
-    road, entered = np.asarray(trips.road), np.asarray(trips.entered_at_s)
-    count = np.bincount(road[here], minlength=network.roads)
-    total = np.bincount(road[here], weights=entered[here + 1] - entered[here],
-                        minlength=network.roads)
+    total, count = np.zeros(network.roads), np.zeros(network.roads)
+    _add_steps(np.asarray(trips.offset), np.asarray(trips.road), np.asarray(trips.entered_at_s),
+               total, count)
     return np.where(count > 0, total / np.maximum(count, 1), free_flow_s(network))
 
 

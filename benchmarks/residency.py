@@ -17,9 +17,9 @@ from benchmarks._report import Report, arguments, peak_mb, run_apart
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
 
 BATCH = 64
-BOUND = 1_000_000_000
+BOUND = 1_600_000_000
 """Bytes that the last case's process may take (`ulimit -d`)."""
-LARGE = 1_500_000_000
+LARGE = 2_500_000_000
 """Bytes of the split that it trains from."""
 BYTES_A_POINT = 12
 PLAIN_TRIPS = 500

@@ -93,7 +93,8 @@ def _limit_room() -> Iterator[int]:
 
 
 def _place(residency: Residency, device: torch.device) -> str:
-    return {"device": f"on the device ({device.type})", "ram": "in RAM", "stream": "on disk"}[residency]
+    names = {"device": f"on the device ({device.type})", "ram": "in RAM", "stream": "on disk"}
+    return names[residency]
 
 
 def _fits(size: int, residency: Residency, device: torch.device, free: int) -> str:

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from hoserkd.errors import UsageError
 
@@ -22,6 +22,20 @@ class Targets:
     tensorboard: Path | None = None
     wandb_offline: Path | None = None
     hoser: Path | None = None
+
+    def with_format(self, form: str, output: Path | None, name: str) -> Self:
+        """Return these targets and one more, given by its name.
+
+        Raises:
+            UsageError: there is no such form.
+        """
+        field = form.replace("-", "_")
+        known = [known.name for known in fields(self)]
+        if field not in known:
+            raise UsageError(f"--format: there is no form {form!r}",
+                             hint=f"one of {', '.join(known).replace('_', '-')}")
+        default = Path(f"{name}.pth") if form == "hoser" else Path(f"{name}-{form}")
+        return replace(self, **{field: output or default})
 
 
 def export_runs(store: "RunStore", runs: Sequence["RunRecord"], targets: Targets) -> list[Path]:

@@ -7,6 +7,7 @@ import typer
 
 from hoserkd.commands.completion import complete_run
 from hoserkd.commands.context import open_console, open_store
+from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
     from hoserkd.store.records import Status
@@ -147,6 +148,11 @@ def export(
         None, metavar="DIR", help="Write W&B runs for `wandb sync`; needs no network."),
     hoser: Path | None = typer.Option(
         None, metavar="FILE", help="Write the student as the public HOSER code loads it."),
+    form: str | None = typer.Option(
+        None, "--format", metavar="FORM",
+        help="The same by name: csv, parquet, tensorboard, wandb-offline or hoser."),
+    output: Path | None = typer.Option(
+        None, metavar="PATH", help="Where --format writes; without it, under the run's name."),
 ) -> None:
     """Export what the store holds on runs, or a run's student, for other tools.
 
@@ -157,8 +163,12 @@ def export(
     console, store = open_console(), open_store()
     targets = Targets(csv, parquet, tensorboard, wandb_offline, hoser)
     found = [store.run(reference) for reference in runs]
+    if form is not None:
+        targets = targets.with_format(form, output, found[0].name)
+    elif output is not None:
+        raise UsageError("--output goes with --format", hint="such as --format hoser")
     files = export_runs(store, found, targets)
-    if hoser and (caveat := public_caveat(found[0])):
+    if targets.hoser and (caveat := public_caveat(found[0])):
         console.warn(caveat)
     console.result({"files": files}, lambda: console.table(
         None, ("written",), [(path,) for path in files]))
@@ -202,8 +212,6 @@ def ended_statuses(text: str) -> tuple["Status", ...]:
     Raises:
         UsageError: one of them is none, or means a run that still runs.
     """
-    from hoserkd.errors import UsageError
-
     known: dict[str, Status] = {
         "dead": "dead", "failed": "failed", "stopped": "stopped", "finished": "finished"}
     words = [word.strip() for word in text.split(",") if word.strip()]

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -128,6 +129,26 @@ def test_export_writes_every_table(run_cli: Callable, two_runs: RunStore, tmp_pa
 
 def test_export_to_nothing_says_what_is_missing(run_cli: Callable, two_runs: RunStore) -> None:
     assert run_cli("runs", "export", "distilled").exit_code == 2
+
+
+def test_export_by_format_writes_what_the_option_writes(
+    run_cli: Callable, two_runs: RunStore, tmp_path: Path
+) -> None:
+    target = str(tmp_path / "a")
+    answer = run_cli("runs", "export", "distilled", "--format", "csv", "--output", target)
+    assert answer.exit_code == 0, answer.stderr
+    assert run_cli("runs", "export", "distilled", "--csv", str(tmp_path / "b")).exit_code == 0
+    for name in ("runs.csv", "metrics.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("options", [("--format", "hosser"), ("--output", "x", "--csv", "y")])
+def test_export_of_an_unknown_form_names_the_known_ones(
+    run_cli: Callable, two_runs: RunStore, options: tuple[str, ...]
+) -> None:
+    answer = run_cli("runs", "export", "distilled", *options)
+    assert answer.exit_code == 2
+    assert "hoser" in answer.stderr
 
 
 def test_confirm_passes_with_yes() -> None:

@@ -91,6 +91,13 @@ def test_tutorial_commands_run_as_written(
     assert len((place / "trips.csv").read_text().splitlines()) == 3
 
 
+def test_commands_page_lines_run_as_written(place: Path, run_cli: Callable[..., Any]) -> None:
+    lines = command_lines(ROOT / "docs/commands.md")
+    assert {line.split()[1] for line in lines} >= {"prepare", "train", "tune", "runs", "tui"}
+    for line in lines:
+        run_line(run_cli, line)
+
+
 def _ask(place: Path) -> None:
     """Write the queries of two generated trips as a user's own."""
     generated = next((place / "work/store/runs").glob("*/generated/*.csv"))

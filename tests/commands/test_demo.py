@@ -1,6 +1,7 @@
 """`hoserkd demo` and `hoserkd bundle` on the smallest city."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,28 @@ def test_bundle_of_an_unknown_run_names_the_way_out(run_cli: Callable[..., Any])
     answer = run_cli("bundle", "nothing")
     assert answer.exit_code == 2
     assert "hint:" in answer.stderr
+
+
+def test_library_page_runs_as_written(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "library.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    monkeypatch.setenv("DEMO", str(made))
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "library.md", "exec"), names)
+    assert names["answer"].probability.sum() == pytest.approx(1)
+    assert len(names["trips"]) == 8
+
+
+def test_tui_pictures_of_every_page_of_a_demo(
+    made: Path, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    for page in ("runs", "map", "evaluation"):
+        picture = tmp_path / f"{page}.svg"
+        answer = run_cli("tui", "--store", made / "store", "--data-dir", made, "--screen", page,
+                         "--run", "distilled", "--size", "100x30", "--screenshot", picture)
+        assert answer.exit_code == 0, answer.stderr
+        assert "distilled" in picture.read_text("utf-8") or page == "map"
+    assert run_cli("tui", "--screen", "rums").stderr.startswith("error: --screen rums")
+    assert run_cli("tui", "--screenshot", "x.gif").exit_code == 2
+    assert "needs a terminal" in run_cli("tui").stderr

@@ -5,10 +5,10 @@
 
 The plain search answers the first of the queries, ours all of them; both give seconds and CPU
 seconds a trip, and the plain paths are held to ours. A best-first search makes as many plain calls
-as we make expansions; its seconds are those of a call times the expansions of all queries. The San Francisco cases need real trips
-(HOSERKD_REAL_DATA names their folder, default ../shared/data) and train a student for a minute or
-two, unless --model and --city name one. The city of Beijing's size is made up; its student has
-made-up weights that head for the destination.
+as we make expansions; its seconds are those of a call times the expansions of all queries. The San
+Francisco cases need real trips (HOSERKD_REAL_DATA names their folder, default ../shared/data) and
+train a student for a minute or two, unless --model and --city name one. The city of Beijing's size
+is made up; its student has made-up weights that head for the destination.
 """
 
 import argparse

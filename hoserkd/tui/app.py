@@ -28,8 +28,9 @@ from hoserkd.tui.views.store import StoreView
 from hoserkd.tui.views.tune import TuneView
 
 REFRESH_S = 1.0
-PAUSES = {"runs": 1, "store": 10, "map": 5}
-"""Seconds between two looks by page; others, whose curves are dear to draw: 2."""
+PAUSES = {"runs": 1, "store": 10}
+CURVES_PAUSE = 4
+"""Seconds between two looks by page; pages with curves, which are dear to draw, wait longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +247,7 @@ class Dashboard(App[None]):
 
     def _tick(self) -> None:
         self._ticks += 1
-        if self._ticks % PAUSES.get(self._page, 2) == 0:
+        if self._ticks % PAUSES.get(self._page, CURVES_PAUSE) == 0:
             self.read()
 
     @work(thread=True, exit_on_error=True)

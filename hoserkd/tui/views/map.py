@@ -15,7 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from hoserkd.text import printable
-from hoserkd.tui.braille import BLANK, View, cells, draw_segments
+from hoserkd.tui.braille import BLANK, View, cells, draw_segments, thickened
 from hoserkd.tui.drawing import SERIES_STYLES
 from hoserkd.tui.mapping import CityMap, MapData
 from hoserkd.tui.snapshot import Snapshot

@@ -35,7 +35,7 @@ from hoserkd.engine.types import GeneratedTrips, TimeStatistics, TrajectorySet
 
 FULL, QUICK = (5000, 45_000), (500, 4000)
 SAMPLE, QUICK_SAMPLE = 200, 40
-REPEATS = 3
+REPEATS = 15
 
 
 def city_of(folder: Path, quick: bool) -> City:

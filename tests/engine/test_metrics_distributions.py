@@ -6,6 +6,7 @@ import pytest
 from handmade import pack, town, walks
 
 from hoserkd.engine.metrics.distributions import (
+    bin_counts,
     bin_edges,
     bin_index,
     cosine,
@@ -63,6 +64,8 @@ def test_bins_are_those_of_numpy(seed):
                              np.nextafter(edge, 99), [-1.0, 1e9, np.inf]])
     expected = np.searchsorted(edge, values, side="right") - 1
     np.testing.assert_array_equal(bin_index(values, edge), expected)
+    np.testing.assert_array_equal(bin_counts(values, edge),
+                                  np.bincount(expected[expected >= 0], minlength=100))
 
 
 def test_bins_of_zeros_alone_are_all_one_place():

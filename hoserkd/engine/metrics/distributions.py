@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from hoserkd.engine.metrics.compiling import kernel, over_ranges
-from hoserkd.engine.metrics.sphere import EARTH_RADIUS_KM, arc, chord2, unit_vectors
+from hoserkd.engine.metrics.sphere import EARTH_RADIUS_KM, arc, unit_vectors
 from hoserkd.engine.types import TrajectorySet
 
 
@@ -41,25 +41,28 @@ def _features(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
     offset, road, entered, lonlat, xyz, start, stop, distance, radius, step_min
 ):
     """Fill distance and radius (radians) and the steps' minutes of trips start..stop."""
-    middle = np.empty(3)
     for trip in range(start, stop):
         first, last = offset[trip], offset[trip + 1]
-        along, lon, lat = 0.0, 0.0, 0.0
-        for p in range(first, last):
-            lon += lonlat[road[p], 0]
-            lat += lonlat[road[p], 1]
-            if p > first:
-                along += arc(chord2(xyz[road[p - 1]], xyz[road[p]]))
-                step_min[p - 1 - trip] = (entered[p] - entered[p - 1]) / 60.0
+        lon, lat = lonlat[road[first], 0], lonlat[road[first], 1]
+        x, y, z = xyz[road[first], 0], xyz[road[first], 1], xyz[road[first], 2]
+        along = 0.0
+        for p in range(first + 1, last):
+            r = road[p]
+            lon += lonlat[r, 0]
+            lat += lonlat[r, 1]
+            a, b, c = xyz[r, 0], xyz[r, 1], xyz[r, 2]
+            along += arc((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2)
+            x, y, z = a, b, c
+            step_min[p - 1 - trip] = (entered[p] - entered[p - 1]) / 60.0
         distance[trip] = along
         count = last - first
         lon, lat = math.radians(lon / count), math.radians(lat / count)
-        middle[0] = math.cos(lat) * math.cos(lon)
-        middle[1] = math.cos(lat) * math.sin(lon)
-        middle[2] = math.sin(lat)
+        x, y = math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon)
+        z = math.sin(lat)
         away = 0.0
         for p in range(first, last):
-            away += arc(chord2(middle, xyz[road[p]]))
+            r = road[p]
+            away += arc((x - xyz[r, 0]) ** 2 + (y - xyz[r, 1]) ** 2 + (z - xyz[r, 2]) ** 2)
         radius[trip] = away / count
 
 
@@ -99,18 +102,35 @@ def bin_edges(real: Float64[np.ndarray, "n"], bins: int) -> Float64[np.ndarray, 
 
 
 @kernel
-def _bin_index(values, edge, out):  # type: ignore[no-untyped-def] # pragma: no cover - compiled
-    """Guess each bin from equal widths, then step to where the bounds say."""
+def _bin(value, edge, scale):  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    """Guess the bin from equal widths, then step to where the bounds say; -1 below the first."""
     last = len(edge) - 1
-    scale = last / edge[last] if edge[last] > 0 else 0.0
+    k = min(int(max(value, 0.0) * scale), last) if value <= edge[last] else last
+    while k >= 0 and edge[k] > value:
+        k -= 1
+    while k < last and edge[k + 1] <= value:
+        k += 1
+    return k
+
+
+@kernel
+def _bin_index(values, edge, scale, out):  # type: ignore[no-untyped-def] # pragma: no cover
     for i in range(len(values)):
-        value = values[i]
-        k = min(int(max(value, 0.0) * scale), last) if value <= edge[last] else last
-        while k >= 0 and edge[k] > value:
-            k -= 1
-        while k < last and edge[k + 1] <= value:
-            k += 1
-        out[i] = k
+        out[i] = _bin(values[i], edge, scale)
+
+
+@kernel
+def _count(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    values, edge, scale, start, stop, counts
+):
+    for i in range(start, stop):
+        k = _bin(values[i], edge, scale)
+        if k >= 0:
+            counts[k] += 1
+
+
+def _scale(edge: Float64[np.ndarray, "b"]) -> float:
+    return float((len(edge) - 1) / edge[-1]) if edge[-1] > 0 else 0.0
 
 
 def bin_index(
@@ -118,8 +138,23 @@ def bin_index(
 ) -> Int64[np.ndarray, "n"]:
     """Return the bin of each value, -1 below the first. The bounds must start at 0."""
     out = np.empty(len(values), dtype=np.int64)
-    _bin_index(values, edge, out)
+    _bin_index(values, edge, _scale(edge), out)
     return out
+
+
+def bin_counts(
+    values: Float64[np.ndarray, "n"], edge: Float64[np.ndarray, "b"]
+) -> Int64[np.ndarray, "b"]:
+    """Return how many values each bin holds; those below the first are left out."""
+    parts: list[np.ndarray] = []
+
+    def work(start: int, stop: int) -> None:
+        counts = np.zeros(len(edge), dtype=np.int64)
+        _count(values, edge, _scale(edge), start, stop, counts)
+        parts.append(counts)
+
+    over_ranges(work, len(values))
+    return np.asarray(np.sum(parts, axis=0, dtype=np.int64))
 
 
 def histogram(
@@ -127,11 +162,7 @@ def histogram(
 ) -> Histogram:
     """Return both samples counted in the bins of the real one. Negative values are left out."""
     edge = bin_edges(real, bins)
-    counts = []
-    for values in (real, other):
-        index = bin_index(values, edge)
-        counts.append(np.bincount(index[index >= 0], minlength=bins).astype(np.int64))
-    return Histogram(edge, *counts)
+    return Histogram(edge, bin_counts(real, edge), bin_counts(other, edge))
 
 
 def jensen_shannon(

@@ -12,8 +12,7 @@ from jaxtyping import Float64, Int64
 from hoserkd.engine.geo import great_circle_m
 from hoserkd.engine.metrics.compiling import kernel, over_ranges
 from hoserkd.engine.metrics.packed import destinations, origins, ranks_within
-from hoserkd.engine.metrics.sphere import EARTH_RADIUS_KM, arc, chord_of_m, unit_vectors
-from hoserkd.engine.metrics.sphere import chord2 as chord2_of
+from hoserkd.engine.metrics.sphere import EARTH_RADIUS_KM, arc, chord2, chord_of_m, unit_vectors
 from hoserkd.engine.types import TrajectorySet
 
 
@@ -61,7 +60,7 @@ def _pairs(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
         dtw[0], frechet[0] = 0.0, 0.0
         farthest = 0.0
         for i in range(n):
-            here, here_swapped = xyz[road_a[a0 + i]], swapped[road_a[a0 + i]]
+            here = road_a[a0 + i]
             dtw_diagonal, frechet_diagonal = dtw[0], frechet[0]
             edr_diagonal, public_diagonal = edr[0], public[0]
             dtw[0], frechet[0] = np.inf, np.inf
@@ -70,21 +69,21 @@ def _pairs(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
             nearest_a = np.inf
             for j in range(m):
                 there = road_b[b0 + j]
-                chord2 = chord2_of(here, xyz[there])
-                nearest_a = min(nearest_a, chord2)
-                nearest_b[j] = min(nearest_b[j], chord2)
+                square = chord2(xyz, here, there)
+                nearest_a = min(nearest_a, square)
+                nearest_b[j] = min(nearest_b[j], square)
                 above, left = dtw[j + 1], dtw[j]
-                dtw[j + 1] = arc(chord2) + min(dtw_diagonal, min(above, left))
+                dtw[j + 1] = arc(square) + min(dtw_diagonal, min(above, left))
                 dtw_diagonal = above
                 above, left = frechet[j + 1], frechet[j]
-                frechet[j + 1] = max(chord2, min(frechet_diagonal, min(above, left)))
+                frechet[j + 1] = max(square, min(frechet_diagonal, min(above, left)))
                 frechet_diagonal = above
                 edits = edr[j + 1]
-                cost = 0 if chord2 < eps2 else 1
+                cost = 0 if square < eps2 else 1
                 edr[j + 1] = min(edr_diagonal + cost, min(edits, edr[j]) + 1)
                 edr_diagonal = edits
                 edits = public[j + 1]
-                cost = 0 if chord2_of(here_swapped, swapped[there]) < eps2 else 1
+                cost = 0 if chord2(swapped, here, there) < eps2 else 1
                 public[j + 1] = min(public_diagonal + cost, min(edits, public[j]) + 1)
                 public_diagonal = edits
             farthest = max(farthest, nearest_a)

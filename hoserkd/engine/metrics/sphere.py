@@ -19,9 +19,9 @@ def unit_vectors(lonlat: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 3
 
 
 @kernel
-def chord2(a: np.ndarray, b: np.ndarray) -> float:  # pragma: no cover - compiled
-    """Return the squared chord between two unit vectors."""
-    x, y, z = a[0] - b[0], a[1] - b[1], a[2] - b[2]
+def chord2(xyz: np.ndarray, a: int, b: int) -> float:  # pragma: no cover - compiled
+    """Return the squared chord between rows `a` and `b` of unit vectors."""
+    x, y, z = xyz[a, 0] - xyz[b, 0], xyz[a, 1] - xyz[b, 1], xyz[a, 2] - xyz[b, 2]
     return x * x + y * y + z * z  # type: ignore[no-any-return]
 
 

@@ -56,7 +56,7 @@ class StudentConfig(Section):
     hidden_dim: int = Field(128, ge=4)
     """Width d of roads and zones; the trajectory encoder is twice as wide."""
     road_id_dim: int = Field(64, ge=1)
-    """Width of a road's own embedding; with the four attribute widths it adds up to `hidden_dim`."""
+    """Width of a road's own embedding; with the four attribute widths it fills `hidden_dim`."""
     attribute_dim: int = Field(16, ge=1)
     """Width of each of the embeddings of length, class, longitude and latitude."""
     heads: int = Field(2, ge=1)
@@ -183,14 +183,14 @@ class TrainConfig(Section):
     clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     amp: Literal["auto", "off", "fp16", "bf16"] = "auto"
-    """Mixed precision; auto: bf16 on CUDA devices that have it, fp16 on older ones, off on a CPU."""
+    """Mixed precision; auto: bf16 on CUDA devices that have it, else fp16; off on a CPU."""
     compile: bool = False
     """Compile the student with torch.compile."""
     recompute: bool = False
     """Compute the trajectory encoder again in the backward pass instead of keeping what it needs:
     less memory, more time, the same gradients."""
     checkpoint_every: int = Field(500, ge=1)
-    """Optimiser steps between two resumable checkpoints; one is written at every epoch's end too."""
+    """Optimiser steps between two resumable checkpoints; each epoch ends with one too."""
     validation_batch_size: int = Field(256, ge=1)
     deterministic: bool = True
     """Ask torch for deterministic algorithms."""

@@ -391,7 +391,7 @@ def _scenarios(
 
 
 def _divergences(
-    real: RealSide, rating: Rating, truth: Bool[np.ndarray, "N"], inside: Bool[np.ndarray, "n"],
+    real: RealSide, rating: Rating, truth: Bool[np.ndarray, " N"], inside: Bool[np.ndarray, " n"],
     config: EvaluateConfig, how: Resampling,
 ) -> dict[str, Figure]:
     figures = {}

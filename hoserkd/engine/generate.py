@@ -76,7 +76,7 @@ def generate_trips(
     report.update(collector, last=True)
 
 
-def _search_order(network: RoadNetwork, queries: Queries) -> Int64[np.ndarray, "M"]:
+def _search_order(network: RoadNetwork, queries: Queries) -> Int64[np.ndarray, " M"]:
     """Return the queries that need a search: window by window, in each the longest way first."""
     known = (queries.origin >= 0) & (queries.destination >= 0)
     index = np.flatnonzero(known & (queries.origin != queries.destination))
@@ -187,7 +187,7 @@ def _at_origin(origin: int, reason: Reason) -> Answer:
 def pack_answers(queries: Queries, answers: list[Answer]) -> GeneratedTrips:
     """Return the answers of `queries`, in the same order, as one packed record."""
     length = np.array([len(answer.road) for answer in answers], np.int64)
-    offset: Int64[np.ndarray, "N+1"] = np.concatenate([[0], np.cumsum(length)])
+    offset: Int64[np.ndarray, " N+1"] = np.concatenate([[0], np.cumsum(length)])
     departure = np.repeat(queries.departure_s, length)
     return GeneratedTrips(
         origin=queries.origin,

@@ -76,7 +76,7 @@ def unwrap_lonlat(lonlat: Float64[np.ndarray, "P 2"]) -> Float64[np.ndarray, "P 
 
 
 def polyline_centroids(
-    offset: Int64[np.ndarray, "R+1"], lonlat: Float64[np.ndarray, "P 2"]
+    offset: Int64[np.ndarray, " R+1"], lonlat: Float64[np.ndarray, "P 2"]
 ) -> Float64[np.ndarray, "R 2"]:
     """Return each polyline's centroid by length, in the plane of degrees as shapely has it.
 

@@ -42,7 +42,7 @@ class ArrayWriter:
         self._file.write(bytes(NPY_HEADER_BYTES))
         self.length = 0
 
-    def append(self, values: Shaped[np.ndarray, "n"]) -> None:
+    def append(self, values: Shaped[np.ndarray, " n"]) -> None:
         """Append values, converted to the file's type."""
         self._file.write(np.ascontiguousarray(values, self._dtype).data)
         self.length += len(values)

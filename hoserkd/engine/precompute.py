@@ -156,7 +156,7 @@ class _Job:
             "contexts": int(self._questions.sizes.sum()), "rows": len(counts),
             "plain_tokens": plain_tokens(offset, MAX_WINDOW if window == "every" else window)}
 
-    def _build(self, token: Tensor, road: Tensor, offset: Int64[np.ndarray, "N+1"],
+    def _build(self, token: Tensor, road: Tensor, offset: Int64[np.ndarray, " N+1"],
                window: AskedWindow) -> Questions:
         if window == "full":
             block_size = self._teacher.model.dimensions.block_size
@@ -222,7 +222,7 @@ class _Job:
             np.load(step_row) if step_row.exists() else None, self._network, trips,
             self._cells.cpu().numpy())
 
-    def _keep(self, row: Int[Tensor, "m"], hidden: Float[Tensor, "m C"],
+    def _keep(self, row: Int[Tensor, " m"], hidden: Float[Tensor, "m C"],
               logits: np.ndarray[Any, Any]) -> None:
         """Write the candidate logits of some rows."""
         road = self._questions.row_road[row]

@@ -21,10 +21,10 @@ from hoserkd.errors import DataError
 class NextRoads:
     """Where a driver may go next, the likeliest first."""
 
-    road_id: Int64[np.ndarray, "C"]
+    road_id: Int64[np.ndarray, " C"]
     """As in `roadmap.geo`."""
-    probability: Float64[np.ndarray, "C"]
-    seconds: Float64[np.ndarray, "C"]
+    probability: Float64[np.ndarray, " C"]
+    seconds: Float64[np.ndarray, " C"]
     """How long the present road takes if that candidate is next."""
 
 

@@ -18,37 +18,37 @@ from torch import Tensor
 class Candidates:
     """The roads reachable from each road, packed, in the order of `roadmap.rel`."""
 
-    offset: Int64[np.ndarray, "R+1"]
-    road: Int32[np.ndarray, "K"]
+    offset: Int64[np.ndarray, " R+1"]
+    road: Int32[np.ndarray, " K"]
 
 
 @dataclass(frozen=True, slots=True)
 class RoadNetwork:
     """A city's directed road segments (ENGINE.md section 1), indexed 0..R-1."""
 
-    road_id: Int64[np.ndarray, "R"]
+    road_id: Int64[np.ndarray, " R"]
     """`geo_id` of the source file; equal to the index in most cities."""
-    length_m: Float64[np.ndarray, "R"]
-    highway: Int64[np.ndarray, "R"]
+    length_m: Float64[np.ndarray, " R"]
+    highway: Int64[np.ndarray, " R"]
     """Rank among the sorted distinct `highway` values."""
     highway_names: tuple[str, ...]
-    free_flow_kmh: Float64[np.ndarray, "R"]
+    free_flow_kmh: Float64[np.ndarray, " R"]
     """`maxspeed` where given, else a usual speed for the class of road."""
     centroid_lonlat: Float64[np.ndarray, "R 2"]
     """Centroid of the polyline by length."""
     start_lonlat: Float64[np.ndarray, "R 2"]
     end_lonlat: Float64[np.ndarray, "R 2"]
-    shape_offset: Int64[np.ndarray, "R+1"]
+    shape_offset: Int64[np.ndarray, " R+1"]
     shape_lonlat: Float64[np.ndarray, "P 2"]
     candidates: Candidates
     adjacency: Int64[np.ndarray, "2 E"]
     """Pairs of roads that share an end point, both directions."""
     adjacency_attr: Float32[np.ndarray, "E 2"]
     """Heading difference folded to [0, 1]; 1.0 where the second is reachable from the first."""
-    zone: Int32[np.ndarray, "R"]
+    zone: Int32[np.ndarray, " R"]
     zone_transitions: Int64[np.ndarray, "Z Z"]
     """Zone changes counted over the training trips; the diagonal is zero."""
-    highway_verbatim: Int64[np.ndarray, "R"] | None = None
+    highway_verbatim: Int64[np.ndarray, " R"] | None = None
     """Rank among the `highway` texts with lists left as written, as the public code ranks them in
     most cities; None: the same as `highway`."""
 
@@ -67,9 +67,9 @@ class RoadNetwork:
 class TrajectorySet:
     """A whole split of trips, packed by point. A trip of n steps has n+1 points."""
 
-    offset: Int64[np.ndarray, "N+1"]
-    road: Int32[np.ndarray, "S+N"]
-    entered_at_s: Int64[np.ndarray, "S+N"]
+    offset: Int64[np.ndarray, " N+1"]
+    road: Int32[np.ndarray, " S+N"]
+    entered_at_s: Int64[np.ndarray, " S+N"]
     """Seconds since 1970-01-01 of the wall clock written in the file."""
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class TrajectorySet:
         """Number of steps, one fewer than points in every trip."""
         return len(self.road) - len(self)
 
-    def step_offset(self) -> Int64[np.ndarray, "N+1"]:
+    def step_offset(self) -> Int64[np.ndarray, " N+1"]:
         """First step id of each trip: steps are numbered through the split, trip by trip."""
         return self.offset - np.arange(len(self.offset))
 
@@ -89,16 +89,16 @@ class TrajectorySet:
 class GeneratedTrips:
     """The answers of a search, one a query, packed by point."""
 
-    origin: Int64[np.ndarray, "N"]
+    origin: Int64[np.ndarray, " N"]
     """Road index; -1 where the query names a road that the city lacks."""
-    destination: Int64[np.ndarray, "N"]
-    departure_s: Int64[np.ndarray, "N"]
-    offset: Int64[np.ndarray, "N+1"]
-    road: Int32[np.ndarray, "P"]
-    entered_at_s: Int64[np.ndarray, "P"]
-    log_prob: Float64[np.ndarray, "N"]
+    destination: Int64[np.ndarray, " N"]
+    departure_s: Int64[np.ndarray, " N"]
+    offset: Int64[np.ndarray, " N+1"]
+    road: Int32[np.ndarray, " P"]
+    entered_at_s: Int64[np.ndarray, " P"]
+    log_prob: Float64[np.ndarray, " N"]
     """Natural log of the path's probability under the model; 0 for a path of one road."""
-    reached: Bool[np.ndarray, "N"]
+    reached: Bool[np.ndarray, " N"]
     reason: tuple[str, ...]
     """Why a search ended: `reached`, `same road`, `unreachable`, `dead end`, `max steps`,
     `unknown road`, `time limit`."""
@@ -122,26 +122,26 @@ class TimeStatistics:
 class StepBatch:
     """B trips, packed by step, with their candidates packed by step, on one device."""
 
-    offset: Int[Tensor, "B+1"]
+    offset: Int[Tensor, " B+1"]
     """First step of each trip."""
-    step_id: Int[Tensor, "S"]
+    step_id: Int[Tensor, " S"]
     """Number of the step in its split (see `TrajectorySet.step_offset`)."""
-    road: Int[Tensor, "S"]
-    time_of_day: Float[Tensor, "S"]
+    road: Int[Tensor, " S"]
+    time_of_day: Float[Tensor, " S"]
     """Minutes since midnight / 1440 at entry, negated for trips that start at a weekend."""
-    elapsed_min: Float[Tensor, "S"]
+    elapsed_min: Float[Tensor, " S"]
     """Minutes since the trip's start (`geographic`) or of the day (`aaai2025`)."""
-    destination: Int[Tensor, "B"]
-    label: Int[Tensor, "S"]
+    destination: Int[Tensor, " B"]
+    label: Int[Tensor, " S"]
     """Index of the next road among the step's kept candidates; -100 if it is not among them."""
-    travel_time_s: Float[Tensor, "S"]
-    candidate_offset: Int[Tensor, "S+1"]
-    candidate_road: Int[Tensor, "K"]
-    candidate_slot: Int[Tensor, "K"]
+    travel_time_s: Float[Tensor, " S"]
+    candidate_offset: Int[Tensor, " S+1"]
+    candidate_road: Int[Tensor, " K"]
+    candidate_slot: Int[Tensor, " K"]
     """Position of the kept candidate in the road's whole candidate list."""
-    candidate_distance: Float[Tensor, "K"]
+    candidate_distance: Float[Tensor, " K"]
     """m_c of ENGINE.md section 2."""
-    candidate_angle: Float[Tensor, "K"]
+    candidate_angle: Float[Tensor, " K"]
     """alpha_c of ENGINE.md section 2, in [0, 1]."""
     longest: int | None = None
     """Steps of the longest trip, if it is known without asking the device."""
@@ -173,8 +173,8 @@ class StepBatch:
 class NavigatorOutput:
     """The student's answer for every candidate of every step of a batch."""
 
-    logits: Float[Tensor, "K"]
-    travel_time: Float[Tensor, "K"]
+    logits: Float[Tensor, " K"]
+    travel_time: Float[Tensor, " K"]
     """Standardised log1p(seconds) if that candidate is taken."""
 
 
@@ -182,12 +182,12 @@ class NavigatorOutput:
 class TeacherSignal:
     """What a teacher says about Q steps of a batch: raw logits, no temperature applied."""
 
-    step: Int[Tensor, "Q"]
+    step: Int[Tensor, " Q"]
     """Which steps of the batch."""
-    offset: Int[Tensor, "Q+1"]
-    logits: Float[Tensor, "K'"]
+    offset: Int[Tensor, " Q+1"]
+    logits: Float[Tensor, " K'"]
     """One for each kept candidate of each of those steps, in the batch's order."""
-    cell: Int[Tensor, "K'"] | None
+    cell: Int[Tensor, " K'"] | None
     """Grid token of each candidate; None where candidates cannot collide."""
 
 

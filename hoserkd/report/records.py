@@ -16,8 +16,8 @@ from hoserkd.engine.metrics.statistics import Figure
 class Curve:
     """One figure over the steps or epochs of a training."""
 
-    x: Float64[np.ndarray, "n"]
-    y: Float64[np.ndarray, "n"]
+    x: Float64[np.ndarray, " n"]
+    y: Float64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ def _round_km(target: float) -> float:
     return float(max(step * power for step in (1, 2, 5) if step * power <= target))
 
 
-def _use_difference(found: Evaluation) -> Float64[np.ndarray, "R"]:
+def _use_difference(found: Evaluation) -> Float64[np.ndarray, " R"]:
     """Return, road by road, the generated share of all visits minus the real one."""
     roads = found.truth.network.roads
     shares = [np.bincount(trips.road, minlength=roads) / max(len(trips.road), 1)
@@ -137,7 +137,7 @@ def _use_difference(found: Evaluation) -> Float64[np.ndarray, "R"]:
     return np.asarray(shares[0] - shares[1])
 
 
-def _classes(strokes: list[str], difference: Float64[np.ndarray, "R"]) -> tuple[str, ...]:
+def _classes(strokes: list[str], difference: Float64[np.ndarray, " R"]) -> tuple[str, ...]:
     largest = float(np.quantile(np.abs(difference), 0.999)) or 1.0
     share = np.minimum(difference / largest, 1.0)
     paths = []

@@ -85,10 +85,10 @@ class RunRecord:
 class Series:
     """One metric or timing over the steps of a run, in the order of the steps."""
 
-    step: "Int64[np.ndarray, 'N']"
-    at_s: "Float64[np.ndarray, 'N']"
+    step: "Int64[np.ndarray, ' N']"
+    at_s: "Float64[np.ndarray, ' N']"
     """Seconds since 1970, UTC."""
-    value: "Float64[np.ndarray, 'N']"
+    value: "Float64[np.ndarray, ' N']"
     """NaN where the recorded figure was not finite."""
 
 

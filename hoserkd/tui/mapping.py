@@ -21,7 +21,7 @@ class CityMap:
     start: Float64[np.ndarray, "s 2"]
     """Longitude and latitude where each segment starts, in the order of the roads."""
     end: Float64[np.ndarray, "s 2"]
-    first: Int64[np.ndarray, "R+1"]
+    first: Int64[np.ndarray, " R+1"]
     """First segment of each road."""
     index: dict[int, int]
     """Index of a road by its id."""

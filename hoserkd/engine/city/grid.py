@@ -76,14 +76,14 @@ class Grid:
         cols = max((int((east - west) / cell_deg[1]) + 1) // downsample, 1)
         return cls(south, west, *cell_deg, rows, cols, downsample)
 
-    def tokens(self, lonlat: Float64[np.ndarray, "R 2"]) -> Int64[np.ndarray, "R"]:
+    def tokens(self, lonlat: Float64[np.ndarray, "R 2"]) -> Int64[np.ndarray, " R"]:
         """Return the token of each point; points outside go to the nearest cell of the edge."""
         row, col = self._unclamped(lonlat)
         row, col = row.clip(0, self.rows - 1), col.clip(0, self.cols - 1)
-        tokens: Int64[np.ndarray, "R"] = row * self.cols + col
+        tokens: Int64[np.ndarray, " R"] = row * self.cols + col
         return tokens
 
-    def outside(self, lonlat: Float64[np.ndarray, "R 2"]) -> Bool[np.ndarray, "R"]:
+    def outside(self, lonlat: Float64[np.ndarray, "R 2"]) -> Bool[np.ndarray, " R"]:
         """Tell which points lie in no cell, so that `tokens` has to clamp them."""
         row, col = self._unclamped(lonlat)
         return (row < 0) | (row >= self.rows) | (col < 0) | (col >= self.cols)
@@ -92,7 +92,7 @@ class Grid:
         """Return the share of the points, 0 to 1, that lie in no cell."""
         return float(self.outside(lonlat).mean()) if len(lonlat) else 0.0
 
-    def centres(self, tokens: Int64[np.ndarray, "T"]) -> Float64[np.ndarray, "T 2"]:
+    def centres(self, tokens: Int64[np.ndarray, " T"]) -> Float64[np.ndarray, "T 2"]:
         """Return longitude and latitude of the middle of each cell."""
         row, col = np.divmod(tokens, self.cols)
         lat = self.min_lat + (row + 0.5) * self.downsample * self.cell_height_deg
@@ -115,7 +115,7 @@ class Grid:
                    int(value["rows"]), int(value["cols"]), int(value["downsample"]))
 
     def _unclamped(self, lonlat: Float64[np.ndarray, "R 2"]
-                   ) -> tuple[Int64[np.ndarray, "R"], Int64[np.ndarray, "R"]]:
+                   ) -> tuple[Int64[np.ndarray, " R"], Int64[np.ndarray, " R"]]:
         row = np.floor((lonlat[:, 1] - self.min_lat) / self.cell_height_deg).astype(np.int64)
         col = np.floor((lonlat[:, 0] - self.min_lng) / self.cell_width_deg).astype(np.int64)
         return row // self.downsample, col // self.downsample

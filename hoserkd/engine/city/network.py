@@ -11,7 +11,7 @@ from hoserkd.engine.types import Candidates, RoadNetwork
 
 
 def build_network(
-    roadmap: Roadmap, zone: Int32[np.ndarray, "R"], zone_transitions: Int64[np.ndarray, "Z Z"]
+    roadmap: Roadmap, zone: Int32[np.ndarray, " R"], zone_transitions: Int64[np.ndarray, "Z Z"]
 ) -> RoadNetwork:
     """Return the road network with its derived tables (ENGINE.md section 2)."""
     lonlat = unwrap_lonlat(roadmap.shape_lonlat)
@@ -40,7 +40,7 @@ def build_network(
 
 
 def build_candidates(
-    roads: int, origin: Int32[np.ndarray, "K"], destination: Int32[np.ndarray, "K"]
+    roads: int, origin: Int32[np.ndarray, " K"], destination: Int32[np.ndarray, " K"]
 ) -> Candidates:
     """Return the relations packed by origin, each road's in the order given."""
     order = np.argsort(origin, kind="stable")
@@ -68,7 +68,7 @@ def build_adjacency(
 
 def build_adjacency_attr(
     adjacency: Int64[np.ndarray, "2 E"],
-    heading: Float64[np.ndarray, "R"],
+    heading: Float64[np.ndarray, " R"],
     candidates: Candidates,
 ) -> Float32[np.ndarray, "E 2"]:
     """Return each pair's folded heading difference, and 1.0 where the second is a candidate."""

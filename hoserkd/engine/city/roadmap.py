@@ -32,17 +32,17 @@ SPEED = re.compile(r"\s*(\d{1,4}(?:\.\d{1,6})?)\s*(mph|km/h|kmh|kph)?\s*", re.IG
 class Roadmap:
     """The road tables as read, roads in the order of their `geo_id`."""
 
-    road_id: Int64[np.ndarray, "R"]
-    shape_offset: Int64[np.ndarray, "R+1"]
+    road_id: Int64[np.ndarray, " R"]
+    shape_offset: Int64[np.ndarray, " R+1"]
     shape_lonlat: Float64[np.ndarray, "P 2"]
-    length_m: Float64[np.ndarray, "R"]
-    highway: Int64[np.ndarray, "R"]
+    length_m: Float64[np.ndarray, " R"]
+    highway: Int64[np.ndarray, " R"]
     highway_names: tuple[str, ...]
-    highway_verbatim: Int64[np.ndarray, "R"] | None
-    free_flow_kmh: Float64[np.ndarray, "R"]
-    origin: Int32[np.ndarray, "K"]
+    highway_verbatim: Int64[np.ndarray, " R"] | None
+    free_flow_kmh: Float64[np.ndarray, " R"]
+    origin: Int32[np.ndarray, " K"]
     """Road index from which each relation leads, in the order of `roadmap.rel`."""
-    destination: Int32[np.ndarray, "K"]
+    destination: Int32[np.ndarray, " K"]
     repeated_relations: int
     """How many rows of `roadmap.rel` repeat an earlier one; they are left out."""
 
@@ -97,7 +97,7 @@ def parse_integer(text: str) -> int | None:
     return int(text) if INTEGER.fullmatch(text) else None
 
 
-def _unique_ids(path: Path, rows: list[int], cells: list[str]) -> Int64[np.ndarray, "R"]:
+def _unique_ids(path: Path, rows: list[int], cells: list[str]) -> Int64[np.ndarray, " R"]:
     findings = Findings(path)
     first_row: dict[int, int] = {}
     for row, text in zip(rows, cells, strict=True):
@@ -114,7 +114,7 @@ def _unique_ids(path: Path, rows: list[int], cells: list[str]) -> Int64[np.ndarr
 
 def _shapes(
     path: Path, rows: list[int], cells: dict[str, list[str]]
-) -> tuple[Int64[np.ndarray, "R+1"], Float64[np.ndarray, "P 2"], Float64[np.ndarray, "R"]]:
+) -> tuple[Int64[np.ndarray, " R+1"], Float64[np.ndarray, "P 2"], Float64[np.ndarray, " R"]]:
     findings = Findings(path)
     points: list[tuple[float, float]] = []
     ends = [0]
@@ -164,10 +164,10 @@ def _parse_length(text: str) -> float:
 
 
 def _reorder(
-    offset: Int64[np.ndarray, "R+1"],
+    offset: Int64[np.ndarray, " R+1"],
     lonlat: Float64[np.ndarray, "P 2"],
-    order: Int64[np.ndarray, "R"],
-) -> tuple[Int64[np.ndarray, "R+1"], Float64[np.ndarray, "P 2"]]:
+    order: Int64[np.ndarray, " R"],
+) -> tuple[Int64[np.ndarray, " R+1"], Float64[np.ndarray, "P 2"]]:
     counts = np.diff(offset)[order]
     moved = np.concatenate([[0], np.cumsum(counts)])
     source = np.arange(moved[-1]) + np.repeat(offset[:-1][order] - moved[:-1], counts)
@@ -192,7 +192,7 @@ def highway_class(text: str) -> str:
     return next((entry for entry in entries if entry not in ("", UNNAMED_HIGHWAY)), UNNAMED_HIGHWAY)
 
 
-def rank_values(values: Sequence[str]) -> tuple[Int64[np.ndarray, "R"], tuple[str, ...]]:
+def rank_values(values: Sequence[str]) -> tuple[Int64[np.ndarray, " R"], tuple[str, ...]]:
     """Return each value's rank among the sorted distinct values, and those values.
 
     Integer codes are sorted as numbers, all else as text.
@@ -206,7 +206,7 @@ def rank_values(values: Sequence[str]) -> tuple[Int64[np.ndarray, "R"], tuple[st
 
 def _free_flow(
     highways: Sequence[str], maxspeed: Sequence[str] | None
-) -> Float64[np.ndarray, "R"]:
+) -> Float64[np.ndarray, " R"]:
     usual = [FREE_FLOW_KMH.get(name, OTHER_FREE_FLOW_KMH) for name in highways]
     given = [parse_speed_kmh(text) for text in maxspeed] if maxspeed else [None] * len(usual)
     return np.array([g if g is not None else u for g, u in zip(given, usual, strict=True)])
@@ -226,8 +226,8 @@ def parse_speed_kmh(text: str) -> float | None:
 
 
 def read_relations(
-    path: Path, road_id: Int64[np.ndarray, "R"]
-) -> tuple[Int32[np.ndarray, "K"], Int32[np.ndarray, "K"], int]:
+    path: Path, road_id: Int64[np.ndarray, " R"]
+) -> tuple[Int32[np.ndarray, " K"], Int32[np.ndarray, " K"], int]:
     """Return origin and destination of each relation as road indices, and how many were repeats.
 
     Args:

@@ -258,7 +258,7 @@ def pack_trips(
     roads: list[list[int]], times: list[list[int]]
 ) -> TrajectorySet:
     """Return trips given as lists, packed."""
-    offset: Int64[np.ndarray, "N+1"] = np.cumsum([0, *map(len, roads)], dtype=np.int64)
-    road: Int32[np.ndarray, "P"] = np.array([r for trip in roads for r in trip], np.int32)
-    entered: Int64[np.ndarray, "P"] = np.array([t for trip in times for t in trip], np.int64)
+    offset: Int64[np.ndarray, " N+1"] = np.cumsum([0, *map(len, roads)], dtype=np.int64)
+    road: Int32[np.ndarray, " P"] = np.array([r for trip in roads for r in trip], np.int32)
+    entered: Int64[np.ndarray, " P"] = np.array([t for trip in times for t in trip], np.int64)
     return TrajectorySet(offset=offset, road=road, entered_at_s=entered)

@@ -21,21 +21,21 @@ ROADS_PER_NODE = 3.1
 class DemoMap:
     """The made-up city's roads; places are in blocks, before they are put on the Earth."""
 
-    tail: Int64[np.ndarray, "R"]
+    tail: Int64[np.ndarray, " R"]
     """Crossing where each road begins."""
-    head: Int64[np.ndarray, "R"]
+    head: Int64[np.ndarray, " R"]
     highway: tuple[str, ...]
     bridge: tuple[bool, ...]
     oneway: tuple[bool, ...]
     shape: tuple[Float64[np.ndarray, "_ 2"], ...]
     """Points of each road as lon, lat, rounded to 1e-7 degrees."""
-    length_m: Float64[np.ndarray, "R"]
+    length_m: Float64[np.ndarray, " R"]
     middle: Float64[np.ndarray, "R 2"]
     """Middle of each road, in shares of the city's width and height."""
-    river_nearness: Float64[np.ndarray, "R"]
+    river_nearness: Float64[np.ndarray, " R"]
     """1 at the first river, towards 0 away from it."""
-    origin: Int64[np.ndarray, "K"]
-    destination: Int64[np.ndarray, "K"]
+    origin: Int64[np.ndarray, " K"]
+    destination: Int64[np.ndarray, " K"]
 
     @property
     def roads(self) -> int:
@@ -220,8 +220,8 @@ def _bent(
 
 
 def _turns(
-    tail: Int64[np.ndarray, "R"], head: Int64[np.ndarray, "R"], streets: _Streets
-) -> tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K"]]:
+    tail: Int64[np.ndarray, " R"], head: Int64[np.ndarray, " R"], streets: _Streets
+) -> tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]]:
     """Return the pairs of roads that follow each other; turning round needs a turning place."""
     leaving: dict[int, list[int]] = {}
     for road, node in enumerate(tail.tolist()):
@@ -237,16 +237,16 @@ def _turns(
 
 
 def _connected_roads(
-    tail: Int64[np.ndarray, "R"], head: Int64[np.ndarray, "R"], streets: _Streets
-) -> Bool[np.ndarray, "R"]:
+    tail: Int64[np.ndarray, " R"], head: Int64[np.ndarray, " R"], streets: _Streets
+) -> Bool[np.ndarray, " R"]:
     """Return which roads belong to the part where all reach all, or to a dead end off it."""
     origin, destination = _turns(tail, head, streets)
     roads = len(tail)
     graph = csr_matrix((np.ones(len(origin)), (origin, destination)), shape=(roads, roads))
     _, component = connected_components(graph, directed=True, connection="strong")
-    main: Bool[np.ndarray, "R"] = component == np.bincount(component).argmax()
+    main: Bool[np.ndarray, " R"] = component == np.bincount(component).argmax()
     nodes = np.unique(np.concatenate([tail[main], head[main]]))
     spur = np.isin(tail, list(streets.spurs)) | np.isin(head, list(streets.spurs))
-    of_spur: Bool[np.ndarray, "R"] = spur & (np.isin(tail, nodes) | np.isin(head, nodes))
-    kept: Bool[np.ndarray, "R"] = main | of_spur
+    of_spur: Bool[np.ndarray, " R"] = spur & (np.isin(tail, nodes) | np.isin(head, nodes))
+    kept: Bool[np.ndarray, " R"] = main | of_spur
     return kept

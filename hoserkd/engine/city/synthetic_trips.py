@@ -30,8 +30,8 @@ class DemoTrip:
     """One trip of one driver."""
 
     driver: int
-    road: Int64[np.ndarray, "n"]
-    entered_at_s: Int64[np.ndarray, "n"]
+    road: Int64[np.ndarray, " n"]
+    entered_at_s: Int64[np.ndarray, " n"]
 
 
 class _Town:
@@ -54,16 +54,16 @@ class _Town:
         turn = (in_heading[self.after] - out_heading[before] + np.pi) % (2 * np.pi) - np.pi
         self.turn_s = np.where(turn < -0.7, LEFT_S, np.where(turn > 0.7, RIGHT_S, 0.0))
 
-    def seconds(self, hour: float, weekend: bool) -> Float64[np.ndarray, "R"]:
+    def seconds(self, hour: float, weekend: bool) -> Float64[np.ndarray, " R"]:
         """Return the usual travel time of every road at that hour."""
         lost = CONGESTION[self.kind] * (0.35 + 0.65 * self.central) * _traffic(hour, weekend)
-        seconds: Float64[np.ndarray, "R"] = self.length_m / (
+        seconds: Float64[np.ndarray, " R"] = self.length_m / (
             SPEED_KMH[self.kind] / 3.6 * (1 - lost)
         )
         return seconds
 
     def path(
-        self, cost: Float64[np.ndarray, "R"], origin: int, destination: int
+        self, cost: Float64[np.ndarray, " R"], origin: int, destination: int
     ) -> list[int] | None:
         """Return the cheapest roads from origin to destination, or None if there is no way."""
         graph = csr_matrix(
@@ -131,7 +131,7 @@ class _Drivers:
 
     def seen_cost(
         self, driver: int, hour: float, weekend: bool, rng: np.random.Generator
-    ) -> Float64[np.ndarray, "R"]:
+    ) -> Float64[np.ndarray, " R"]:
         """Return what each road costs in the driver's eyes, in seconds."""
         town = self._town
         log_cost = self.class_taste[driver][town.kind] + self._liking[self.group[driver]]
@@ -141,23 +141,23 @@ class _Drivers:
             # At night people keep to the large, lit roads.
             log_cost = log_cost + 0.35 * (town.kind == CLASSES.index("residential"))
         log_cost = log_cost + rng.normal(0, CHOICE_NOISE, town.roads)
-        cost: Float64[np.ndarray, "R"] = town.seconds(hour, weekend) * np.exp(log_cost)
+        cost: Float64[np.ndarray, " R"] = town.seconds(hour, weekend) * np.exp(log_cost)
         return cost
 
 
-def _shares(weight: Float64[np.ndarray, "R"]) -> Float64[np.ndarray, "R"]:
-    shares: Float64[np.ndarray, "R"] = weight / weight.sum()
+def _shares(weight: Float64[np.ndarray, " R"]) -> Float64[np.ndarray, " R"]:
+    shares: Float64[np.ndarray, " R"] = weight / weight.sum()
     return shares
 
 
 def _field(
     middle: Float64[np.ndarray, "R 2"], rng: np.random.Generator
-) -> Float64[np.ndarray, "R"]:
+) -> Float64[np.ndarray, " R"]:
     """Return a smooth dislike of parts of the town, a few tenths up and down."""
     centres = rng.uniform(0, 1, (7, 2))
     heights = rng.normal(0, 0.45, 7)
     gap = ((middle[:, None, :] - centres) ** 2).sum(axis=-1)
-    field: Float64[np.ndarray, "R"] = (np.exp(-gap / 0.03) * heights).sum(axis=1)
+    field: Float64[np.ndarray, " R"] = (np.exp(-gap / 0.03) * heights).sum(axis=1)
     return field
 
 
@@ -179,12 +179,12 @@ def draw_trips(road_map: DemoMap, trips: int, seed: int) -> list[DemoTrip]:
     return made
 
 
-def _departures(trips: int, rng: np.random.Generator) -> Int64[np.ndarray, "n"]:
+def _departures(trips: int, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
     day = rng.integers(0, DAYS, trips)
     hours = np.stack([_shares(WEEKDAY_HOURS.astype(float)), _shares(WEEKEND_HOURS.astype(float))])
     chance = hours[(day % 7 >= 5).astype(int)].cumsum(axis=1)
     hour = (rng.random(trips)[:, None] > chance).sum(axis=1).clip(max=23)
-    departure: Int64[np.ndarray, "n"] = (
+    departure: Int64[np.ndarray, " n"] = (
         START_S + day * 86400 + hour * 3600 + rng.integers(0, 3600, trips)
     )
     return departure

@@ -26,13 +26,13 @@ MAX_ZONES = 4096
 
 def partition_roads(
     roads: int,
-    origin: Int32[np.ndarray, "K"],
-    destination: Int32[np.ndarray, "K"],
+    origin: Int32[np.ndarray, " K"],
+    destination: Int32[np.ndarray, " K"],
     *,
     zones: int,
     method: Literal["metis", "kahip"],
     seed: int,
-) -> Int32[np.ndarray, "R"]:
+) -> Int32[np.ndarray, " R"]:
     """Return the zone of each road: parts of the unweighted, symmetrised graph of relations.
 
     Empty parts are dropped and the ids closed up, so there may be fewer than `zones`.
@@ -52,8 +52,8 @@ def partition_roads(
 
 
 def _symmetrised(
-    roads: int, origin: Int32[np.ndarray, "K"], destination: Int32[np.ndarray, "K"]
-) -> tuple[Int32[np.ndarray, "R+1"], Int32[np.ndarray, "L"]]:
+    roads: int, origin: Int32[np.ndarray, " K"], destination: Int32[np.ndarray, " K"]
+) -> tuple[Int32[np.ndarray, " R+1"], Int32[np.ndarray, " L"]]:
     apart = origin != destination
     a, b = origin[apart], destination[apart]
     graph = csr_matrix(
@@ -65,8 +65,8 @@ def _symmetrised(
 
 
 def _cut_by_metis(
-    offset: Int32[np.ndarray, "R+1"], neighbour: Int32[np.ndarray, "L"], zones: int, seed: int
-) -> Int64[np.ndarray, "R"]:
+    offset: Int32[np.ndarray, " R+1"], neighbour: Int32[np.ndarray, " L"], zones: int, seed: int
+) -> Int64[np.ndarray, " R"]:
     import pymetis
 
     graph = pymetis.CSRAdjacency(adj_starts=offset, adjacent=neighbour)
@@ -76,8 +76,8 @@ def _cut_by_metis(
 
 
 def _cut_by_kahip(
-    offset: Int32[np.ndarray, "R+1"], neighbour: Int32[np.ndarray, "L"], zones: int, seed: int
-) -> Int64[np.ndarray, "R"]:
+    offset: Int32[np.ndarray, " R+1"], neighbour: Int32[np.ndarray, " L"], zones: int, seed: int
+) -> Int64[np.ndarray, " R"]:
     try:
         import kahip
     except ImportError as error:
@@ -92,7 +92,7 @@ def _cut_by_kahip(
     return np.asarray(part, np.int64)
 
 
-def read_partition(path: Path, roads: int) -> Int32[np.ndarray, "R"]:
+def read_partition(path: Path, roads: int) -> Int32[np.ndarray, " R"]:
     """Return the zones of a `road_network_partition` file: one id a line, in the order of roads.
 
     Raises:
@@ -151,10 +151,10 @@ def read_zone_transitions(path: Path, zones: int) -> Int64[np.ndarray, "Z Z"]:
 
 
 def count_zone_transitions(
-    zone: Int32[np.ndarray, "R"],
+    zone: Int32[np.ndarray, " R"],
     zones: int,
-    offset: Int64[np.ndarray, "N+1"],
-    road: Int32[np.ndarray, "P"],
+    offset: Int64[np.ndarray, " N+1"],
+    road: Int32[np.ndarray, " P"],
 ) -> Int64[np.ndarray, "Z Z"]:
     """Return how often the trips change from one zone to another; staying is not counted."""
     at = zone[road]

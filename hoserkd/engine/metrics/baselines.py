@@ -31,9 +31,9 @@ def real_sample(trips: TrajectorySet, count: int, seed: int) -> GeneratedTrips:
 
 def as_answers(
     trips: TrajectorySet,
-    origin: Int64[np.ndarray, "N"],
-    destination: Int64[np.ndarray, "N"],
-    departure_s: Int64[np.ndarray, "N"],
+    origin: Int64[np.ndarray, " N"],
+    destination: Int64[np.ndarray, " N"],
+    departure_s: Int64[np.ndarray, " N"],
 ) -> GeneratedTrips:
     """Return trips as the answers to these queries; one without a road is not reached."""
     empty = np.diff(trips.offset) == 0
@@ -46,8 +46,8 @@ def as_answers(
 
 
 def _answer(
-    network: RoadNetwork, queries: GeneratedTrips, turn_cost: Float64[np.ndarray, "K"],
-    road_s: Float64[np.ndarray, "R"],
+    network: RoadNetwork, queries: GeneratedTrips, turn_cost: Float64[np.ndarray, " K"],
+    road_s: Float64[np.ndarray, " R"],
 ) -> GeneratedTrips:
     known = np.flatnonzero((queries.origin >= 0) & (queries.destination >= 0))
     origin, destination = queries.origin[known], queries.destination[known]

@@ -46,13 +46,13 @@ better, and what it is."""
 class QueryValues:
     """One value a query of a generated set; NaN where it does not exist."""
 
-    origin: Int64[np.ndarray, "N"]
-    destination: Int64[np.ndarray, "N"]
-    departure_s: Int64[np.ndarray, "N"]
-    values: dict[str, Float64[np.ndarray, "N"]]
-    features: dict[str, Float64[np.ndarray, "N"]]
+    origin: Int64[np.ndarray, " N"]
+    destination: Int64[np.ndarray, " N"]
+    departure_s: Int64[np.ndarray, " N"]
+    values: dict[str, Float64[np.ndarray, " N"]]
+    features: dict[str, Float64[np.ndarray, " N"]]
     """Distance, radius and duration of each answer, for the divergences."""
-    scenarios: dict[str, Bool[np.ndarray, "N"]]
+    scenarios: dict[str, Bool[np.ndarray, " N"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Comparison:
 
 def query_values(
     real: RealSide, generated: GeneratedTrips, epsilon_m: float,
-    scenarios: dict[str, Bool[np.ndarray, "N"]],
+    scenarios: dict[str, Bool[np.ndarray, " N"]],
 ) -> QueryValues:
     """Return how far each query's answer is from the real trip between the requested cells.
 
@@ -148,7 +148,7 @@ def compare(
 
 def _tests(
     a: QueryValues, b: QueryValues, pairs: Int64[np.ndarray, "M 2"],
-    inside: Bool[np.ndarray, "M"], how: Resampling,
+    inside: Bool[np.ndarray, " M"], how: Resampling,
 ) -> dict[str, PairedTest]:
     tests = {}
     for name in PAIRED:

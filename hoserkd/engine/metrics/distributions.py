@@ -19,21 +19,21 @@ from hoserkd.engine.types import TrajectorySet
 class TripFeatures:
     """The quantities of a set of trips whose distributions are compared."""
 
-    distance_km: Float64[np.ndarray, "N"]
-    radius_km: Float64[np.ndarray, "N"]
-    trip_duration_min: Float64[np.ndarray, "N"]
-    step_duration_min: Float64[np.ndarray, "S"]
-    step_offset: Int64[np.ndarray, "N+1"]
+    distance_km: Float64[np.ndarray, " N"]
+    radius_km: Float64[np.ndarray, " N"]
+    trip_duration_min: Float64[np.ndarray, " N"]
+    step_duration_min: Float64[np.ndarray, " S"]
+    step_offset: Int64[np.ndarray, " N+1"]
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """Counts of real and other values in the same bins; the last bin is open above."""
 
-    edge: Float64[np.ndarray, "b"]
+    edge: Float64[np.ndarray, " b"]
     """Lower bounds; bin i reaches to edge i+1, the last one to infinity."""
-    real: Int64[np.ndarray, "b"]
-    other: Int64[np.ndarray, "b"]
+    real: Int64[np.ndarray, " b"]
+    other: Int64[np.ndarray, " b"]
 
 
 @kernel
@@ -92,7 +92,7 @@ def trip_features(
     )
 
 
-def bin_edges(real: Float64[np.ndarray, "n"], bins: int) -> Float64[np.ndarray, "b"]:
+def bin_edges(real: Float64[np.ndarray, " n"], bins: int) -> Float64[np.ndarray, " b"]:
     """Return the lower bounds of `bins` bins: all but the last equal over [0, max], one open.
 
     The public evaluation writes its hundred bounds from 0 to the largest real value and adds
@@ -129,13 +129,13 @@ def _count(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
             counts[k] += 1
 
 
-def _scale(edge: Float64[np.ndarray, "b"]) -> float:
+def _scale(edge: Float64[np.ndarray, " b"]) -> float:
     return float((len(edge) - 1) / edge[-1]) if edge[-1] > 0 else 0.0
 
 
 def bin_index(
-    values: Float64[np.ndarray, "n"], edge: Float64[np.ndarray, "b"]
-) -> Int64[np.ndarray, "n"]:
+    values: Float64[np.ndarray, " n"], edge: Float64[np.ndarray, " b"]
+) -> Int64[np.ndarray, " n"]:
     """Return the bin of each value, -1 below the first. The bounds must start at 0."""
     out = np.empty(len(values), dtype=np.int64)
     _bin_index(values, edge, _scale(edge), out)
@@ -143,8 +143,8 @@ def bin_index(
 
 
 def bin_counts(
-    values: Float64[np.ndarray, "n"], edge: Float64[np.ndarray, "b"]
-) -> Int64[np.ndarray, "b"]:
+    values: Float64[np.ndarray, " n"], edge: Float64[np.ndarray, " b"]
+) -> Int64[np.ndarray, " b"]:
     """Return how many values each bin holds; those below the first are left out."""
     parts: list[np.ndarray] = []
 
@@ -158,7 +158,7 @@ def bin_counts(
 
 
 def histogram(
-    real: Float64[np.ndarray, "n"], other: Float64[np.ndarray, "m"], bins: int
+    real: Float64[np.ndarray, " n"], other: Float64[np.ndarray, " m"], bins: int
 ) -> Histogram:
     """Return both samples counted in the bins of the real one. Negative values are left out."""
     edge = bin_edges(real, bins)

@@ -44,15 +44,15 @@ REPORT_EVERY = 4
 class StepAnswers:
     """The student's answer at every step of some trips, packed trip by trip."""
 
-    offset: Int64[np.ndarray, "N+1"]
-    confidence: Float64[np.ndarray, "S"]
+    offset: Int64[np.ndarray, " N+1"]
+    confidence: Float64[np.ndarray, " S"]
     """Probability of the likeliest candidate."""
-    correct: Bool[np.ndarray, "S"]
-    kept: Bool[np.ndarray, "S"]
+    correct: Bool[np.ndarray, " S"]
+    kept: Bool[np.ndarray, " S"]
     """The next road was among the kept candidates."""
-    predicted_s: Float64[np.ndarray, "S"]
+    predicted_s: Float64[np.ndarray, " S"]
     """Predicted time on the road that was taken."""
-    true_s: Float64[np.ndarray, "S"]
+    true_s: Float64[np.ndarray, " S"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _answers(
 
 
 def _in_order(
-    offset: Int64[np.ndarray, "N+1"], parts: list[tuple[np.ndarray, list[np.ndarray]]]
+    offset: Int64[np.ndarray, " N+1"], parts: list[tuple[np.ndarray, list[np.ndarray]]]
 ) -> StepAnswers:
     """Return the batches' steps in the order of the trips."""
     place = np.concatenate([np.empty(0, np.int64), *(
@@ -182,7 +182,7 @@ def _ece_figure(answers: StepAnswers, curve: Reliability, how: Resampling) -> Fi
 
 
 def perplexity_figure(
-    surprise: Float64[np.ndarray, "N"], tokens: Int64[np.ndarray, "N"], how: Resampling
+    surprise: Float64[np.ndarray, " N"], tokens: Int64[np.ndarray, " N"], how: Resampling
 ) -> Figure:
     """Return exp(sum of surprises / sum of tokens) over trips, in the teacher's tokens."""
     if not tokens.sum():

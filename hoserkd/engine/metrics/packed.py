@@ -6,7 +6,7 @@ from jaxtyping import Float64, Int64
 from hoserkd.engine.types import GeneratedTrips, TrajectorySet
 
 
-def take_trips(trips: TrajectorySet, index: Int64[np.ndarray, "n"]) -> TrajectorySet:
+def take_trips(trips: TrajectorySet, index: Int64[np.ndarray, " n"]) -> TrajectorySet:
     """Return the trips with these numbers, in this order, in memory."""
     length = np.diff(trips.offset)[index]
     offset = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
@@ -15,7 +15,7 @@ def take_trips(trips: TrajectorySet, index: Int64[np.ndarray, "n"]) -> Trajector
     return TrajectorySet(offset, road[point], entered[point])
 
 
-def answered(generated: GeneratedTrips) -> Int64[np.ndarray, "n"]:
+def answered(generated: GeneratedTrips) -> Int64[np.ndarray, " n"]:
     """Return the numbers of the queries whose answer has at least two roads."""
     return np.flatnonzero(np.diff(generated.offset) >= 2)
 
@@ -25,17 +25,17 @@ def as_trajectories(generated: GeneratedTrips) -> TrajectorySet:
     return TrajectorySet(generated.offset, generated.road, generated.entered_at_s)
 
 
-def origins(trips: TrajectorySet) -> Int64[np.ndarray, "N"]:
+def origins(trips: TrajectorySet) -> Int64[np.ndarray, " N"]:
     """Return the first road of each trip. Every trip must have a point."""
     return np.asarray(np.asarray(trips.road)[trips.offset[:-1]], dtype=np.int64)
 
 
-def destinations(trips: TrajectorySet) -> Int64[np.ndarray, "N"]:
+def destinations(trips: TrajectorySet) -> Int64[np.ndarray, " N"]:
     """Return the last road of each trip. Every trip must have a point."""
     return np.asarray(np.asarray(trips.road)[trips.offset[1:] - 1], dtype=np.int64)
 
 
-def departures_s(trips: TrajectorySet) -> Int64[np.ndarray, "N"]:
+def departures_s(trips: TrajectorySet) -> Int64[np.ndarray, " N"]:
     """Return the entry time of each trip's first road."""
     return np.asarray(np.asarray(trips.entered_at_s)[trips.offset[:-1]], dtype=np.int64)
 
@@ -48,8 +48,8 @@ def step_mask(trips: TrajectorySet) -> np.ndarray:
 
 
 def sum_by_trip(
-    values: Float64[np.ndarray, "S"], offset: Int64[np.ndarray, "N+1"]
-) -> Float64[np.ndarray, "N"]:
+    values: Float64[np.ndarray, " S"], offset: Int64[np.ndarray, " N+1"]
+) -> Float64[np.ndarray, " N"]:
     """Return the sum over each packed row; 0 for an empty one."""
     total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     # Differences of a running sum lose digits over millions of values; rows that are not empty
@@ -61,7 +61,7 @@ def sum_by_trip(
     return np.asarray(result)
 
 
-def ranks_within(keys: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
+def ranks_within(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Return how many earlier entries have the same key, for each entry."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]

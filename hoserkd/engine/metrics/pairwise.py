@@ -20,26 +20,26 @@ from hoserkd.engine.types import TrajectorySet
 class PairDistances:
     """Distances of M pairs of trips."""
 
-    dtw_km: Float64[np.ndarray, "M"]
+    dtw_km: Float64[np.ndarray, " M"]
     """Dynamic time warping: the least sum of distances over all monotone alignments."""
-    hausdorff_km: Float64[np.ndarray, "M"]
+    hausdorff_km: Float64[np.ndarray, " M"]
     """Symmetric Hausdorff distance of the two sets of centroids."""
-    frechet_km: Float64[np.ndarray, "M"]
+    frechet_km: Float64[np.ndarray, " M"]
     """Discrete Fréchet distance: the least largest distance over all monotone alignments."""
-    edr: Float64[np.ndarray, "M"]
+    edr: Float64[np.ndarray, " M"]
     """Edits that make every aligned distance smaller than epsilon, over the longer length."""
-    edr_public: Float64[np.ndarray, "M"]
+    edr_public: Float64[np.ndarray, " M"]
     """The same with longitude and latitude exchanged, as the public evaluation has it."""
-    mean_points: Float64[np.ndarray, "M"]
+    mean_points: Float64[np.ndarray, " M"]
     """Mean number of roads of the two trips."""
 
     @property
-    def dtw_per_point_km(self) -> Float64[np.ndarray, "M"]:
+    def dtw_per_point_km(self) -> Float64[np.ndarray, " M"]:
         """DTW divided by the mean length of the two trips, in roads."""
         return np.asarray(self.dtw_km / self.mean_points)
 
     @property
-    def hausdorff_per_point_km(self) -> Float64[np.ndarray, "M"]:
+    def hausdorff_per_point_km(self) -> Float64[np.ndarray, " M"]:
         """Hausdorff distance divided by the mean length of the two trips, in roads."""
         return np.asarray(self.hausdorff_km / self.mean_points)
 
@@ -133,7 +133,7 @@ def pair_distances(
 
 def square_cells(
     lonlat: Float64[np.ndarray, "n 2"], origin_lonlat: tuple[float, float], cell_m: float
-) -> Int64[np.ndarray, "n"]:
+) -> Int64[np.ndarray, " n"]:
     """Return the number of the square that holds each point.
 
     Squares are counted in metres from `origin_lonlat`: columns along its parallel, rows along its
@@ -152,7 +152,7 @@ def road_cells(
     centroid_lonlat: Float64[np.ndarray, "R 2"],
     cell_m: float,
     origin_lonlat: tuple[float, float] | None = None,
-) -> Int64[np.ndarray, "R"]:
+) -> Int64[np.ndarray, " R"]:
     """Return small numbers 0.. for the squares of the roads' centroids.
 
     Without an origin they are counted from the south-west corner of the centroids.
@@ -165,7 +165,7 @@ def road_cells(
 
 
 def match_keys(
-    a: Int64[np.ndarray, "n"], b: Int64[np.ndarray, "m"]
+    a: Int64[np.ndarray, " n"], b: Int64[np.ndarray, " m"]
 ) -> Int64[np.ndarray, "M 2"]:
     """Return the pairs (i, j) in which a's k-th entry of a key meets b's k-th entry of it."""
     rank_a, rank_b = ranks_within(a), ranks_within(b)
@@ -178,16 +178,16 @@ def match_keys(
 
 
 def od_keys(
-    origin: Int64[np.ndarray, "n"],
-    destination: Int64[np.ndarray, "n"],
-    cell: Int64[np.ndarray, "R"],
-) -> Int64[np.ndarray, "n"]:
+    origin: Int64[np.ndarray, " n"],
+    destination: Int64[np.ndarray, " n"],
+    cell: Int64[np.ndarray, " R"],
+) -> Int64[np.ndarray, " n"]:
     """Return one number for the cells of each origin and destination."""
     return np.asarray(cell[origin] * (int(cell.max(initial=0)) + 1) + cell[destination])
 
 
 def match_trips(
-    a: TrajectorySet, b: TrajectorySet, cell: Int64[np.ndarray, "R"]
+    a: TrajectorySet, b: TrajectorySet, cell: Int64[np.ndarray, " R"]
 ) -> Int64[np.ndarray, "M 2"]:
     """Return pairs of trips that start in one cell and end in one cell, i-th with i-th."""
     return match_keys(

@@ -23,10 +23,10 @@ TURN_PRIOR = 0.5
 class Paths:
     """Cheapest paths of Q queries, packed by road; an unreachable one has no road."""
 
-    cost: Float64[np.ndarray, "Q"]
+    cost: Float64[np.ndarray, " Q"]
     """Sum over the turns; infinite where the destination cannot be reached."""
-    offset: Int64[np.ndarray, "Q+1"]
-    road: Int32[np.ndarray, "P"]
+    offset: Int64[np.ndarray, " Q+1"]
+    road: Int32[np.ndarray, " P"]
 
 
 @kernel
@@ -93,7 +93,7 @@ def _search(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
 
 
 def _cost_per_chord(
-    candidates: Candidates, turn_cost: Float64[np.ndarray, "K"], end: Float64[np.ndarray, "R 3"]
+    candidates: Candidates, turn_cost: Float64[np.ndarray, " K"], end: Float64[np.ndarray, "R 3"]
 ) -> float:
     """Return the least cost per chord between the ends of two consecutive roads."""
     source = np.repeat(np.arange(len(candidates.offset) - 1), np.diff(candidates.offset))
@@ -105,9 +105,9 @@ def _cost_per_chord(
 
 def cheapest_paths(
     network: RoadNetwork,
-    turn_cost: Float64[np.ndarray, "K"],
-    origin: Int64[np.ndarray, "Q"],
-    destination: Int64[np.ndarray, "Q"],
+    turn_cost: Float64[np.ndarray, " K"],
+    origin: Int64[np.ndarray, " Q"],
+    destination: Int64[np.ndarray, " Q"],
 ) -> Paths:
     """Return the cheapest path from each origin to its destination.
 
@@ -119,7 +119,7 @@ def cheapest_paths(
     per_chord = _cost_per_chord(candidates, turn_cost, end)
     asked, back = np.unique(np.stack([origin, destination], axis=1), axis=0, return_inverse=True)
     cost = np.empty(len(asked))
-    found: dict[int, list[Int32[np.ndarray, "n"]]] = {}
+    found: dict[int, list[Int32[np.ndarray, " n"]]] = {}
     first, last = np.ascontiguousarray(asked[:, 0]), np.ascontiguousarray(asked[:, 1])
 
     def work(start: int, stop: int) -> None:
@@ -140,7 +140,7 @@ def cheapest_paths(
     )
 
 
-def free_flow_s(network: RoadNetwork) -> Float64[np.ndarray, "R"]:
+def free_flow_s(network: RoadNetwork) -> Float64[np.ndarray, " R"]:
     """Return the seconds that each road takes at its free-flow speed."""
     return network.length_m / (network.free_flow_kmh / 3.6)
 
@@ -158,7 +158,7 @@ def _count_turns(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
                     break
 
 
-def turn_counts(network: RoadNetwork, trips: TrajectorySet) -> Int64[np.ndarray, "K"]:
+def turn_counts(network: RoadNetwork, trips: TrajectorySet) -> Int64[np.ndarray, " K"]:
     """Return how often each candidate of each road was taken."""
     counts = np.zeros(len(network.candidates.road), dtype=np.int64)
     _count_turns(np.asarray(network.candidates.offset), np.asarray(network.candidates.road),
@@ -167,8 +167,8 @@ def turn_counts(network: RoadNetwork, trips: TrajectorySet) -> Int64[np.ndarray,
 
 
 def turn_surprise(
-    network: RoadNetwork, counts: Int64[np.ndarray, "K"]
-) -> Float64[np.ndarray, "K"]:
+    network: RoadNetwork, counts: Int64[np.ndarray, " K"]
+) -> Float64[np.ndarray, " K"]:
     """Return -log of each turn's share of its road's turns, with `TURN_PRIOR` added to each."""
     offset = network.candidates.offset
     weight = counts + TURN_PRIOR
@@ -189,7 +189,7 @@ def _add_steps(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
 
 def mean_step_s(
     network: RoadNetwork, trips: TrajectorySet
-) -> Float64[np.ndarray, "R"]:
+) -> Float64[np.ndarray, " R"]:
     """Return each road's mean time in `trips`; its free-flow time where no trip used it."""
     total, count = np.zeros(network.roads), np.zeros(network.roads)
     _add_steps(np.asarray(trips.offset), np.asarray(trips.road), np.asarray(trips.entered_at_s),
@@ -198,7 +198,7 @@ def mean_step_s(
 
 
 def timed_paths(
-    paths: Paths, departure_s: Int64[np.ndarray, "Q"], road_s: Float64[np.ndarray, "R"]
+    paths: Paths, departure_s: Int64[np.ndarray, " Q"], road_s: Float64[np.ndarray, " R"]
 ) -> TrajectorySet:
     """Return the paths as trips that leave at `departure_s` and take `road_s` on each road."""
     spent = np.concatenate([[0.0], np.cumsum(road_s[paths.road])])

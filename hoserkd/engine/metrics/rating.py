@@ -75,7 +75,7 @@ class RealSide:
     network: RoadNetwork
     trips: TrajectorySet
     features: TripFeatures
-    cell: Int64[np.ndarray, "R"]
+    cell: Int64[np.ndarray, " R"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +84,14 @@ class Rating:
 
     trips: TrajectorySet
     """The rated trips: those with at least two roads."""
-    query: Int64[np.ndarray, "n"]
+    query: Int64[np.ndarray, " n"]
     """Which query each of them answers."""
     features: TripFeatures
     pairs: Int64[np.ndarray, "M 2"]
     distances: PairDistances
     figures: dict[str, Figure] = field(default_factory=dict)
     histograms: dict[str, Histogram] = field(default_factory=dict)
-    per_trip: dict[str, Float64[np.ndarray, "n"]] = field(default_factory=dict)
+    per_trip: dict[str, Float64[np.ndarray, " n"]] = field(default_factory=dict)
     """Values of each rated trip, by the figure that is their mean."""
 
 
@@ -217,7 +217,7 @@ def _judge_lengths(real: RealSide, ratings: Mapping[str, Rating], how: Resamplin
 
 
 def _step_bins(
-    features: TripFeatures, edge: Float64[np.ndarray, "b"]
+    features: TripFeatures, edge: Float64[np.ndarray, " b"]
 ) -> PackedCounts:
     """Return each trip's steps as columns of the bins; negative durations are left out."""
     index = bin_index(features.step_duration_min, edge)
@@ -286,7 +286,7 @@ def _counted(
 
 def _block_samples(
     counted: Sequence[_Packed], how: Resampling, start: int, stop: int
-) -> dict[tuple[int, int, str], Float64[np.ndarray, "b"]]:
+) -> dict[tuple[int, int, str], Float64[np.ndarray, " b"]]:
     """Return the statistics of some resamples by quantity, set and kind."""
     sets = len(counted[0].rows)
     weights = [drawn_weights(len(counted[0].rows[k].offset) - 1, how, PACKED + k, start, stop)

@@ -20,9 +20,9 @@ EPOCH_WEEKDAY = 3
 class TripEnds:
     """Where and when trips begin, and where they go."""
 
-    origin: Int64[np.ndarray, "N"]
-    destination: Int64[np.ndarray, "N"]
-    departure_s: Int64[np.ndarray, "N"]
+    origin: Int64[np.ndarray, " N"]
+    destination: Int64[np.ndarray, " N"]
+    departure_s: Int64[np.ndarray, " N"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Places:
     centre_lonlat: Float64[np.ndarray, "2"]
     centre_km: float
     long_km: float
-    cell: Int64[np.ndarray, "R"]
-    seen: Int64[np.ndarray, "k"]
+    cell: Int64[np.ndarray, " R"]
+    seen: Int64[np.ndarray, " k"]
     """Sorted keys of the pairs of cells that training trips join."""
 
 
@@ -42,7 +42,7 @@ def learn_places(
     real: TrajectorySet,
     train: TrajectorySet,
     centroid_lonlat: Float64[np.ndarray, "R 2"],
-    cell: Int64[np.ndarray, "R"],
+    cell: Int64[np.ndarray, " R"],
     scenario: Scenario,
 ) -> Places:
     """Return the places by which trips are told apart."""
@@ -61,7 +61,7 @@ def learn_places(
     )
 
 
-def _within(hour: Float64[np.ndarray, "N"], spans: tuple[tuple[float, float], ...]) -> np.ndarray:
+def _within(hour: Float64[np.ndarray, " N"], spans: tuple[tuple[float, float], ...]) -> np.ndarray:
     inside = np.zeros(len(hour), dtype=bool)
     for first, last in spans:
         inside |= (hour >= first) & (hour < last)
@@ -70,7 +70,7 @@ def _within(hour: Float64[np.ndarray, "N"], spans: tuple[tuple[float, float], ..
 
 def scenario_masks(
     ends: TripEnds, places: Places, scenario: Scenario
-) -> dict[str, Bool[np.ndarray, "N"]]:
+) -> dict[str, Bool[np.ndarray, " N"]]:
     """Return, for each scenario by name, which trips belong to it."""
     masks: dict[str, np.ndarray] = {}
     weekend = (ends.departure_s // DAY_S + EPOCH_WEEKDAY) % 7 >= 5

@@ -50,11 +50,11 @@ class Resampling:
 class PackedCounts:
     """Sparse rows of weights, one a trip, over `columns` columns."""
 
-    offset: Int64[np.ndarray, "N+1"]
-    column: Int64[np.ndarray, "n"]
+    offset: Int64[np.ndarray, " N+1"]
+    column: Int64[np.ndarray, " n"]
     columns: int
 
-    def total(self) -> Float64[np.ndarray, "c"]:
+    def total(self) -> Float64[np.ndarray, " c"]:
         """Return the sum of all rows."""
         return np.bincount(self.column, minlength=self.columns).astype(np.float64)
 
@@ -77,7 +77,7 @@ class PairedTest:
 
 
 def centred_interval(
-    value: float, samples: Float64[np.ndarray, "n"], confidence: float,
+    value: float, samples: Float64[np.ndarray, " n"], confidence: float,
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Figure:
     """Return `value` with the spread of the resampled values round it, kept within `bounds`."""
@@ -92,7 +92,7 @@ def centred_interval(
 
 
 def mean_figure(
-    values: Float64[np.ndarray, "n"], how: Resampling,
+    values: Float64[np.ndarray, " n"], how: Resampling,
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Figure:
     """Return the mean of one value a trip, with its interval; no value of an empty sample."""
@@ -100,7 +100,7 @@ def mean_figure(
 
 
 def mean_figures(
-    columns: Mapping[str, tuple[Float64[np.ndarray, "n"], tuple[float, float]]], how: Resampling
+    columns: Mapping[str, tuple[Float64[np.ndarray, " n"], tuple[float, float]]], how: Resampling
 ) -> dict[str, Figure]:
     """Return the means of several values of the same trips, each given with its bounds."""
     values = np.stack([column for column, _ in columns.values()], axis=1)
@@ -113,8 +113,8 @@ def mean_figures(
 
 
 def ratio_figure(
-    above: Float64[np.ndarray, "S"], below: Float64[np.ndarray, "S"],
-    offset: Int64[np.ndarray, "N+1"], how: Resampling, bounds: tuple[float, float],
+    above: Float64[np.ndarray, " S"], below: Float64[np.ndarray, " S"],
+    offset: Int64[np.ndarray, " N+1"], how: Resampling, bounds: tuple[float, float],
 ) -> Figure:
     """Return sum(above) / sum(below) over packed steps; its interval resamples whole trips."""
     if not below.sum():
@@ -127,7 +127,7 @@ def ratio_figure(
 
 
 def resampled_histogram(
-    counts: Int64[np.ndarray, "c"], how: Resampling, stream: int
+    counts: Int64[np.ndarray, " c"], how: Resampling, stream: int
 ) -> Float64[np.ndarray, "b c"]:
     """Return resampled counts where every trip counts once: a multinomial draw is exact."""
     rng = np.random.default_rng([how.seed, stream])
@@ -244,7 +244,7 @@ def counts_figure(
     return centred_interval(value, samples, confidence, bounds)
 
 
-def rank_biserial(difference: Float64[np.ndarray, "n"]) -> float:
+def rank_biserial(difference: Float64[np.ndarray, " n"]) -> float:
     """Return the matched-pairs rank-biserial correlation: (rank sum of gains - of losses) / all.
 
     Zero differences are dropped; 0 where nothing is left.
@@ -256,7 +256,7 @@ def rank_biserial(difference: Float64[np.ndarray, "n"]) -> float:
     return float((rank * np.sign(difference)).sum() / rank.sum())
 
 
-def signed_rank_p(difference: Float64[np.ndarray, "n"]) -> float:
+def signed_rank_p(difference: Float64[np.ndarray, " n"]) -> float:
     """Return the two-sided p of Wilcoxon's signed-rank test; 1 where all differences are zero."""
     difference = difference[difference != 0]
     if not len(difference):
@@ -275,7 +275,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def paired_test(
-    a: Float64[np.ndarray, "n"], b: Float64[np.ndarray, "n"], how: Resampling
+    a: Float64[np.ndarray, " n"], b: Float64[np.ndarray, " n"], how: Resampling
 ) -> PairedTest:
     """Return the comparison of two values a query; `p_holm` is still the plain p."""
     difference = a - b

@@ -19,10 +19,10 @@ MOST_COMPARED = 10
 class Reliability:
     """How often a model is right when it is so sure, in equal bins of its confidence."""
 
-    confidence: Float64[np.ndarray, "b"]
+    confidence: Float64[np.ndarray, " b"]
     """Mean probability of the likeliest candidate; NaN in an empty bin."""
-    accuracy: Float64[np.ndarray, "b"]
-    count: Int64[np.ndarray, "b"]
+    accuracy: Float64[np.ndarray, " b"]
+    count: Int64[np.ndarray, " b"]
 
     @property
     def ece(self) -> float:
@@ -45,7 +45,7 @@ class TimeErrors:
 
 def completion(
     generated: GeneratedTrips, centroid_lonlat: Float64[np.ndarray, "R 2"]
-) -> tuple[Bool[np.ndarray, "N"], Bool[np.ndarray, "N"]]:
+) -> tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
     """Return whether each query's path ends on its destination, and within 200 m of it.
 
     A query without a path, or for a road that the city lacks, is not completed.
@@ -61,7 +61,7 @@ def completion(
 
 
 def reliability(
-    confidence: Float64[np.ndarray, "S"], correct: Bool[np.ndarray, "S"], bins: int = 15
+    confidence: Float64[np.ndarray, " S"], correct: Bool[np.ndarray, " S"], bins: int = 15
 ) -> Reliability:
     """Return the reliability curve over `bins` equal bins of (0, 1]."""
     index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
@@ -75,7 +75,7 @@ def reliability(
 
 
 def time_errors(
-    predicted_s: Float64[np.ndarray, "S"], true_s: Float64[np.ndarray, "S"]
+    predicted_s: Float64[np.ndarray, " S"], true_s: Float64[np.ndarray, " S"]
 ) -> TimeErrors:
     """Return the errors of predicted step times, in seconds and in the public log form."""
     if not len(true_s):
@@ -94,7 +94,7 @@ def road_visits(trips: TrajectorySet, roads: int) -> PackedCounts:
     return PackedCounts(np.asarray(trips.offset), np.asarray(trips.road).astype(np.int64), roads)
 
 
-def zone_changes(trips: TrajectorySet, zone: Int64[np.ndarray, "R"]) -> PackedCounts:
+def zone_changes(trips: TrajectorySet, zone: Int64[np.ndarray, " R"]) -> PackedCounts:
     """Return each trip's moves from zone to zone; column a * Z + b is a move from a to b."""
     zones = int(zone.max(initial=0)) + 1
     here = np.flatnonzero(step_mask(trips))
@@ -115,13 +115,13 @@ def used_columns(*rows: PackedCounts) -> tuple[PackedCounts, ...]:
 
 
 def path_length_m(
-    trips: TrajectorySet, length_m: Float64[np.ndarray, "R"]
-) -> Float64[np.ndarray, "N"]:
+    trips: TrajectorySet, length_m: Float64[np.ndarray, " R"]
+) -> Float64[np.ndarray, " N"]:
     """Return the summed length of the roads of each trip, first and last included."""
     return sum_by_trip(length_m[np.asarray(trips.road)], np.asarray(trips.offset))
 
 
-def revisits(trips: TrajectorySet) -> Bool[np.ndarray, "N"]:
+def revisits(trips: TrajectorySet) -> Bool[np.ndarray, " N"]:
     """Return whether each trip enters a road a second time."""
     trip = np.repeat(np.arange(len(trips)), np.diff(trips.offset))
     road = np.asarray(trips.road).astype(np.int64)
@@ -135,8 +135,8 @@ def _jaccard_distance(a: frozenset[int], b: frozenset[int]) -> float:
 
 
 def diversity(
-    trips: TrajectorySet, origin: Int64[np.ndarray, "N"], destination: Int64[np.ndarray, "N"]
-) -> Float64[np.ndarray, "g"]:
+    trips: TrajectorySet, origin: Int64[np.ndarray, " N"], destination: Int64[np.ndarray, " N"]
+) -> Float64[np.ndarray, " g"]:
     """Return, for each origin and destination with several trips, how different they are.
 
     The mean over its pairs of trips of one minus the shared share of the two sets of roads.
@@ -157,9 +157,9 @@ def diversity(
 
 
 def _right_steps(
-    network: RoadNetwork, trips: TrajectorySet, score: Float64[np.ndarray, "k"],
-    slot: Int64[np.ndarray, "k"], step_of: Int64[np.ndarray, "k"],
-) -> Float64[np.ndarray, "S"]:
+    network: RoadNetwork, trips: TrajectorySet, score: Float64[np.ndarray, " k"],
+    slot: Int64[np.ndarray, " k"], step_of: Int64[np.ndarray, " k"],
+) -> Float64[np.ndarray, " S"]:
     """Return 1 for each step whose best-scored candidate (the first of equals) was taken."""
     here = np.flatnonzero(step_mask(trips))
     taken = np.asarray(trips.road)[here + 1]
@@ -174,7 +174,7 @@ def _right_steps(
 
 def _step_candidates(
     network: RoadNetwork, trips: TrajectorySet
-) -> tuple[Int64[np.ndarray, "k"], Int64[np.ndarray, "k"]]:
+) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
     """Return, packed over all steps, the place of each candidate and the step it belongs to."""
     here = np.flatnonzero(step_mask(trips))
     road = np.asarray(trips.road)[here]
@@ -187,7 +187,7 @@ def _step_candidates(
 
 def most_frequent_next(
     network: RoadNetwork, train: TrajectorySet, trips: TrajectorySet
-) -> Float64[np.ndarray, "S"]:
+) -> Float64[np.ndarray, " S"]:
     """Return 1 for each step that takes its road's most frequent turn of `train`."""
     slot, step_of = _step_candidates(network, trips)
     return _right_steps(network, trips, turn_counts(network, train)[slot].astype(np.float64),
@@ -196,7 +196,7 @@ def most_frequent_next(
 
 def straightest_next(
     network: RoadNetwork, trips: TrajectorySet
-) -> Float64[np.ndarray, "S"]:
+) -> Float64[np.ndarray, " S"]:
     """Return 1 for each step that takes the candidate most nearly towards the destination."""
     slot, step_of = _step_candidates(network, trips)
     here = np.flatnonzero(step_mask(trips))

@@ -33,13 +33,13 @@ FIRST_CAPACITY = 512
 class BestFirst(NamedTuple):
     """What a best-first search keeps beside its nodes and its queue."""
 
-    destination: Int32[np.ndarray, "B"]
-    expansions: Int32[np.ndarray, "B"]
-    answer: Int32[np.ndarray, "B"]
+    destination: Int32[np.ndarray, " B"]
+    expansions: Int32[np.ndarray, " B"]
+    answer: Int32[np.ndarray, " B"]
     """The node that came nearest so far, or the one that arrived."""
-    nearest: Float64[np.ndarray, "B"]
+    nearest: Float64[np.ndarray, " B"]
     """Squared chord between that node and the destination."""
-    outcome: Int8[np.ndarray, "B"]
+    outcome: Int8[np.ndarray, " B"]
     best: Float32[np.ndarray, "B R"]
     """Highest log-probability with which a road was queued; infinite once it was visited."""
     bound: Float32[np.ndarray, "G R"]
@@ -65,8 +65,8 @@ def _start(tree: Tree, queue: Queue, state: BestFirst, slot: int, origin: int,
 
 
 @compiled
-def _start_all(tree: Tree, queue: Queue, state: BestFirst, slot: Int32[np.ndarray, "S"],
-               origin: Int64[np.ndarray, "S"], destination: Int64[np.ndarray, "S"],
+def _start_all(tree: Tree, queue: Queue, state: BestFirst, slot: Int32[np.ndarray, " S"],
+               origin: Int64[np.ndarray, " S"], destination: Int64[np.ndarray, " S"],
                guide: Guide) -> None:
     for i in range(len(slot)):
         _start(tree, queue, state, slot[i], origin[i], destination[i], guide)
@@ -74,7 +74,7 @@ def _start_all(tree: Tree, queue: Queue, state: BestFirst, slot: Int32[np.ndarra
 
 @compiled
 def _next_node(
-    tree: Tree, queue: Queue, state: BestFirst, slot: int, offset: Int64[np.ndarray, "R+1"],
+    tree: Tree, queue: Queue, state: BestFirst, slot: int, offset: Int64[np.ndarray, " R+1"],
     centroid: Float64[np.ndarray, "R 3"], max_steps: int,
 ) -> tuple[int, int]:
     """Visit queued roads up to the next one that can be expanded; return (outcome, node)."""
@@ -102,9 +102,9 @@ def _next_node(
 
 @compiled
 def _select(
-    tree: Tree, queue: Queue, state: BestFirst, slot: Int32[np.ndarray, "S"],
-    offset: Int64[np.ndarray, "R+1"], centroid: Float64[np.ndarray, "R 3"], max_steps: int,
-) -> Int32[np.ndarray, "S"]:
+    tree: Tree, queue: Queue, state: BestFirst, slot: Int32[np.ndarray, " S"],
+    offset: Int64[np.ndarray, " R+1"], centroid: Float64[np.ndarray, "R 3"], max_steps: int,
+) -> Int32[np.ndarray, " S"]:
     """Return the node to expand in each slot, -1 where the search is over."""
     chosen = np.empty(len(slot), np.int32)
     for i in range(len(slot)):
@@ -116,9 +116,9 @@ def _select(
 
 @compiled
 def _absorb(
-    tree: Tree, queue: Queue, state: BestFirst, slot: Int32[np.ndarray, "M"],
-    node: Int32[np.ndarray, "M"], offset: Int64[np.ndarray, "M+1"], road: Int32[np.ndarray, "K"],
-    log_prob: Float32[np.ndarray, "K"], travel_time_s: Int32[np.ndarray, "K"],
+    tree: Tree, queue: Queue, state: BestFirst, slot: Int32[np.ndarray, " M"],
+    node: Int32[np.ndarray, " M"], offset: Int64[np.ndarray, " M+1"], road: Int32[np.ndarray, " K"],
+    log_prob: Float32[np.ndarray, " K"], travel_time_s: Int32[np.ndarray, " K"],
 ) -> None:
     """Queue each candidate that is strictly likelier than the road's entry so far."""
     for i in range(len(slot)):
@@ -158,12 +158,12 @@ class AStar:
         """Searches that fit."""
         return len(self.tree.used)
 
-    def start(self, slot: Int32[np.ndarray, "S"], index: Int64[np.ndarray, "S"]) -> None:
+    def start(self, slot: Int32[np.ndarray, " S"], index: Int64[np.ndarray, " S"]) -> None:
         """Begin the searches of queries `index` in `slot`."""
         _start_all(self.tree, self._queue, self._state, slot, self._queries.origin[index],
                    self._queries.destination[index], self._guide)
 
-    def select(self, slot: Int32[np.ndarray, "S"]) -> Selection:
+    def select(self, slot: Int32[np.ndarray, " S"]) -> Selection:
         """Choose the likeliest road not yet visited in each of `slot`."""
         node = _select(self.tree, self._queue, self._state, slot, self._candidates.offset,
                        self._centroid, self._max_steps)

@@ -22,11 +22,11 @@ LOWEST = np.float32(-3e38)
 class Relative(NamedTuple):
     """The weights of the two relative terms, a head's width each (ENGINE.md 5.3)."""
 
-    key_distance: Float32[np.ndarray, "h"]
-    key_interval: Float32[np.ndarray, "h"]
-    value_distance: Float32[np.ndarray, "h"]
-    value_interval: Float32[np.ndarray, "h"]
-    value_bias: Float32[np.ndarray, "h"]
+    key_distance: Float32[np.ndarray, " h"]
+    key_interval: Float32[np.ndarray, " h"]
+    value_distance: Float32[np.ndarray, " h"]
+    value_interval: Float32[np.ndarray, " h"]
+    value_bias: Float32[np.ndarray, " h"]
 
 
 def relative_weights(attention: RelativeAttention) -> Relative:
@@ -40,10 +40,10 @@ def relative_weights(attention: RelativeAttention) -> Relative:
 
 @compiled_fast
 def relations(
-    offset: Int64[np.ndarray, "M+1"], history: Int32[np.ndarray, "H"],
-    row_road: Int32[np.ndarray, "N"], row_elapsed_min: Float32[np.ndarray, "N"],
+    offset: Int64[np.ndarray, " M+1"], history: Int32[np.ndarray, " H"],
+    row_road: Int32[np.ndarray, " N"], row_elapsed_min: Float32[np.ndarray, " N"],
     point_m: Float64[np.ndarray, "R 3"],
-) -> tuple[Float32[np.ndarray, "H"], Float32[np.ndarray, "H"]]:
+) -> tuple[Float32[np.ndarray, " H"], Float32[np.ndarray, " H"]]:
     """Return the relative distance and interval between each node and those of its history."""
     distance = np.empty(len(history), np.float32)
     interval = np.empty(len(history), np.float32)
@@ -65,11 +65,11 @@ def relations(
 class Past(NamedTuple):
     """The histories of M nodes, packed: memory rows and how the node lies to each."""
 
-    offset: Int64[np.ndarray, "M+1"]
-    row: Int32[np.ndarray, "L"]
+    offset: Int64[np.ndarray, " M+1"]
+    row: Int32[np.ndarray, " L"]
     """The node's own row first."""
-    distance: Float32[np.ndarray, "L"]
-    interval: Float32[np.ndarray, "L"]
+    distance: Float32[np.ndarray, " L"]
+    interval: Float32[np.ndarray, " L"]
 
 
 @compiled_fast
@@ -99,7 +99,7 @@ def attend(
 @compiled_fast
 def _share(
     qkv: Float32[np.ndarray, "P 3 H h"], keys: Float32[np.ndarray, "N H h"], past: Past,
-    relative: Relative, i: int, head: int, share: Float32[np.ndarray, "T"],
+    relative: Relative, i: int, head: int, share: Float32[np.ndarray, " T"],
 ) -> None:
     """Write how a head of node `i` shares its attention among the node's history."""
     part = keys.shape[2]
@@ -130,7 +130,7 @@ def _share(
 @compiled_fast
 def _mix(
     values: Float32[np.ndarray, "N H h"], past: Past, relative: Relative, i: int, head: int,
-    share: Float32[np.ndarray, "T"], out: Float32[np.ndarray, "P H h"],
+    share: Float32[np.ndarray, " T"], out: Float32[np.ndarray, "P H h"],
 ) -> None:
     """Write the shared values and relative terms of a head of node `i`."""
     part = values.shape[2]

@@ -28,21 +28,21 @@ FIRST_CAPACITY = 256
 class Beams(NamedTuple):
     """What a beam search keeps beside its nodes."""
 
-    destination: Int32[np.ndarray, "B"]
-    steps: Int32[np.ndarray, "B"]
+    destination: Int32[np.ndarray, " B"]
+    steps: Int32[np.ndarray, " B"]
     live: Int32[np.ndarray, "B W"]
     """Nodes that go on, likeliest first."""
-    live_count: Int32[np.ndarray, "B"]
-    live_score: Float32[np.ndarray, "B"]
+    live_count: Int32[np.ndarray, " B"]
+    live_score: Float32[np.ndarray, " B"]
     """Score of the likeliest of them."""
-    arrived: Int32[np.ndarray, "B"]
+    arrived: Int32[np.ndarray, " B"]
     """Best node on the destination; -1 before there is one."""
-    arrived_score: Float32[np.ndarray, "B"]
-    arrivals: Int32[np.ndarray, "B"]
-    nearest: Float64[np.ndarray, "B"]
+    arrived_score: Float32[np.ndarray, " B"]
+    arrivals: Int32[np.ndarray, " B"]
+    nearest: Float64[np.ndarray, " B"]
     """Smallest squared chord to the destination so far."""
-    nearest_node: Int32[np.ndarray, "B"]
-    outcome: Int8[np.ndarray, "B"]
+    nearest_node: Int32[np.ndarray, " B"]
+    outcome: Int8[np.ndarray, " B"]
 
 
 def _build_beams(slots: int, width: int) -> Beams:
@@ -57,8 +57,8 @@ def _build_beams(slots: int, width: int) -> Beams:
 
 @compiled
 def _start_all(
-    tree: Tree, state: Beams, slot: Int32[np.ndarray, "S"], origin: Int64[np.ndarray, "S"],
-    destination: Int64[np.ndarray, "S"], centroid: Float64[np.ndarray, "R 3"],
+    tree: Tree, state: Beams, slot: Int32[np.ndarray, " S"], origin: Int64[np.ndarray, " S"],
+    destination: Int64[np.ndarray, " S"], centroid: Float64[np.ndarray, "R 3"],
 ) -> None:
     for i in range(len(slot)):
         s = slot[i]
@@ -95,8 +95,8 @@ def _outcome(state: Beams, s: int, max_steps: int, normalised: bool) -> int:
 
 @compiled
 def _select(
-    state: Beams, slot: Int32[np.ndarray, "S"], max_steps: int, normalised: bool
-) -> tuple[Int32[np.ndarray, "M"], Int32[np.ndarray, "M"]]:
+    state: Beams, slot: Int32[np.ndarray, " S"], max_steps: int, normalised: bool
+) -> tuple[Int32[np.ndarray, " M"], Int32[np.ndarray, " M"]]:
     """Return (slot, node) of all live nodes of searches that go on; mark the others' outcome."""
     slots = np.empty(len(slot) * state.live.shape[1], np.int32)
     nodes = np.empty(len(slot) * state.live.shape[1], np.int32)
@@ -117,9 +117,9 @@ def _select(
 class Pool(NamedTuple):
     """The best continuations of one search so far, best first."""
 
-    score: Float32[np.ndarray, "W"]
-    parent: Int32[np.ndarray, "W"]
-    candidate: Int64[np.ndarray, "W"]
+    score: Float32[np.ndarray, " W"]
+    parent: Int32[np.ndarray, " W"]
+    candidate: Int64[np.ndarray, " W"]
     """Index among the packed candidates."""
 
 
@@ -144,8 +144,8 @@ def _offer(pool: Pool, found: int, score: np.float32, parent: int, candidate: in
 
 @compiled
 def _extend(
-    tree: Tree, state: Beams, s: int, pool: Pool, found: int, road: Int32[np.ndarray, "K"],
-    log_prob: Float32[np.ndarray, "K"], travel_time_s: Int32[np.ndarray, "K"],
+    tree: Tree, state: Beams, s: int, pool: Pool, found: int, road: Int32[np.ndarray, " K"],
+    log_prob: Float32[np.ndarray, " K"], travel_time_s: Int32[np.ndarray, " K"],
     centroid: Float64[np.ndarray, "R 3"],
 ) -> None:
     """Make nodes of the best continuations; those that arrive go on no more."""
@@ -174,9 +174,9 @@ def _extend(
 
 @compiled
 def _absorb(
-    tree: Tree, state: Beams, slot: Int32[np.ndarray, "M"], node: Int32[np.ndarray, "M"],
-    offset: Int64[np.ndarray, "M+1"], road: Int32[np.ndarray, "K"],
-    log_prob: Float32[np.ndarray, "K"], travel_time_s: Int32[np.ndarray, "K"],
+    tree: Tree, state: Beams, slot: Int32[np.ndarray, " M"], node: Int32[np.ndarray, " M"],
+    offset: Int64[np.ndarray, " M+1"], road: Int32[np.ndarray, " K"],
+    log_prob: Float32[np.ndarray, " K"], travel_time_s: Int32[np.ndarray, " K"],
     centroid: Float64[np.ndarray, "R 3"], normalised: bool,
 ) -> None:
     width = state.live.shape[1]
@@ -214,12 +214,12 @@ class Beam:
         """Searches that fit."""
         return len(self.tree.used)
 
-    def start(self, slot: Int32[np.ndarray, "S"], index: Int64[np.ndarray, "S"]) -> None:
+    def start(self, slot: Int32[np.ndarray, " S"], index: Int64[np.ndarray, " S"]) -> None:
         """Begin the searches of queries `index` in `slot`."""
         _start_all(self.tree, self._state, slot, self._queries.origin[index],
                    self._queries.destination[index], self._centroid)
 
-    def select(self, slot: Int32[np.ndarray, "S"]) -> Selection:
+    def select(self, slot: Int32[np.ndarray, " S"]) -> Selection:
         """Choose all live paths of each of `slot`."""
         slots, nodes = _select(self._state, slot, self._max_steps, self._normalised)
         return Selection(slots, nodes, slot[self._state.outcome[slot] != RUNNING])

@@ -34,8 +34,8 @@ class Places(NamedTuple):
 
     centroid_rad: Float64[np.ndarray, "R 2"]
     end_lonlat: Float64[np.ndarray, "R 2"]
-    candidate_offset: Int64[np.ndarray, "R+1"]
-    candidate_bearing: Float64[np.ndarray, "K"]
+    candidate_offset: Int64[np.ndarray, " R+1"]
+    candidate_bearing: Float64[np.ndarray, " K"]
     skewed: bool
     """True in `aaai2025`, where the bearing formula takes longitudes for latitudes."""
 
@@ -73,9 +73,9 @@ def _bearing(places: Places, road: int, destination: int) -> float:
 
 @compiled
 def compiled_features(
-    places: Places, road: Int32[np.ndarray, "M"], destination: Int32[np.ndarray, "M"],
-    offset: Int64[np.ndarray, "M+1"], candidate: Int32[np.ndarray, "K"],
-) -> tuple[Float32[np.ndarray, "K"], Float32[np.ndarray, "K"]]:
+    places: Places, road: Int32[np.ndarray, " M"], destination: Int32[np.ndarray, " M"],
+    offset: Int64[np.ndarray, " M+1"], candidate: Int32[np.ndarray, " K"],
+) -> tuple[Float32[np.ndarray, " K"], Float32[np.ndarray, " K"]]:
     """Return distance and angle of packed candidates (ENGINE.md section 2)."""
     distance = np.empty(len(candidate), np.float32)
     angle = np.empty(len(candidate), np.float32)
@@ -104,12 +104,12 @@ class Head(NamedTuple):
 
     key: Float32[np.ndarray, "R d"]
     zone_query: Float32[np.ndarray, "Z d"]
-    road_zone: Int64[np.ndarray, "R"]
-    distance: Float32[np.ndarray, "d"]
-    angle: Float32[np.ndarray, "d"]
-    score: Float32[np.ndarray, "d"]
-    road_time: Float32[np.ndarray, "R"]
-    own_time: Float32[np.ndarray, "t"]
+    road_zone: Int64[np.ndarray, " R"]
+    distance: Float32[np.ndarray, " d"]
+    angle: Float32[np.ndarray, " d"]
+    score: Float32[np.ndarray, " d"]
+    road_time: Float32[np.ndarray, " R"]
+    own_time: Float32[np.ndarray, " t"]
     time_bias: np.float32
     log1p_mean: np.float32
     log1p_std: np.float32
@@ -146,10 +146,10 @@ def _tanh(x: np.float32) -> np.float32:
 
 @compiled_fast
 def candidate_logits(
-    query: Float32[np.ndarray, "P d"], destination: Int32[np.ndarray, "M"],
-    offset: Int64[np.ndarray, "M+1"], candidate: Int32[np.ndarray, "K"],
-    distance: Float32[np.ndarray, "K"], angle: Float32[np.ndarray, "K"], head: Head,
-) -> Float32[np.ndarray, "K"]:
+    query: Float32[np.ndarray, "P d"], destination: Int32[np.ndarray, " M"],
+    offset: Int64[np.ndarray, " M+1"], candidate: Int32[np.ndarray, " K"],
+    distance: Float32[np.ndarray, " K"], angle: Float32[np.ndarray, " K"], head: Head,
+) -> Float32[np.ndarray, " K"]:
     """Return v tanh(q + k) of each candidate; of a lone one 0."""
     logits = np.zeros(len(candidate), np.float32)
     goal = np.empty(query.shape[1], np.float32)
@@ -171,8 +171,8 @@ def candidate_logits(
 
 @compiled
 def log_softmax(
-    logits: Float32[np.ndarray, "K"], offset: Int64[np.ndarray, "M+1"]
-) -> Float32[np.ndarray, "K"]:
+    logits: Float32[np.ndarray, " K"], offset: Int64[np.ndarray, " M+1"]
+) -> Float32[np.ndarray, " K"]:
     """Return the log of each node's probabilities over its own candidates."""
     log_prob = np.empty(len(logits), np.float32)
     for i in range(len(offset) - 1):
@@ -190,9 +190,9 @@ def log_softmax(
 
 @compiled
 def travel_seconds(
-    hidden: Float32[np.ndarray, "P t"], offset: Int64[np.ndarray, "M+1"],
-    candidate: Int32[np.ndarray, "K"], head: Head,
-) -> Int32[np.ndarray, "K"]:
+    hidden: Float32[np.ndarray, "P t"], offset: Int64[np.ndarray, " M+1"],
+    candidate: Int32[np.ndarray, " K"], head: Head,
+) -> Int32[np.ndarray, " K"]:
     """Return whole seconds: the time head's log1p taken back, rounded half to even."""
     seconds = np.empty(len(candidate), np.int32)
     for i in range(len(offset) - 1):

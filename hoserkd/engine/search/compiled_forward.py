@@ -139,11 +139,11 @@ def _longer(table: np.ndarray, rows: int) -> np.ndarray:
 
 @compiled
 def place_nodes(
-    road: Int32[np.ndarray, "M"], entered_at_s: Int64[np.ndarray, "M"],
-    departure_s: Int64[np.ndarray, "M"], offset: Int64[np.ndarray, "M+1"],
-    history: Int32[np.ndarray, "H"], wraps: bool, spatial: Float32[np.ndarray, "R d"],
-    row_road: Int32[np.ndarray, "N"], row_elapsed_min: Float32[np.ndarray, "N"],
-    x: Float32[np.ndarray, "P c"], time_of_day: Float32[np.ndarray, "P"],
+    road: Int32[np.ndarray, " M"], entered_at_s: Int64[np.ndarray, " M"],
+    departure_s: Int64[np.ndarray, " M"], offset: Int64[np.ndarray, " M+1"],
+    history: Int32[np.ndarray, " H"], wraps: bool, spatial: Float32[np.ndarray, "R d"],
+    row_road: Int32[np.ndarray, " N"], row_elapsed_min: Float32[np.ndarray, " N"],
+    x: Float32[np.ndarray, "P c"], time_of_day: Float32[np.ndarray, " P"],
 ) -> None:
     """Write each node's spatial embedding, time of day, and what its memory row says of it.
 

@@ -15,7 +15,7 @@ from hoserkd.engine.search.compiled import compiled
 class Tree(NamedTuple):
     """Nodes of all slots: one row a slot, one column a node; node 0 is the origin."""
 
-    used: Int32[np.ndarray, "B"]
+    used: Int32[np.ndarray, " B"]
     """Nodes in each slot."""
     road: Int32[np.ndarray, "B C"]
     parent: Int32[np.ndarray, "B C"]
@@ -95,7 +95,7 @@ def on_path(tree: Tree, slot: int, node: int, road: int) -> bool:
 @compiled
 def read_path(
     tree: Tree, slot: int, node: int
-) -> tuple[Int32[np.ndarray, "P"], Int64[np.ndarray, "P"]]:
+) -> tuple[Int32[np.ndarray, " P"], Int64[np.ndarray, " P"]]:
     """Return the roads and clocks of the path to `node`, origin first."""
     length = path_length(tree, slot, node)
     road = np.empty(length, np.int32)
@@ -109,15 +109,15 @@ def read_path(
 
 
 @compiled
-def claim_rows(tree: Tree, slot: Int32[np.ndarray, "M"], node: Int32[np.ndarray, "M"],
-               rows: Int32[np.ndarray, "F"]) -> None:
+def claim_rows(tree: Tree, slot: Int32[np.ndarray, " M"], node: Int32[np.ndarray, " M"],
+               rows: Int32[np.ndarray, " F"]) -> None:
     """Give each node the memory row at its place in `rows`."""
     for i in range(len(slot)):
         tree.row[slot[i], node[i]] = rows[i]
 
 
 @compiled
-def rows_of(tree: Tree, slot: int) -> Int32[np.ndarray, "H"]:
+def rows_of(tree: Tree, slot: int) -> Int32[np.ndarray, " H"]:
     """Return the memory rows that the nodes of `slot` hold."""
     rows = np.empty(tree.used[slot], np.int32)
     found = 0
@@ -130,8 +130,8 @@ def rows_of(tree: Tree, slot: int) -> Int32[np.ndarray, "H"]:
 
 @compiled
 def histories(
-    tree: Tree, slot: Int32[np.ndarray, "M"], node: Int32[np.ndarray, "M"]
-) -> tuple[Int64[np.ndarray, "M+1"], Int32[np.ndarray, "H"]]:
+    tree: Tree, slot: Int32[np.ndarray, " M"], node: Int32[np.ndarray, " M"]
+) -> tuple[Int64[np.ndarray, " M+1"], Int32[np.ndarray, " H"]]:
     """Return the memory rows of each node and its ancestors, nearest first, packed."""
     offset = np.zeros(len(slot) + 1, np.int64)
     for i in range(len(slot)):
@@ -148,9 +148,9 @@ def histories(
 
 @compiled
 def pack_candidates(
-    offset: Int64[np.ndarray, "R+1"], candidate: Int32[np.ndarray, "E"],
-    road: Int32[np.ndarray, "M"],
-) -> tuple[Int64[np.ndarray, "M+1"], Int32[np.ndarray, "K"]]:
+    offset: Int64[np.ndarray, " R+1"], candidate: Int32[np.ndarray, " E"],
+    road: Int32[np.ndarray, " M"],
+) -> tuple[Int64[np.ndarray, " M+1"], Int32[np.ndarray, " K"]]:
     """Return the candidates of each road, packed."""
     packed = np.zeros(len(road) + 1, np.int64)
     for i in range(len(road)):
@@ -164,7 +164,7 @@ def pack_candidates(
 class Queue(NamedTuple):
     """A binary heap a slot: the node with the smallest key first."""
 
-    size: Int32[np.ndarray, "B"]
+    size: Int32[np.ndarray, " B"]
     key: Float32[np.ndarray, "B C"]
     node: Int32[np.ndarray, "B C"]
 
@@ -234,7 +234,7 @@ def pop(queue: Queue, slot: int) -> int:
 
 
 @compiled
-def reachable(offset: Int64[np.ndarray, "R+1"], candidate: Int32[np.ndarray, "E"], origin: int,
+def reachable(offset: Int64[np.ndarray, " R+1"], candidate: Int32[np.ndarray, " E"], origin: int,
               destination: int) -> bool:
     """Return whether a path of candidates leads from `origin` to `destination`."""
     seen = np.zeros(len(offset) - 1, np.bool_)

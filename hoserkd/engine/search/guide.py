@@ -14,9 +14,9 @@ from hoserkd.engine.search.compiled import compiled
 class Guide(NamedTuple):
     """The road graph turned round: which roads lead to each road, and at what cost."""
 
-    offset: Int64[np.ndarray, "R+1"]
-    road: Int32[np.ndarray, "K"]
-    cost: Float64[np.ndarray, "K"]
+    offset: Int64[np.ndarray, " R+1"]
+    road: Int32[np.ndarray, " K"]
+    cost: Float64[np.ndarray, " K"]
 
 
 def build_guide(city: City, weight: float) -> Guide:
@@ -41,7 +41,7 @@ def no_guide() -> Guide:
 
 
 @compiled
-def remaining_cost(guide: Guide, destination: int, cost: Float32[np.ndarray, "R"]) -> None:
+def remaining_cost(guide: Guide, destination: int, cost: Float32[np.ndarray, " R"]) -> None:
     """Fill in the least cost from each road to the destination; infinite where there is no way."""
     cost[:] = np.inf
     cost[destination] = 0

@@ -29,11 +29,11 @@ class IncrementalStudent:
         self._pool = RowPool(rows)
         self._forward = forward
 
-    def claim(self, count: int) -> Int32[np.ndarray, "M"] | None:
+    def claim(self, count: int) -> Int32[np.ndarray, " M"] | None:
         """Return `count` free rows, or None if memory has no room for them."""
         return self._pool.claim(count)
 
-    def release(self, rows: Int32[np.ndarray, "M"]) -> None:
+    def release(self, rows: Int32[np.ndarray, " M"]) -> None:
         """Give rows back."""
         self._pool.release(rows)
 

@@ -14,7 +14,7 @@ class RowPool:
         self._free = np.empty(0, np.int32)
         self._spare = 0
 
-    def claim(self, count: int) -> Int32[np.ndarray, "M"] | None:
+    def claim(self, count: int) -> Int32[np.ndarray, " M"] | None:
         """Return `count` free rows, or None if that would make more than `limit`."""
         fresh = max(0, count - self._spare)
         if self.made + fresh > self.limit:
@@ -25,7 +25,7 @@ class RowPool:
         self.made += fresh
         return rows
 
-    def release(self, rows: Int32[np.ndarray, "M"]) -> None:
+    def release(self, rows: Int32[np.ndarray, " M"]) -> None:
         """Take rows back."""
         end = self._spare + len(rows)
         if end > len(self._free):

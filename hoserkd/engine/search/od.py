@@ -92,15 +92,15 @@ def _zone_list(text: str, zones: int) -> list[int]:
     return list(dict.fromkeys(chosen))
 
 
-def _of_trips(trips: TrajectorySet, index: Int64[np.ndarray, "N"]) -> Queries:
+def _of_trips(trips: TrajectorySet, index: Int64[np.ndarray, " N"]) -> Queries:
     first, last = trips.offset[index], trips.offset[index + 1] - 1
     return Queries(np.asarray(trips.road[first], np.int64), np.asarray(trips.road[last], np.int64),
                    np.asarray(trips.entered_at_s[first]))
 
 
 def road_index(
-    network: RoadNetwork, road_id: Int64[np.ndarray, "N"]
-) -> Int64[np.ndarray, "N"]:
+    network: RoadNetwork, road_id: Int64[np.ndarray, " N"]
+) -> Int64[np.ndarray, " N"]:
     """Return the index of each road id, -1 for those that the city lacks."""
     order = np.argsort(network.road_id, kind="stable")
     place = np.searchsorted(network.road_id, road_id, sorter=order)
@@ -172,7 +172,7 @@ def _parse_rows(
 
 def nearest_roads(
     network: RoadNetwork, lonlat: Float64[np.ndarray, "N 2"]
-) -> tuple[Int64[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
+) -> tuple[Int64[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
     """Return the road nearest to each point and how many metres away it passes.
 
     On a plane that touches the Earth at each point, which is exact to a percent within 100 km.

@@ -52,7 +52,7 @@ class PaddedForward:
                             whole.cpu().numpy())
 
     def _states(
-        self, expansion: Expansion, road: Int[Tensor, "M"]
+        self, expansion: Expansion, road: Int[Tensor, " M"]
     ) -> Float[Tensor, "M c"]:
         encoder = self._model.trajectory_encoder
         time_of_day, elapsed_min = clock_features(
@@ -71,7 +71,7 @@ class PaddedForward:
         return x
 
     def _relation(
-        self, rows: Int[Tensor, "M L"], length: Int[Tensor, "M"]
+        self, rows: Int[Tensor, "M L"], length: Int[Tensor, " M"]
     ) -> Relation:
         point = self._tables.point_m[self._road[rows]]
         metres = (point - point[:, :1]).norm(dim=2).to(torch.float32)
@@ -105,8 +105,8 @@ class PaddedForward:
 
 
 def _padded(
-    offset: Int64[np.ndarray, "M+1"], history: Int32[np.ndarray, "H"]
-) -> tuple[Int64[np.ndarray, "M L"], Int64[np.ndarray, "M"]]:
+    offset: Int64[np.ndarray, " M+1"], history: Int32[np.ndarray, " H"]
+) -> tuple[Int64[np.ndarray, "M L"], Int64[np.ndarray, " M"]]:
     """Return the packed rows padded with each node's own row, and how many are real."""
     length = np.diff(offset)
     position = np.arange(length.max())

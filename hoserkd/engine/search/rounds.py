@@ -25,9 +25,9 @@ from hoserkd.engine.types import Candidates
 class Selection(NamedTuple):
     """What a strategy wants done: nodes to expand, and slots whose search is over."""
 
-    slot: Int32[np.ndarray, "M"]
-    node: Int32[np.ndarray, "M"]
-    finished: Int32[np.ndarray, "F"]
+    slot: Int32[np.ndarray, " M"]
+    node: Int32[np.ndarray, " M"]
+    finished: Int32[np.ndarray, " F"]
 
 
 class Strategy(Protocol):
@@ -45,11 +45,11 @@ class Strategy(Protocol):
         """The most nodes that one search can have expanded."""
         ...
 
-    def start(self, slot: Int32[np.ndarray, "S"], index: Int64[np.ndarray, "S"]) -> None:
+    def start(self, slot: Int32[np.ndarray, " S"], index: Int64[np.ndarray, " S"]) -> None:
         """Begin the searches of queries `index` in `slot`."""
         ...
 
-    def select(self, slot: Int32[np.ndarray, "S"]) -> Selection:
+    def select(self, slot: Int32[np.ndarray, " S"]) -> Selection:
         """Choose what to expand next in each of `slot`."""
         ...
 
@@ -69,11 +69,11 @@ class Strategy(Protocol):
 class Expander(Protocol):
     """Continues paths, remembering each expanded node in a memory row until it is released."""
 
-    def claim(self, count: int) -> Int32[np.ndarray, "M"] | None:
+    def claim(self, count: int) -> Int32[np.ndarray, " M"] | None:
         """Return `count` free rows, or None if memory has no room for them."""
         ...
 
-    def release(self, rows: Int32[np.ndarray, "M"]) -> None:
+    def release(self, rows: Int32[np.ndarray, " M"]) -> None:
         """Give rows back."""
         ...
 
@@ -127,7 +127,7 @@ class Rounds:
                 self._advance(_join(selections), waiting)
             yield ended
 
-    def _admit(self, waiting: deque[int]) -> Int32[np.ndarray, "S"]:
+    def _admit(self, waiting: deque[int]) -> Int32[np.ndarray, " S"]:
         """Start waiting queries in all idle slots, if memory allows; return those slots."""
         self._crowded = self._crowded and bool((self._running >= 0).any())
         if self._crowded:
@@ -141,7 +141,7 @@ class Rounds:
         return idle
 
     def _finish(
-        self, finished: Int32[np.ndarray, "F"], waiting: deque[int] | None
+        self, finished: Int32[np.ndarray, " F"], waiting: deque[int] | None
     ) -> list[tuple[int, Answer]]:
         """Free the slots of searches that are over and return those that are answered."""
         ended = []

@@ -30,14 +30,14 @@ STREAMS_APART = 1 << 40
 class Walks(NamedTuple):
     """What a drawn path keeps beside its nodes."""
 
-    destination: Int32[np.ndarray, "B"]
-    stream: Int64[np.ndarray, "B"]
+    destination: Int32[np.ndarray, " B"]
+    stream: Int64[np.ndarray, " B"]
     """Which stream of random numbers the path draws from."""
-    last: Int32[np.ndarray, "B"]
+    last: Int32[np.ndarray, " B"]
     """The node drawn last."""
-    nearest: Float64[np.ndarray, "B"]
-    nearest_node: Int32[np.ndarray, "B"]
-    outcome: Int8[np.ndarray, "B"]
+    nearest: Float64[np.ndarray, " B"]
+    nearest_node: Int32[np.ndarray, " B"]
+    outcome: Int8[np.ndarray, " B"]
 
 
 @compiled
@@ -57,7 +57,7 @@ def uniform(seed: int, stream: int, step: int) -> float:
 
 @compiled
 def draw(
-    log_prob: Float32[np.ndarray, "k"], allowed: Bool[np.ndarray, "k"], temperature: float,
+    log_prob: Float32[np.ndarray, " k"], allowed: Bool[np.ndarray, " k"], temperature: float,
     top_p: float, chance: float,
 ) -> int:
     """Return one of the allowed candidates, -1 if there is none.
@@ -91,8 +91,8 @@ def draw(
 
 @compiled
 def _start_all(
-    tree: Tree, state: Walks, slot: Int32[np.ndarray, "S"], stream: Int64[np.ndarray, "S"],
-    origin: Int64[np.ndarray, "S"], destination: Int64[np.ndarray, "S"],
+    tree: Tree, state: Walks, slot: Int32[np.ndarray, " S"], stream: Int64[np.ndarray, " S"],
+    origin: Int64[np.ndarray, " S"], destination: Int64[np.ndarray, " S"],
     centroid: Float64[np.ndarray, "R 3"],
 ) -> None:
     for i in range(len(slot)):
@@ -108,9 +108,9 @@ def _start_all(
 
 @compiled
 def _absorb(
-    tree: Tree, state: Walks, slot: Int32[np.ndarray, "M"], offset: Int64[np.ndarray, "M+1"],
-    road: Int32[np.ndarray, "K"], log_prob: Float32[np.ndarray, "K"],
-    travel_time_s: Int32[np.ndarray, "K"], centroid: Float64[np.ndarray, "R 3"], seed: int,
+    tree: Tree, state: Walks, slot: Int32[np.ndarray, " M"], offset: Int64[np.ndarray, " M+1"],
+    road: Int32[np.ndarray, " K"], log_prob: Float32[np.ndarray, " K"],
+    travel_time_s: Int32[np.ndarray, " K"], centroid: Float64[np.ndarray, "R 3"], seed: int,
     temperature: float, top_p: float, forbid_loops: bool,
 ) -> None:
     for i in range(len(slot)):
@@ -135,7 +135,7 @@ def _absorb(
 
 
 @compiled
-def _settle(tree: Tree, state: Walks, slot: Int32[np.ndarray, "S"], max_steps: int) -> None:
+def _settle(tree: Tree, state: Walks, slot: Int32[np.ndarray, " S"], max_steps: int) -> None:
     """Mark the outcome of each walk that has ended."""
     for i in range(len(slot)):
         s = slot[i]
@@ -170,13 +170,13 @@ class Sample:
         """Searches that fit."""
         return len(self.tree.used)
 
-    def start(self, slot: Int32[np.ndarray, "S"], index: Int64[np.ndarray, "S"]) -> None:
+    def start(self, slot: Int32[np.ndarray, " S"], index: Int64[np.ndarray, " S"]) -> None:
         """Begin the paths of queries `index` in `slot`."""
         stream = self._numbers[index] + self._attempt[index] * STREAMS_APART
         _start_all(self.tree, self._state, slot, stream, self._queries.origin[index],
                    self._queries.destination[index], self._centroid)
 
-    def select(self, slot: Int32[np.ndarray, "S"]) -> Selection:
+    def select(self, slot: Int32[np.ndarray, " S"]) -> Selection:
         """Choose the last road of each path."""
         _settle(self.tree, self._state, slot, self._max_steps)
         going = self._state.outcome[slot] == RUNNING

@@ -17,22 +17,22 @@ IGNORED_LABEL = -100
 class CandidateSet:
     """The kept candidates of S steps, packed by step, in the order of the road's list."""
 
-    offset: Int[Tensor, "S+1"]
-    step: Int[Tensor, "K"]
+    offset: Int[Tensor, " S+1"]
+    step: Int[Tensor, " K"]
     """Which step each candidate belongs to."""
-    road: Int[Tensor, "K"]
-    slot: Int[Tensor, "K"]
+    road: Int[Tensor, " K"]
+    slot: Int[Tensor, " K"]
     """Position in the road's whole candidate list."""
-    distance: Float[Tensor, "K"]
+    distance: Float[Tensor, " K"]
     """log1p of how much farther from the destination than the nearest candidate, in 100 m."""
-    angle: Float[Tensor, "K"]
+    angle: Float[Tensor, " K"]
     """Angle between the ways to the candidate's end and to the destination's, / pi."""
 
 
 def candidate_features(
     tables: NetworkTables,
-    road: Int[Tensor, "S"],
-    destination: Int[Tensor, "S"],
+    road: Int[Tensor, " S"],
+    destination: Int[Tensor, " S"],
     top_k: int,
     size: int | None = None,
 ) -> CandidateSet:
@@ -63,8 +63,8 @@ def candidate_features(
 
 
 def expand_segments(
-    count: Int[Tensor, "S"], size: int | None = None
-) -> tuple[Int[Tensor, "K"], Int[Tensor, "K"], Int[Tensor, "S+1"]]:
+    count: Int[Tensor, " S"], size: int | None = None
+) -> tuple[Int[Tensor, " K"], Int[Tensor, " K"], Int[Tensor, " S+1"]]:
     """Return (segment of each element, position within it, offsets) for the given counts."""
     offset = _offsets(count)
     total = int(offset[-1]) if size is None else size
@@ -75,8 +75,8 @@ def expand_segments(
 
 
 def candidate_labels(
-    candidates: CandidateSet, taken: Int[Tensor, "S"]
-) -> Int[Tensor, "S"]:
+    candidates: CandidateSet, taken: Int[Tensor, " S"]
+) -> Int[Tensor, " S"]:
     """Return the index of the road taken among each step's kept candidates, or -100."""
     far = torch.iinfo(torch.int64).max
     position = torch.arange(len(candidates.road), device=taken.device)
@@ -87,8 +87,8 @@ def candidate_labels(
 
 
 def clock_features(
-    entered_at_s: Int[Tensor, "S"], started_at_s: Int[Tensor, "S"], features: Features
-) -> tuple[Float[Tensor, "S"], Float[Tensor, "S"]]:
+    entered_at_s: Int[Tensor, " S"], started_at_s: Int[Tensor, " S"], features: Features
+) -> tuple[Float[Tensor, " S"], Float[Tensor, " S"]]:
     """Return (time_of_day, elapsed_min) of steps from their entry and their trip's start.
 
     The time of day is minutes since midnight / 1440, negated for trips that start on a Saturday or
@@ -110,19 +110,19 @@ def clock_features(
     return time, ((entered_at_s - started_at_s).to(torch.float64) / 60).to(torch.float32)
 
 
-def is_weekend(at_s: Int[Tensor, "S"]) -> Bool[Tensor, "S"]:
+def is_weekend(at_s: Int[Tensor, " S"]) -> Bool[Tensor, " S"]:
     """Return which times fall on a Saturday or Sunday."""
     # 1970-01-01 was a Thursday, weekday 3.
     return (at_s.div(DAY_S, rounding_mode="floor") + 3).remainder(7) >= 5
 
 
-def _offsets(count: Int[Tensor, "S"]) -> Int[Tensor, "S+1"]:
+def _offsets(count: Int[Tensor, " S"]) -> Int[Tensor, " S+1"]:
     return torch.nn.functional.pad(count.cumsum(0), (1, 0))
 
 
 def _great_circle_m(
-    tables: NetworkTables, road: Int[Tensor, "K"], other: Int[Tensor, "K"]
-) -> Float64[Tensor, "K"]:
+    tables: NetworkTables, road: Int[Tensor, " K"], other: Int[Tensor, " K"]
+) -> Float64[Tensor, " K"]:
     here, there = tables.centroid_rad[road], tables.centroid_rad[other]
     half = ((there - here) / 2).sin().square()
     chord = half[:, 1] + here[:, 1].cos() * there[:, 1].cos() * half[:, 0]
@@ -130,8 +130,8 @@ def _great_circle_m(
 
 
 def _nearest(
-    metres: Float[Tensor, "K"], step: Int[Tensor, "K"], offset: Int[Tensor, "S+1"], top_k: int
-) -> Bool[Tensor, "K"]:
+    metres: Float[Tensor, " K"], step: Int[Tensor, " K"], offset: Int[Tensor, " S+1"], top_k: int
+) -> Bool[Tensor, " K"]:
     """Return which candidates are among the `top_k` nearest of their step; ties go in order."""
     by_distance = torch.argsort(metres, stable=True)
     order = by_distance[torch.argsort(step[by_distance], stable=True)]
@@ -140,19 +140,19 @@ def _nearest(
 
 
 def _beyond_nearest(
-    metres: Float[Tensor, "K"], step: Int[Tensor, "K"], steps: int
-) -> Float[Tensor, "K"]:
+    metres: Float[Tensor, " K"], step: Int[Tensor, " K"], steps: int
+) -> Float[Tensor, " K"]:
     nearest = metres.new_full((steps,), torch.inf).scatter_reduce(0, step, metres, "amin")
     return torch.log1p((metres - nearest[step]) / 100)
 
 
 def _angles(
     tables: NetworkTables,
-    road: Int[Tensor, "S"],
-    destination: Int[Tensor, "S"],
-    step: Int[Tensor, "K"],
-    entry: Int[Tensor, "K"],
-) -> Float[Tensor, "K"]:
+    road: Int[Tensor, " S"],
+    destination: Int[Tensor, " S"],
+    step: Int[Tensor, " K"],
+    entry: Int[Tensor, " K"],
+) -> Float[Tensor, " K"]:
     ahead = bearing_rad(tables.end_lonlat[road], tables.end_lonlat[destination], tables.features)
     turn = (tables.candidate_bearing[entry] - ahead[step]).abs().to(torch.float32)
     return torch.where(turn > torch.pi, 2 * torch.pi - turn, turn) / torch.pi

@@ -29,7 +29,7 @@ def fused_attention(
     sent: Float[Tensor, "V d"],
     received: Float[Tensor, "T d"],
     edge_weight: Float[Tensor, "d 2"],
-    att: Float[Tensor, "d"],
+    att: Float[Tensor, " d"],
     edges: MessageEdges,
 ) -> Float[Tensor, "T d"]:
     """Return what each target row gathers: the messages' mean by the softmax of their scores."""

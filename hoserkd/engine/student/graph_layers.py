@@ -41,7 +41,7 @@ def fused_messages(
     sent: Float[Tensor, "V d"],
     received: Float[Tensor, "T d"],
     edge_weight: Float[Tensor, "d 2"],
-    att: Float[Tensor, "d"],
+    att: Float[Tensor, " d"],
     edges: MessageEdges,
 ) -> Float[Tensor, "T d"]:
     """Return what each target row gathers, edge by edge, on the CPU."""
@@ -56,7 +56,7 @@ def gathered_messages(
     sent: Float[Tensor, "V d"],
     received: Float[Tensor, "T d"],
     edge_weight: Float[Tensor, "d 2"],
-    att: Float[Tensor, "d"],
+    att: Float[Tensor, " d"],
     edges: MessageEdges,
 ) -> Float[Tensor, "T d"]:
     """Return what each target row gathers, by tensors of one row an edge."""
@@ -87,8 +87,8 @@ class GCNLayer(nn.Module):
 
 
 def segment_softmax(
-    score: Float[Tensor, "E"], segment: Int[Tensor, "E"], segments: int
-) -> Float[Tensor, "E"]:
+    score: Float[Tensor, " E"], segment: Int[Tensor, " E"], segments: int
+) -> Float[Tensor, " E"]:
     """Return the softmax of `score` within each segment, in float32 or better."""
     score = score.to(torch.promote_types(score.dtype, torch.float32))
     top = score.detach().new_full((segments,), -torch.inf)

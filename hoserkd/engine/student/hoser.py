@@ -33,16 +33,16 @@ class NetworkEncoding:
     spatial: Float[Tensor, "V d"]
     """Roads fused with their zones: the trajectory encoder's input."""
     key: Float[Tensor, "V d"]
-    time: Float[Tensor, "V"]
+    time: Float[Tensor, " V"]
     zone_query: Float[Tensor, "Z d"]
-    distance: Float[Tensor, "d"]
-    angle: Float[Tensor, "d"]
-    road_zone: Int[Tensor, "R"]
+    distance: Float[Tensor, " d"]
+    angle: Float[Tensor, " d"]
+    road_zone: Int[Tensor, " R"]
     point_m: Float[Tensor, "R 3"]
-    row: Int[Tensor, "R"] | None
+    row: Int[Tensor, " R"] | None
     """Row of each road among the V, meaningless for roads that are not there; None: itself."""
 
-    def rows(self, road: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
+    def rows(self, road: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
         """Return the rows of the given roads."""
         return road if self.row is None else self.row[road]
 

@@ -13,11 +13,11 @@ NEGATIVE_SLOPE = 0.2
 class MessageEdges:
     """Which rows of a layer's input send to which rows of its output, by target row."""
 
-    offset: Int[Tensor, "T+1"]
+    offset: Int[Tensor, " T+1"]
     """Edges of each target row."""
-    target: Int[Tensor, "E"]
-    source: Int[Tensor, "E"]
+    target: Int[Tensor, " E"]
+    source: Int[Tensor, " E"]
     """Row of the layer's input."""
     attr: Float[Tensor, "E 2"]
-    own: Int[Tensor, "T"] | None
+    own: Int[Tensor, " T"] | None
     """Row of the layer's input that holds each target's own state; None: the same rows."""

@@ -23,13 +23,13 @@ class RoadKeys:
 
     key: Float[Tensor, "V d"]
     """Of each road, the metric projections' constant part included."""
-    time: Float[Tensor, "V"]
+    time: Float[Tensor, " V"]
     """Each road's part of the standardised travel time."""
     zone_query: Float[Tensor, "Z d"]
     """Each destination zone's part of the query."""
-    distance: Float[Tensor, "d"]
+    distance: Float[Tensor, " d"]
     """What a unit of m_c adds to the key."""
-    angle: Float[Tensor, "d"]
+    angle: Float[Tensor, " d"]
     """What a unit of alpha_c adds to the key."""
 
 
@@ -37,12 +37,12 @@ class RoadKeys:
 class CandidateRows:
     """Packed candidates as the navigator needs them."""
 
-    step: Int[Tensor, "K"]
+    step: Int[Tensor, " K"]
     """Which state each candidate belongs to."""
-    row: Int[Tensor, "K"]
+    row: Int[Tensor, " K"]
     """Row of the candidate's road in `RoadKeys`."""
-    distance: Float[Tensor, "K"]
-    angle: Float[Tensor, "K"]
+    distance: Float[Tensor, " K"]
+    angle: Float[Tensor, " K"]
 
 
 class Navigator(nn.Module):
@@ -79,7 +79,7 @@ class Navigator(nn.Module):
     def forward(
         self,
         state: Float[Tensor, "S c"],
-        destination_zone: Int[Tensor, "S"],
+        destination_zone: Int[Tensor, " S"],
         keys: RoadKeys,
         candidates: CandidateRows,
     ) -> NavigatorOutput:
@@ -96,12 +96,12 @@ class Navigator(nn.Module):
             logits=_wide(self.v_proj(mixed.tanh()).squeeze(1)), travel_time=_wide(time)
         )
 
-    def _step_time(self, state: Float[Tensor, "S c"]) -> Float[Tensor, "S"]:
+    def _step_time(self, state: Float[Tensor, "S c"]) -> Float[Tensor, " S"]:
         head = self.time_estimator_linear_3
         hidden = functional.gelu(self.time_estimator_linear_1(state))
         return functional.linear(hidden, head.weight[:, :TIME_WIDTH], head.bias).squeeze(1)
 
 
-def _wide(values: Float[Tensor, "K"]) -> Float[Tensor, "K"]:
+def _wide(values: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
     """Return values in float32 or better, which losses need under mixed precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -30,7 +30,7 @@ class Relation:
 class Layout:
     """Where the packed steps of a batch stand in the padded form."""
 
-    slot: Int[Tensor, "S"]
+    slot: Int[Tensor, " S"]
     """trip * length + position."""
     trips: int
     length: int
@@ -45,7 +45,7 @@ class Layout:
         return values.flatten(0, 1).index_select(0, self.slot)
 
 
-def build_layout(offset: Int[Tensor, "B+1"], steps: int, longest: int) -> Layout:
+def build_layout(offset: Int[Tensor, " B+1"], steps: int, longest: int) -> Layout:
     """Return the layout of `steps` packed steps of trips that begin at `offset`."""
     trips = len(offset) - 1
     trip = torch.repeat_interleave(

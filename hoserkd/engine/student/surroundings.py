@@ -18,13 +18,13 @@ WORTHWHILE_SHARE = 0.7
 class Surroundings:
     """The part of the road graph that two layers need to embed some of the roads."""
 
-    road: Int[Tensor, "V"] | None
+    road: Int[Tensor, " V"] | None
     """Roads that enter the first layer; None: all, in order."""
     first: MessageEdges
     second: MessageEdges
-    embedded: Int[Tensor, "N"] | None
+    embedded: Int[Tensor, " N"] | None
     """Roads that leave the second layer; None: all, in order."""
-    row: Int[Tensor, "R"] | None
+    row: Int[Tensor, " R"] | None
     """Row of each road's embedding, meaningless for roads that are not embedded; None: the road
     itself."""
 
@@ -36,7 +36,7 @@ def whole_network(tables: NetworkTables) -> Surroundings:
     return Surroundings(None, edges, edges, None, None)
 
 
-def surroundings_of(tables: NetworkTables, roads: Int[Tensor, "N"]) -> Surroundings:
+def surroundings_of(tables: NetworkTables, roads: Int[Tensor, " N"]) -> Surroundings:
     """Return what must be computed to embed `roads` exactly; all roads where that is cheaper."""
     seen = torch.zeros(tables.roads, dtype=torch.bool, device=tables.device)
     seen[roads] = True
@@ -56,8 +56,8 @@ def surroundings_of(tables: NetworkTables, roads: Int[Tensor, "N"]) -> Surroundi
 
 
 def _with_senders(
-    tables: NetworkTables, roads: Int[Tensor, "N"], seen: Bool[Tensor, "R"]
-) -> Int[Tensor, "M"]:
+    tables: NetworkTables, roads: Int[Tensor, " N"], seen: Bool[Tensor, " R"]
+) -> Int[Tensor, " M"]:
     """Return `roads` and all that send to them, in order; marks them in `seen`."""
     if tables.device.type == "cpu":
         from hoserkd.engine.student.edge_kernels import mark_senders
@@ -70,8 +70,8 @@ def _with_senders(
 
 
 def _incoming(
-    tables: NetworkTables, roads: Int[Tensor, "N"]
-) -> tuple[Int[Tensor, "E"], Int[Tensor, "E"], Int[Tensor, "N+1"]]:
+    tables: NetworkTables, roads: Int[Tensor, " N"]
+) -> tuple[Int[Tensor, " E"], Int[Tensor, " E"], Int[Tensor, " N+1"]]:
     """Return (position in `roads`, edge, offset) of the edges into `roads`."""
     start = tables.edge_offset[roads]
     target, position, offset = expand_segments(tables.edge_offset[roads + 1] - start)
@@ -79,7 +79,7 @@ def _incoming(
 
 
 def _edges_into(
-    tables: NetworkTables, roads: Int[Tensor, "N"], row: Int[Tensor, "R"]
+    tables: NetworkTables, roads: Int[Tensor, " N"], row: Int[Tensor, " R"]
 ) -> MessageEdges:
     if tables.device.type == "cpu":
         from hoserkd.engine.student.edge_kernels import edges_into
@@ -95,7 +95,7 @@ def _edges_into(
     )
 
 
-def _rows(roads: Int[Tensor, "N"], total: int) -> Int[Tensor, "R"]:
+def _rows(roads: Int[Tensor, " N"], total: int) -> Int[Tensor, " R"]:
     row = roads.new_zeros(total)
     row[roads] = torch.arange(len(roads), device=roads.device)
     return row

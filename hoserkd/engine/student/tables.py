@@ -23,16 +23,16 @@ class NetworkTables:
     highway_types: int
     max_candidates: int
     """Longest candidate list of the network."""
-    length: Float[Tensor, "R"]
+    length: Float[Tensor, " R"]
     """Standardised log1p(metres)."""
-    highway: Int[Tensor, "R"]
-    highway_verbatim: Int[Tensor, "R"] | None
+    highway: Int[Tensor, " R"]
+    highway_verbatim: Int[Tensor, " R"] | None
     """See `RoadNetwork.highway_verbatim`."""
-    lon: Float[Tensor, "R"]
+    lon: Float[Tensor, " R"]
     """Standardised longitude of the centroid."""
-    lat: Float[Tensor, "R"]
+    lat: Float[Tensor, " R"]
     """Standardised latitude of the centroid."""
-    zone: Int[Tensor, "R"]
+    zone: Int[Tensor, " R"]
     zone_weight: Float[Tensor, "Z Z"]
     """Zone graph as the graph convolution applies it: row i gathers from the columns."""
     centroid_rad: Float64[Tensor, "R 2"]
@@ -40,13 +40,13 @@ class NetworkTables:
     point_m: Float64[Tensor, "R 3"]
     """Centroid in metres on the sphere, relative to the city's mean point."""
     end_lonlat: Float64[Tensor, "R 2"]
-    candidate_offset: Int[Tensor, "R+1"]
-    candidate_road: Int[Tensor, "K"]
-    candidate_bearing: Float64[Tensor, "K"]
+    candidate_offset: Int[Tensor, " R+1"]
+    candidate_road: Int[Tensor, " K"]
+    candidate_bearing: Float64[Tensor, " K"]
     """Radians, from the end of the road to the end of its candidate."""
-    edge_offset: Int[Tensor, "R+1"]
+    edge_offset: Int[Tensor, " R+1"]
     """Adjacency edges by the road they point to, one self loop each included."""
-    edge_source: Int[Tensor, "E"]
+    edge_source: Int[Tensor, " E"]
     edge_attr: Float[Tensor, "E 2"]
 
     @property
@@ -59,7 +59,7 @@ class NetworkTables:
         """Number of zones."""
         return self.zone_weight.shape[0]
 
-    def highway_ranks(self, types: int) -> Int[Tensor, "R"]:
+    def highway_ranks(self, types: int) -> Int[Tensor, " R"]:
         """Return the roads' classes as a model with so many classes counts them."""
         if types == self.highway_types or self.highway_verbatim is None:
             return self.highway
@@ -149,7 +149,7 @@ def zone_weights(transitions: Int64[np.ndarray, "Z Z"]) -> Float32[np.ndarray, "
 
 def edges_by_target(
     adjacency: Int64[np.ndarray, "2 E"], attr: Float32[np.ndarray, "E 2"], roads: int
-) -> tuple[Int64[np.ndarray, "R+1"], Int64[np.ndarray, "F"], Float32[np.ndarray, "F 2"]]:
+) -> tuple[Int64[np.ndarray, " R+1"], Int64[np.ndarray, " F"], Float32[np.ndarray, "F 2"]]:
     """Return (offset, source, attr) of the edges by target road, with a self loop a road.
 
     A self loop's attributes are the mean over the road's other incoming edges, 0 without any.
@@ -170,7 +170,7 @@ def edges_by_target(
 
 def _road_attributes(
     network: RoadNetwork, features: Features
-) -> tuple[Float32[np.ndarray, "R"], ...]:
+) -> tuple[Float32[np.ndarray, " R"], ...]:
     lon, lat = network.centroid_lonlat[:, 0], network.centroid_lonlat[:, 1]
     if features == "aaai2025":
         # The public code rounds to float32 before it standardises, which moves a road by metres.
@@ -180,10 +180,10 @@ def _road_attributes(
     return tuple(_standardised(v) for v in (np.log1p(length), lon, lat))
 
 
-def _standardised(values: Float[np.ndarray, "R"]) -> Float32[np.ndarray, "R"]:
+def _standardised(values: Float[np.ndarray, " R"]) -> Float32[np.ndarray, " R"]:
     spread = values.std()
     centred = values - values.mean()
-    scaled: Float32[np.ndarray, "R"] = (centred / max(spread, 1e-12)).astype(np.float32)
+    scaled: Float32[np.ndarray, " R"] = (centred / max(spread, 1e-12)).astype(np.float32)
     return scaled
 
 
@@ -196,7 +196,7 @@ def _points_m(lonlat: Float64[np.ndarray, "R 2"]) -> Float64[np.ndarray, "R 3"]:
     return centred
 
 
-def _candidate_bearings(network: RoadNetwork, features: Features) -> Float64[np.ndarray, "K"]:
+def _candidate_bearings(network: RoadNetwork, features: Features) -> Float64[np.ndarray, " K"]:
     road = np.repeat(np.arange(network.roads), np.diff(network.candidates.offset))
     start = torch.from_numpy(network.end_lonlat[road])
     end = torch.from_numpy(network.end_lonlat[network.candidates.road])

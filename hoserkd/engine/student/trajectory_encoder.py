@@ -21,7 +21,7 @@ class TemporalEncoder(nn.Module):
         super().__init__()
         self.freqs = nn.Parameter(torch.randn(dim // 2))
 
-    def forward(self, time_of_day: Float[Tensor, "S"]) -> Float[Tensor, "S d"]:
+    def forward(self, time_of_day: Float[Tensor, " S"]) -> Float[Tensor, "S d"]:
         """Return the embeddings of times of day (see `StepBatch.time_of_day`)."""
         phase = time_of_day.to(self.freqs.dtype)[:, None] * self.freqs
         scale = math.sqrt(1 / (4 * len(self.freqs)))
@@ -85,7 +85,7 @@ class TrajectoryEncoder(nn.Module):
         return road + gate * zone
 
     def embed_points(
-        self, spatial: Float[Tensor, "S d"], time_of_day: Float[Tensor, "S"]
+        self, spatial: Float[Tensor, "S d"], time_of_day: Float[Tensor, " S"]
     ) -> Float[Tensor, "S c"]:
         """Return the first states from fused roads and times of day."""
         x = torch.cat([spatial, self.temporal_encoder(time_of_day).to(spatial.dtype)], dim=1)

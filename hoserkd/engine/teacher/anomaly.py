@@ -79,7 +79,7 @@ def judge_anomalies(teacher: Teacher, network: RoadNetwork, trips: TrajectorySet
     if not real:
         return []
 
-    def scores(tokens: list[Int64[np.ndarray, "T"]]) -> Float64[np.ndarray, "N"]:
+    def scores(tokens: list[Int64[np.ndarray, " T"]]) -> Float64[np.ndarray, " N"]:
         packed = _packed(tokens, teacher)
         return score_tokens(teacher.model, packed, observer=observer, stop=stop).log_perplexity
 
@@ -95,8 +95,8 @@ def judge_anomalies(teacher: Teacher, network: RoadNetwork, trips: TrajectorySet
     return found
 
 
-def route_switch(tokens: Int64[np.ndarray, "T"], grid: Grid, level: int, probability: float,
-                 rng: np.random.Generator) -> Int64[np.ndarray, "T"]:
+def route_switch(tokens: Int64[np.ndarray, " T"], grid: Grid, level: int, probability: float,
+                 rng: np.random.Generator) -> Int64[np.ndarray, " T"]:
     """Return a trip whose inner points are pushed `level` cells aside, each with a probability.
 
     Each goes into one of eight directions; a point that would leave the grid stays.
@@ -107,8 +107,8 @@ def route_switch(tokens: Int64[np.ndarray, "T"], grid: Grid, level: int, probabi
     return np.where(chosen, _moved(tokens, grid, direction * level), tokens)
 
 
-def detour(tokens: Int64[np.ndarray, "T"], grid: Grid, level: int, share: float,
-           rng: np.random.Generator) -> Int64[np.ndarray, "T"]:
+def detour(tokens: Int64[np.ndarray, " T"], grid: Grid, level: int, share: float,
+           rng: np.random.Generator) -> Int64[np.ndarray, " T"]:
     """Return a trip of which one stretch is moved aside as a whole, across its own direction.
 
     The stretch holds `share` of the inner points. A point that would leave the grid stays.
@@ -124,12 +124,12 @@ def detour(tokens: Int64[np.ndarray, "T"], grid: Grid, level: int, share: float,
     return bent
 
 
-Bend = Callable[[Int64[np.ndarray, "T"], Grid, int, float, np.random.Generator],
-                Int64[np.ndarray, "T"]]
+Bend = Callable[[Int64[np.ndarray, " T"], Grid, int, float, np.random.Generator],
+                Int64[np.ndarray, " T"]]
 BENDS: dict[Kind, Bend] = {"route_switch": route_switch, "detour": detour}
 
 
-def separation(normal: Float64[np.ndarray, "N"], outliers: Float64[np.ndarray, "M"]
+def separation(normal: Float64[np.ndarray, " N"], outliers: Float64[np.ndarray, " M"]
                ) -> tuple[float, float, float]:
     """Return F1 at mean + 3 std of the normal scores, area under PR, and area under ROC."""
     threshold = normal.mean() + 3 * normal.std(ddof=1 if len(normal) > 1 else 0)
@@ -140,7 +140,7 @@ def separation(normal: Float64[np.ndarray, "N"], outliers: Float64[np.ndarray, "
     return f1, _pr_auc(score, label), _roc_auc(score, label)
 
 
-def _pr_auc(score: Float64[np.ndarray, "N"], label: Bool[np.ndarray, "N"]) -> float:
+def _pr_auc(score: Float64[np.ndarray, " N"], label: Bool[np.ndarray, " N"]) -> float:
     order = np.argsort(-score, kind="stable")
     # Equal scores are one threshold.
     last = np.append(np.diff(score[order]) != 0, True)
@@ -151,7 +151,7 @@ def _pr_auc(score: Float64[np.ndarray, "N"], label: Bool[np.ndarray, "N"]) -> fl
                               np.concatenate([[0.0], recall])))
 
 
-def _roc_auc(score: Float64[np.ndarray, "N"], label: Bool[np.ndarray, "N"]) -> float:
+def _roc_auc(score: Float64[np.ndarray, " N"], label: Bool[np.ndarray, " N"]) -> float:
     _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
     rank = (np.cumsum(counts) - (counts - 1) / 2)[place]
     positive, negative = int(label.sum()), int((~label).sum())
@@ -159,8 +159,8 @@ def _roc_auc(score: Float64[np.ndarray, "N"], label: Bool[np.ndarray, "N"]) -> f
     return float(below / (positive * negative))
 
 
-def _chosen(points: Int64[np.ndarray, "N"], most: int, rng: np.random.Generator
-            ) -> Int64[np.ndarray, "n"]:
+def _chosen(points: Int64[np.ndarray, " N"], most: int, rng: np.random.Generator
+            ) -> Int64[np.ndarray, " n"]:
     """Return which trips are long enough, at most `most` of them."""
     long = np.flatnonzero(points >= MIN_POINTS)
     if len(long) < FEWEST_TRIPS:
@@ -168,15 +168,15 @@ def _chosen(points: Int64[np.ndarray, "N"], most: int, rng: np.random.Generator
     return long if len(long) <= most else np.sort(rng.choice(long, size=most, replace=False))
 
 
-def _moved(tokens: Int64[np.ndarray, "T"], grid: Grid, by: Int64[np.ndarray, "..."]
-           ) -> Int64[np.ndarray, "T"]:
+def _moved(tokens: Int64[np.ndarray, " T"], grid: Grid, by: Int64[np.ndarray, "..."]
+           ) -> Int64[np.ndarray, " T"]:
     row, col = np.divmod(tokens, grid.cols)
     down, right = row + by[..., 0], col + by[..., 1]
     inside = (down >= 0) & (down < grid.rows) & (right >= 0) & (right < grid.cols)
     return np.where(inside, down * grid.cols + right, tokens)
 
 
-def _packed(trips: list[Int64[np.ndarray, "T"]], teacher: Teacher) -> TokenTrips:
+def _packed(trips: list[Int64[np.ndarray, " T"]], teacher: Teacher) -> TokenTrips:
     points = np.array([len(tokens) for tokens in trips])
     tokens = torch.from_numpy(np.concatenate(trips).astype(np.int32)).to(teacher.model.device)
     return cell_trips(tokens, points, teacher.card)

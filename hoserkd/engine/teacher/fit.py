@@ -38,7 +38,7 @@ class GridReport:
         return asdict(self)
 
 
-def road_cells(grid: Grid, network: RoadNetwork) -> Int64[np.ndarray, "R"]:
+def road_cells(grid: Grid, network: RoadNetwork) -> Int64[np.ndarray, " R"]:
     """Return the grid token of each road, by its centroid."""
     return grid.tokens(np.asarray(network.centroid_lonlat))
 
@@ -64,8 +64,8 @@ def grid_report(grid: Grid, network: RoadNetwork, trips: TrajectorySet | None = 
         colliding_steps_share=steps_share)
 
 
-def collisions(candidates: Candidates, cell: Int64[np.ndarray, "R"]
-               ) -> tuple[Bool[np.ndarray, "R"], Bool[np.ndarray, "R"]]:
+def collisions(candidates: Candidates, cell: Int64[np.ndarray, " R"]
+               ) -> tuple[Bool[np.ndarray, " R"], Bool[np.ndarray, " R"]]:
     """Tell for each road whether two of its candidates share a cell, and whether all do.
 
     A road with no candidate or one has no collision, and all in one cell.

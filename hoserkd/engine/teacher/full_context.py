@@ -26,7 +26,7 @@ class Span:
     """The last so many of its steps are answered by this sequence."""
 
 
-def spans(step_offset: Int64[np.ndarray, "N+1"], block_size: int) -> list[Span]:
+def spans(step_offset: Int64[np.ndarray, " N+1"], block_size: int) -> list[Span]:
     """Return the sequences that answer every step: one a trip, and one a step that overflows."""
     room = block_size - 1
     found = []
@@ -38,7 +38,7 @@ def spans(step_offset: Int64[np.ndarray, "N+1"], block_size: int) -> list[Span]:
     return found
 
 
-def batches_of_spans(step_offset: Int64[np.ndarray, "N+1"], block_size: int, batch_tokens: int
+def batches_of_spans(step_offset: Int64[np.ndarray, " N+1"], block_size: int, batch_tokens: int
                      ) -> Iterator[list[Span]]:
     """Yield the sequences by length, as many at once as `batch_tokens` allows."""
     batch: list[Span] = []
@@ -52,8 +52,8 @@ def batches_of_spans(step_offset: Int64[np.ndarray, "N+1"], block_size: int, bat
 
 
 @torch.no_grad()
-def full_hidden(model: LMTAD, token: Int[Tensor, "S"], sot_id: int, batch: list[Span]
-                ) -> tuple[Int[Tensor, "Q"], Float[Tensor, "Q C"]]:
+def full_hidden(model: LMTAD, token: Int[Tensor, " S"], sot_id: int, batch: list[Span]
+                ) -> tuple[Int[Tensor, " Q"], Float[Tensor, "Q C"]]:
     """Return the steps that a batch of sequences answers, and the hidden state at each.
 
     Args:

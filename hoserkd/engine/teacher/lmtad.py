@@ -34,7 +34,7 @@ class Ancestors:
     """The tokens before the new ones at one position: which of the cache's each new one follows."""
 
     cache: LevelCache
-    index: Int[Tensor, "N"]
+    index: Int[Tensor, " N"]
 
 
 class Attention(nn.Module):
@@ -159,7 +159,7 @@ class LMTAD(nn.Module):
         return cast(Tensor, self.transformer["ln_f"](x))
 
     @torch.no_grad()
-    def extend(self, tokens: Int[Tensor, "N"], past: Sequence[Ancestors]
+    def extend(self, tokens: Int[Tensor, " N"], past: Sequence[Ancestors]
                ) -> tuple[Float[Tensor, "N C"], LevelCache]:
         """Return the last hidden states of N contexts, each one token longer than its past.
 
@@ -182,7 +182,9 @@ class LMTAD(nn.Module):
             own.keys[layer], own.values[layer] = keys[-1], values[-1]
         return cast(Tensor, self.transformer["ln_f"](x)), own
 
-    def logits(self, hidden: Float[Tensor, "M C"], tokens: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
+    def logits(
+        self, hidden: Float[Tensor, "M C"], tokens: Int[Tensor, " M"]
+    ) -> Float[Tensor, " M"]:
         """Return the logit of one token for each hidden state: the head where it is needed."""
         return (hidden * F.embedding(tokens, self.token_embedding)).sum(dim=-1)
 

@@ -75,7 +75,7 @@ def next_token_loss(model: LMTAD, tokens: Int[Tensor, "B T"], pad_id: int) -> Fl
 
 @torch.no_grad()
 def sequence_surprise(model: LMTAD, tokens: Int[Tensor, "B T"], pad_id: int
-                      ) -> Float[Tensor, "B"]:
+                      ) -> Float[Tensor, " B"]:
     """Return the sum of -log p(next token) of each sequence, in nats, EOT counted."""
     target = tokens[:, 1:]
     hidden = model(tokens[:, :-1])
@@ -90,15 +90,15 @@ def sequence_surprise(model: LMTAD, tokens: Int[Tensor, "B T"], pad_id: int
 class TripScores:
     """How unusual a teacher finds each of N trips."""
 
-    surprise: Float64[np.ndarray, "N"]
+    surprise: Float64[np.ndarray, " N"]
     """Sum of -log p over the trip's tokens and EOT, in nats."""
-    tokens: Int64[np.ndarray, "N"]
+    tokens: Int64[np.ndarray, " N"]
     """How many tokens that is; 0 for a trip without a road."""
 
     @property
-    def log_perplexity(self) -> Float64[np.ndarray, "N"]:
+    def log_perplexity(self) -> Float64[np.ndarray, " N"]:
         """Mean surprise a token, LM-TAD's own score of a trip; nan for a trip without a road."""
-        found: Float64[np.ndarray, "N"] = np.where(
+        found: Float64[np.ndarray, " N"] = np.where(
             self.tokens > 0, self.surprise / np.maximum(self.tokens, 1), np.nan)
         return found
 
@@ -159,6 +159,6 @@ def score_trips(teacher: Teacher, network: RoadNetwork, trips: TrajectorySet | G
 
 
 def trip_log_perplexity(teacher: Teacher, network: RoadNetwork,
-                        trips: TrajectorySet | GeneratedTrips) -> Float64[np.ndarray, "N"]:
+                        trips: TrajectorySet | GeneratedTrips) -> Float64[np.ndarray, " N"]:
     """Return each trip's mean of -log p over its tokens and EOT, in nats; see `score_trips`."""
     return score_trips(teacher, network, trips).log_perplexity

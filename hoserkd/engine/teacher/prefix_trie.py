@@ -22,12 +22,12 @@ Visit = Callable[[int, int, int, Tensor], None]
 class Level:
     """The distinct prefixes of d tokens after SOT, ordered by their parent, then their token."""
 
-    token: Int[Tensor, "n"]
-    parent: Int[Tensor, "n"]
+    token: Int[Tensor, " n"]
+    parent: Int[Tensor, " n"]
     """Node of the level above; 0, SOT, on the first."""
-    child: Int[Tensor, "n+1"]
+    child: Int[Tensor, " n+1"]
     """First child of each node in the level below; its children are the run up to the next's."""
-    row: Int[Tensor, "n+1"]
+    row: Int[Tensor, " n+1"]
     """First row (see `Contexts`) of each node."""
 
 
@@ -35,13 +35,13 @@ class Level:
 class Contexts:
     """The distinct (context, road) pairs that a split's steps ask about, ordered by node."""
 
-    road: Int[Tensor, "M"]
-    depth: Int[Tensor, "M"]
+    road: Int[Tensor, " M"]
+    depth: Int[Tensor, " M"]
     """Tokens of the context, SOT not counted."""
-    shorter: Int[Tensor, "M"] | None
+    shorter: Int[Tensor, " M"] | None
     """Row of the same steps' context without its oldest token, -1 at depth 1; None: the trie
     serves one window alone."""
-    step_row: Int[Tensor, "S"]
+    step_row: Int[Tensor, " S"]
     """Row of each step's longest context."""
 
 
@@ -61,11 +61,11 @@ class PrefixTrie:
 class _Starts:
     """Steps at which windows begin, and where the walk of each has got to."""
 
-    step: Int[Tensor, "A"]
-    node: Int[Tensor, "A"]
+    step: Int[Tensor, " A"]
+    node: Int[Tensor, " A"]
 
 
-def build_trie(token: Int[Tensor, "S"], road: Int[Tensor, "S"], step_offset: Int[Tensor, "N+1"],
+def build_trie(token: Int[Tensor, " S"], road: Int[Tensor, " S"], step_offset: Int[Tensor, " N+1"],
                window: int, *, every_window: bool = False) -> tuple[PrefixTrie, Contexts]:
     """Return the trie of all contexts of all steps, and the rows to ask about.
 
@@ -136,13 +136,13 @@ class _Rows:
         return Contexts(road, depth, shorter if every_window else None, self._step_row)
 
 
-def _run_starts(owner: Int[Tensor, "n"], owners: int) -> Int[Tensor, "m+1"]:
+def _run_starts(owner: Int[Tensor, " n"], owners: int) -> Int[Tensor, " m+1"]:
     """Return where each owner's run begins in a sorted list of owners."""
     edges = torch.arange(owners + 1, device=owner.device)
     return torch.searchsorted(owner, edges)
 
 
-def subtree_sizes(trie: PrefixTrie) -> Int[Tensor, "n"]:
+def subtree_sizes(trie: PrefixTrie) -> Int[Tensor, " n"]:
     """Return the nodes under each node of the first level, itself counted."""
     below = torch.zeros(0, dtype=torch.int64, device=trie.levels[0].token.device)
     for level in reversed(trie.levels):
@@ -200,8 +200,8 @@ def _walk(model: LMTAD, trie: PrefixTrie, visit: Visit, batch_size: int, above: 
                   _Past(first, cache, ancestors))
 
 
-def ragged_index(first: Int[Tensor, "Q"], length: Int[Tensor, "Q"], total: int | None = None
-                 ) -> tuple[Int[Tensor, "K"], Int[Tensor, "K"]]:
+def ragged_index(first: Int[Tensor, " Q"], length: Int[Tensor, " Q"], total: int | None = None
+                 ) -> tuple[Int[Tensor, " K"], Int[Tensor, " K"]]:
     """Return, for runs [first, first + length), every element's index and its run's number.
 
     Args:
@@ -216,8 +216,8 @@ def ragged_index(first: Int[Tensor, "Q"], length: Int[Tensor, "Q"], total: int |
     return first[owner] + inside, owner
 
 
-def candidate_logits(model: LMTAD, hidden: Float[Tensor, "n C"], owner: Int[Tensor, "k"],
-                     cell: Int[Tensor, "k"], chunk: int = 1 << 15) -> Float[Tensor, "k"]:
+def candidate_logits(model: LMTAD, hidden: Float[Tensor, "n C"], owner: Int[Tensor, " k"],
+                     cell: Int[Tensor, " k"], chunk: int = 1 << 15) -> Float[Tensor, " k"]:
     """Return the logits of candidate cells: `cell[j]` asked of `hidden[owner[j]]`.
 
     Goes by chunks, since each candidate gathers two rows of the model's width.

@@ -28,9 +28,9 @@ class SignalQuality:
     """Of all steps, those of whose candidates two or more share a cell."""
 
 
-def judge_signal(logits: np.ndarray[Any, Any], row_offset: Int[np.ndarray, "M+1"],
-                 step_row: Int[np.ndarray, "S"] | None, network: RoadNetwork,
-                 trips: TrajectorySet, cells: Int64[np.ndarray, "R"]) -> SignalQuality:
+def judge_signal(logits: np.ndarray[Any, Any], row_offset: Int[np.ndarray, " M+1"],
+                 step_row: Int[np.ndarray, " S"] | None, network: RoadNetwork,
+                 trips: TrajectorySet, cells: Int64[np.ndarray, " R"]) -> SignalQuality:
     """Judge stored logits against the trips' real next roads.
 
     Args:
@@ -69,9 +69,9 @@ def judge_signal(logits: np.ndarray[Any, Any], row_offset: Int[np.ndarray, "M+1"
         sums[5] / steps)))
 
 
-def _row_figures(logits: np.ndarray[Any, Any], row_offset: Int[np.ndarray, "M+1"]
-                 ) -> tuple[Float32[np.ndarray, "M"], Int64[np.ndarray, "M"],
-                            Float32[np.ndarray, "M"]]:
+def _row_figures(logits: np.ndarray[Any, Any], row_offset: Int[np.ndarray, " M+1"]
+                 ) -> tuple[Float32[np.ndarray, " M"], Int64[np.ndarray, " M"],
+                            Float32[np.ndarray, " M"]]:
     """Return each row's largest logit, how many candidates have it, and its entropy."""
     rows = len(row_offset) - 1
     top = np.empty(rows, np.float32)
@@ -93,8 +93,8 @@ def _row_figures(logits: np.ndarray[Any, Any], row_offset: Int[np.ndarray, "M+1"
     return top, ties, entropy
 
 
-def _distinct_cells(candidates: Candidates, cells: Int64[np.ndarray, "R"]
-                    ) -> Int64[np.ndarray, "R"]:
+def _distinct_cells(candidates: Candidates, cells: Int64[np.ndarray, " R"]
+                    ) -> Int64[np.ndarray, " R"]:
     count = np.diff(candidates.offset)
     owner = np.repeat(np.arange(len(count)), count)
     pairs = np.unique(np.stack([owner, cells[candidates.road]]), axis=1)
@@ -114,9 +114,9 @@ class _SlotFinder:
         order = np.argsort(key, kind="stable")
         self._key, self._slot = key[order], slot[order]
 
-    def slot(self, road: Int[np.ndarray, "S"], following: Int[np.ndarray, "S"]
-             ) -> Int64[np.ndarray, "S"]:
+    def slot(self, road: Int[np.ndarray, " S"], following: Int[np.ndarray, " S"]
+             ) -> Int64[np.ndarray, " S"]:
         """Return the place of each `following` among the candidates of `road`."""
         key = road.astype(np.int64) * self._roads + following
-        found: Int64[np.ndarray, "S"] = self._slot[np.searchsorted(self._key, key)]
+        found: Int64[np.ndarray, " S"] = self._slot[np.searchsorted(self._key, key)]
         return found

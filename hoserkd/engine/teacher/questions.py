@@ -24,7 +24,7 @@ from hoserkd.engine.teacher.storage import Teacher
 
 CONTEXTS_PER_PIECE = 1 << 15
 """About so many contexts are asked between two marks of progress."""
-Keep = Callable[[Int[Tensor, "m"], Float[Tensor, "m C"]], None]
+Keep = Callable[[Int[Tensor, " m"], Float[Tensor, "m C"]], None]
 """Takes rows and the hidden state that answers each."""
 
 
@@ -32,11 +32,11 @@ class Questions(Protocol):
     """All rows of a split, and how to ask about a piece of them."""
 
     @property
-    def row_road(self) -> Int[Tensor, "M"]:
+    def row_road(self) -> Int[Tensor, " M"]:
         """The road whose candidates each row asks about."""
 
     @property
-    def sizes(self) -> Int64[np.ndarray, "P"]:
+    def sizes(self) -> Int64[np.ndarray, " P"]:
         """Contexts of each piece."""
 
     def arrays(self) -> Mapping[str, np.ndarray[Any, Any]]:
@@ -49,8 +49,8 @@ class Questions(Protocol):
 class WindowQuestions:
     """The distinct windows of a split, as a trie; a piece is a run of subtrees of its root."""
 
-    def __init__(self, token: Int[Tensor, "S"], road: Int[Tensor, "S"],
-                 step_offset: Int64[np.ndarray, "N+1"], window: int, *, every_window: bool
+    def __init__(self, token: Int[Tensor, " S"], road: Int[Tensor, " S"],
+                 step_offset: Int64[np.ndarray, " N+1"], window: int, *, every_window: bool
                  ) -> None:
         """Build the trie; see `build_trie`."""
         offset = torch.as_tensor(step_offset, device=token.device)
@@ -61,12 +61,12 @@ class WindowQuestions:
         self._sizes = np.add.reduceat(below, self._cuts[:-1]) if len(below) else below
 
     @property
-    def row_road(self) -> Int[Tensor, "M"]:
+    def row_road(self) -> Int[Tensor, " M"]:
         """The road whose candidates each row asks about."""
         return self._contexts.road
 
     @property
-    def sizes(self) -> Int64[np.ndarray, "P"]:
+    def sizes(self) -> Int64[np.ndarray, " P"]:
         """Nodes of each piece."""
         return self._sizes
 
@@ -93,19 +93,20 @@ class WindowQuestions:
 class FullQuestions:
     """Every step with its whole history; a piece is a batch of trips of like length."""
 
-    def __init__(self, token: Int[Tensor, "S"], road: Int[Tensor, "S"],
-                 step_offset: Int64[np.ndarray, "N+1"], block_size: int, batch_tokens: int) -> None:
+    def __init__(self, token: Int[Tensor, " S"], road: Int[Tensor, " S"],
+                 step_offset: Int64[np.ndarray, " N+1"],
+                 block_size: int, batch_tokens: int) -> None:
         """Cut the trips into batches of at most `batch_tokens` tokens."""
         self._token, self._road = token, road
         self._batches = list(batches_of_spans(step_offset, block_size, batch_tokens))
 
     @property
-    def row_road(self) -> Int[Tensor, "S"]:
+    def row_road(self) -> Int[Tensor, " S"]:
         """The road of each step."""
         return self._road
 
     @property
-    def sizes(self) -> Int64[np.ndarray, "P"]:
+    def sizes(self) -> Int64[np.ndarray, " P"]:
         """Tokens of each piece."""
         return np.array([sum(s.length for s in batch) for batch in self._batches], dtype=np.int64)
 
@@ -118,7 +119,7 @@ class FullQuestions:
         keep(*full_hidden(teacher.model, self._token, teacher.sot_id, self._batches[piece]))
 
 
-def plain_tokens(step_offset: Int64[np.ndarray, "N+1"], window: Window) -> int:
+def plain_tokens(step_offset: Int64[np.ndarray, " N+1"], window: Window) -> int:
     """Return how many tokens asking about each step by itself would evaluate, SOT counted."""
     length = np.diff(step_offset)
     if window == "full":
@@ -127,7 +128,7 @@ def plain_tokens(step_offset: Int64[np.ndarray, "N+1"], window: Window) -> int:
     return int((length * (window + 1)).sum() - (short * (2 * window - short - 1) // 2).sum())
 
 
-def _cut(below: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "P+1"]:
+def _cut(below: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " P+1"]:
     """Cut level 1 where the subtrees so far make a piece."""
     piece = (np.cumsum(below) - 1) // CONTEXTS_PER_PIECE
     starts = np.flatnonzero(np.diff(piece, prepend=-1))

@@ -16,13 +16,13 @@ from hoserkd.engine.types import TrajectorySet
 class TokenTrips:
     """The cells of a split's trips on one device, and how long each sequence is."""
 
-    token: Int[Tensor, "P"]
+    token: Int[Tensor, " P"]
     """Grid token of every point, trip by trip; the destination counts."""
-    first: Int64[np.ndarray, "N"]
+    first: Int64[np.ndarray, " N"]
     """First point of each trip."""
-    length: Int64[np.ndarray, "N"]
+    length: Int64[np.ndarray, " N"]
     """Tokens of each sequence, SOT and EOT included, cut to the model's positions."""
-    points: Int64[np.ndarray, "N"]
+    points: Int64[np.ndarray, " N"]
     """Points of each trip."""
     sot_id: int
     eot_id: int
@@ -31,12 +31,12 @@ class TokenTrips:
     def __len__(self) -> int:
         return len(self.first)
 
-    def chosen(self, trips: Int64[np.ndarray, "n"]) -> Self:
+    def chosen(self, trips: Int64[np.ndarray, " n"]) -> Self:
         """Return some of the trips."""
         return replace(self, first=self.first[trips], length=self.length[trips],
                        points=self.points[trips])
 
-    def batch(self, trips: Int64[np.ndarray, "B"]) -> Int64[Tensor, "B T"]:
+    def batch(self, trips: Int64[np.ndarray, " B"]) -> Int64[Tensor, "B T"]:
         """Return some sequences, padded on the right; one too long loses its end, EOT too."""
         device = self.token.device
         first, points, length = (torch.from_numpy(values[trips]).to(device).unsqueeze(1)
@@ -49,7 +49,7 @@ class TokenTrips:
         return tokens.long()
 
 
-def token_trips(trips: TrajectorySet, cells: Int64[np.ndarray, "R"], card: TeacherCard,
+def token_trips(trips: TrajectorySet, cells: Int64[np.ndarray, " R"], card: TeacherCard,
                 device: torch.device) -> TokenTrips:
     """Return a split's trips as tokens of a teacher's grid.
 
@@ -63,7 +63,7 @@ def token_trips(trips: TrajectorySet, cells: Int64[np.ndarray, "R"], card: Teach
     return cell_trips(token, np.diff(trips.offset), card)
 
 
-def cell_trips(token: Int[Tensor, "P"], points: Int64[np.ndarray, "N"], card: TeacherCard
+def cell_trips(token: Int[Tensor, " P"], points: Int64[np.ndarray, " N"], card: TeacherCard
                ) -> TokenTrips:
     """Return trips that are cells already, packed, of so many points each."""
     return TokenTrips(
@@ -72,8 +72,8 @@ def cell_trips(token: Int[Tensor, "P"], points: Int64[np.ndarray, "N"], card: Te
         sot_id=card.sot_id, eot_id=card.eot_id, pad_id=card.pad_id)
 
 
-def token_batches(length: Int64[np.ndarray, "N"], batch_tokens: int,
-                  shuffle: tuple[int, int] | None = None) -> list[Int64[np.ndarray, "B"]]:
+def token_batches(length: Int64[np.ndarray, " N"], batch_tokens: int,
+                  shuffle: tuple[int, int] | None = None) -> list[Int64[np.ndarray, " B"]]:
     """Return the trips of every batch of an epoch, of like length, each trip once.
 
     There are as many batches, of the same shapes, in every epoch: which trips of a length meet
@@ -100,7 +100,7 @@ def token_batches(length: Int64[np.ndarray, "N"], batch_tokens: int,
     return batches
 
 
-def _batch_end(length: Int64[np.ndarray, "N"], start: int, batch_tokens: int) -> int:
+def _batch_end(length: Int64[np.ndarray, " N"], start: int, batch_tokens: int) -> int:
     """Return where a batch that begins at `start` of the sorted lengths has to end."""
     most = max(batch_tokens // int(length[start]), 1)
     ahead = length[start:start + most]

@@ -28,7 +28,7 @@ from hoserkd.errors import TeacherError
 class TeacherSource(Protocol):
     """Whoever answers for the teacher."""
 
-    def signal(self, batch: StepBatch, step: Int[Tensor, "Q"]) -> TeacherSignal:
+    def signal(self, batch: StepBatch, step: Int[Tensor, " Q"]) -> TeacherSignal:
         """Return raw logits for the kept candidates of the batch's steps `step`, in order."""
         ...
 
@@ -36,7 +36,7 @@ class TeacherSource(Protocol):
 class StoredTeacher:
     """Answers from what `precompute` stored for a split."""
 
-    def __init__(self, files: SignalFiles, cells: Int64[np.ndarray, "R"], window: Window,
+    def __init__(self, files: SignalFiles, cells: Int64[np.ndarray, " R"], window: Window,
                  device: torch.device) -> None:
         """Bring the signal to the device.
 
@@ -53,7 +53,7 @@ class StoredTeacher:
         if files.step_row is not None:
             self._step_row = _tensor(_rows_at(files, window), device)
 
-    def signal(self, batch: StepBatch, step: Int[Tensor, "Q"]) -> TeacherSignal:
+    def signal(self, batch: StepBatch, step: Int[Tensor, " Q"]) -> TeacherSignal:
         """Look the answers up by the steps' numbers in the split."""
         kept = _KeptCandidates(batch, step)
         row = batch.step_id[step]
@@ -84,7 +84,7 @@ class OnlineTeacher:
         self._cells = torch.as_tensor(road_cells(teacher.grid, network), device=device)
 
     @torch.no_grad()
-    def signal(self, batch: StepBatch, step: Int[Tensor, "Q"]) -> TeacherSignal:
+    def signal(self, batch: StepBatch, step: Int[Tensor, " Q"]) -> TeacherSignal:
         """Ask about the batch's steps."""
         kept = _KeptCandidates(batch, step)
         token = self._cells[batch.road]
@@ -105,7 +105,7 @@ class OnlineTeacher:
         return hidden
 
     def _windows(self, token: Tensor, offset: Tensor, step: Tensor, window: int
-                 ) -> tuple[Float[Tensor, "M C"], Int[Tensor, "Q"]]:
+                 ) -> tuple[Float[Tensor, "M C"], Int[Tensor, " Q"]]:
         """Return the hidden states of the contexts asked about, and which is each step's."""
         if len(step) == len(token):
             sequence, trips, last = token, offset.long(), step
@@ -133,7 +133,7 @@ class OnlineTeacher:
 class _KeptCandidates:
     """The candidates of the asked steps, packed in the batch's order."""
 
-    def __init__(self, batch: StepBatch, step: Int[Tensor, "Q"]) -> None:
+    def __init__(self, batch: StepBatch, step: Int[Tensor, " Q"]) -> None:
         first = batch.candidate_offset[step]
         count = batch.candidate_offset[step + 1] - first
         total = len(batch.candidate_road) if len(step) == batch.steps else None
@@ -143,7 +143,7 @@ class _KeptCandidates:
         self._step = step
         self._offset = torch.cat([count.new_zeros(1), count.cumsum(0)])
 
-    def signal(self, logits: Float[Tensor, "K'"], cells: Int[Tensor, "R"]) -> TeacherSignal:
+    def signal(self, logits: Float[Tensor, " K'"], cells: Int[Tensor, " R"]) -> TeacherSignal:
         """Return the record with these logits."""
         return TeacherSignal(self._step, self._offset, logits, cells[self.road])
 
@@ -161,7 +161,7 @@ def check_window(window: Window, teacher: Teacher) -> None:
             f"{teacher.card.name} has {room + 1} (block_size)", hint=f"use a window up to {room}")
 
 
-def _rows_at(files: SignalFiles, window: Window) -> Int[np.ndarray, "S"]:
+def _rows_at(files: SignalFiles, window: Window) -> Int[np.ndarray, " S"]:
     """Return each step's row for a window that may be shorter than the stored one."""
     step_row = np.asarray(files.step_row)
     if files.row_shorter is None or files.row_depth is None or window == "full":
@@ -170,10 +170,10 @@ def _rows_at(files: SignalFiles, window: Window) -> Int[np.ndarray, "S"]:
     row = np.arange(len(depth), dtype=step_row.dtype)
     while (long := depth[row] > window).any():
         row[long] = shorter[row[long]]
-    found: Int[np.ndarray, "S"] = row[step_row]
+    found: Int[np.ndarray, " S"] = row[step_row]
     return found
 
 
-def _tensor(array: Shaped[np.ndarray, "N"], device: torch.device) -> Tensor:
+def _tensor(array: Shaped[np.ndarray, " N"], device: torch.device) -> Tensor:
     """Return a copy on the device: the map's file may be replaced while a training runs."""
     return torch.from_numpy(np.array(array)).to(device)

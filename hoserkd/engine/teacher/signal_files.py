@@ -44,11 +44,11 @@ class SignalFiles:
 
     directory: Path
     meta: dict[str, Any]
-    logits: Shaped[np.ndarray, "K"]
-    row_offset: Int[np.ndarray, "M+1"]
-    step_row: Int[np.ndarray, "S"] | None
-    row_depth: Int[np.ndarray, "M"] | None
-    row_shorter: Int[np.ndarray, "M"] | None
+    logits: Shaped[np.ndarray, " K"]
+    row_offset: Int[np.ndarray, " M+1"]
+    step_row: Int[np.ndarray, " S"] | None
+    row_depth: Int[np.ndarray, " M"] | None
+    row_shorter: Int[np.ndarray, " M"] | None
 
 
 def context_name(window: AskedWindow) -> str:

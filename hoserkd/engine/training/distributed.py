@@ -31,11 +31,11 @@ class Ranks:
         """Whether this process is the one that writes and speaks."""
         return self.rank == 0
 
-    def share(self, trips: Int[np.ndarray, "N"]) -> Int[np.ndarray, "n"]:
+    def share(self, trips: Int[np.ndarray, " N"]) -> Int[np.ndarray, " n"]:
         """Return this process's part of a batch: every `world`-th trip, so of equal lengths."""
         return trips[self.rank::self.world]
 
-    def shares(self, batches: Sequence[Int[np.ndarray, "N"]]) -> list[Int[np.ndarray, "n"]]:
+    def shares(self, batches: Sequence[Int[np.ndarray, " N"]]) -> list[Int[np.ndarray, " n"]]:
         """Return this process's parts of several batches, without the empty ones."""
         return [share for trips in batches if len(share := self.share(trips))]
 

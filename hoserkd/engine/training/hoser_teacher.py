@@ -26,7 +26,7 @@ class HoserTeacher:
         self._encoding = self._model.encode_network(tables)
 
     @torch.no_grad()
-    def signal(self, batch: StepBatch, step: Int[Tensor, "Q"]) -> TeacherSignal:
+    def signal(self, batch: StepBatch, step: Int[Tensor, " Q"]) -> TeacherSignal:
         """Return its logits for the kept candidates of the batch's steps `step`."""
         # A teacher gives the same answer whatever precision the student trains in.
         with torch.autocast(batch.road.device.type, enabled=False):

@@ -31,7 +31,7 @@ class StepRecord:
 
     step: int
     epoch: int
-    sums: Float[Tensor, "M"]
+    sums: Float[Tensor, " M"]
     norm: Float[Tensor, ""]
     values: StepValues
     trips: int

@@ -52,9 +52,9 @@ class Counts:
 
 
 def chosen_steps(
-    choice: str | int, batch: StepBatch, lengths: Int[np.ndarray, "B"],
+    choice: str | int, batch: StepBatch, lengths: Int[np.ndarray, " B"],
     generator: np.random.Generator,
-) -> Int[Tensor, "Q"]:
+) -> Int[Tensor, " Q"]:
     """Return which steps of the batch are distilled: all, the last of each trip, or some.
 
     Args:
@@ -129,8 +129,8 @@ class Learner:
         return state
 
     def load(
-        self, batches: Iterator[StepBatch], group: Sequence[Int[np.ndarray, "n"]],
-        lengths: Int[np.ndarray, "N"], values: StepValues, draw: tuple[int, ...],
+        self, batches: Iterator[StepBatch], group: Sequence[Int[np.ndarray, " n"]],
+        lengths: Int[np.ndarray, " N"], values: StepValues, draw: tuple[int, ...],
     ) -> list[Loaded]:
         """Return the next `len(group)` batches with the teacher's answers.
 
@@ -147,7 +147,7 @@ class Learner:
             loaded.append(Loaded(batch, self._ask(batch, lengths[trips], values, generator)))
         return loaded
 
-    def learn(self, loaded: Sequence[Loaded], values: StepValues) -> Float[Tensor, "M"]:
+    def learn(self, loaded: Sequence[Loaded], values: StepValues) -> Float[Tensor, " M"]:
         """Add the gradients of one optimiser step and return its sums, on the device.
 
         The road network is encoded once for all batches; their gradients meet at the encoding
@@ -177,7 +177,7 @@ class Learner:
             return self.optimiser.step(values.learning_rate)
 
     def _ask(
-        self, batch: StepBatch, lengths: Int[np.ndarray, "B"], values: StepValues,
+        self, batch: StepBatch, lengths: Int[np.ndarray, " B"], values: StepValues,
         generator: np.random.Generator,
     ) -> TeacherTarget | None:
         if self.signal is None:

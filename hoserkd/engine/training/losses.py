@@ -36,21 +36,21 @@ class Term:
 class TeacherTarget:
     """A teacher's signal as the loss wants it; nothing in it depends on the student."""
 
-    step: Int[Tensor, "Q"]
+    step: Int[Tensor, " Q"]
     """Which steps of the batch."""
-    offset: Int[Tensor, "Q+1"]
-    segment: Int[Tensor, "K'"]
-    position: Int[Tensor, "K'"]
+    offset: Int[Tensor, " Q+1"]
+    segment: Int[Tensor, " K'"]
+    position: Int[Tensor, " K'"]
     """Packed index in the batch of each candidate."""
-    log_q: Float[Tensor, "K'"]
+    log_q: Float[Tensor, " K'"]
     """Log-probability at the temperature; -inf for a candidate that the teacher forbids."""
-    informative: Bool[Tensor, "Q"]
+    informative: Bool[Tensor, " Q"]
     """More than one candidate, not all of them in one cell, not all of them forbidden."""
-    collided: Bool[Tensor, "Q"]
+    collided: Bool[Tensor, " Q"]
     """At least two candidates fall in one cell."""
 
 
-def segment_ids(offset: Int[Tensor, "S+1"], size: int) -> Int[Tensor, "K"]:
+def segment_ids(offset: Int[Tensor, " S+1"], size: int) -> Int[Tensor, " K"]:
     """Return which segment each of the `size` packed values belongs to."""
     counts = offset.diff()
     steps = torch.arange(len(counts), device=offset.device)
@@ -58,23 +58,23 @@ def segment_ids(offset: Int[Tensor, "S+1"], size: int) -> Int[Tensor, "K"]:
 
 
 def segment_sum(
-    values: Float[Tensor, "K"], segment: Int[Tensor, "K"], steps: int
-) -> Float[Tensor, "S"]:
+    values: Float[Tensor, " K"], segment: Int[Tensor, " K"], steps: int
+) -> Float[Tensor, " S"]:
     """Return the sum of each segment; 0 for an empty one."""
     return values.new_zeros(steps).index_add(0, segment, values)
 
 
 def segment_max(
-    values: Float[Tensor, "K"], segment: Int[Tensor, "K"], steps: int
-) -> Float[Tensor, "S"]:
+    values: Float[Tensor, " K"], segment: Int[Tensor, " K"], steps: int
+) -> Float[Tensor, " S"]:
     """Return the largest value of each segment; -inf for an empty one."""
     lowest = torch.full((steps,), -torch.inf, dtype=values.dtype, device=values.device)
     return lowest.scatter_reduce(0, segment, values, "amax")
 
 
 def segment_log_softmax(
-    logits: Float[Tensor, "K"], segment: Int[Tensor, "K"], steps: int
-) -> Float[Tensor, "K"]:
+    logits: Float[Tensor, " K"], segment: Int[Tensor, " K"], steps: int
+) -> Float[Tensor, " K"]:
     """Return the log-probabilities within each segment.
 
     A logit of -inf has no mass and passes no gradient. In a segment of -inf alone every value
@@ -90,8 +90,8 @@ def segment_log_softmax(
 
 
 def segment_argmax(
-    values: Float[Tensor, "K"], segment: Int[Tensor, "K"], offset: Int[Tensor, "S+1"]
-) -> Int[Tensor, "S"]:
+    values: Float[Tensor, " K"], segment: Int[Tensor, " K"], offset: Int[Tensor, " S+1"]
+) -> Int[Tensor, " S"]:
     """Return the first position of each segment's largest value, counted from its start.
 
     An empty segment answers with the number of packed values.
@@ -104,17 +104,17 @@ def segment_argmax(
     return first.scatter_reduce(0, segment, position, "amin")
 
 
-def kept_steps(batch: StepBatch) -> Bool[Tensor, "S"]:
+def kept_steps(batch: StepBatch) -> Bool[Tensor, " S"]:
     """Return which steps have their label among the kept candidates."""
     return batch.label != IGNORED
 
 
-def taken_candidate(batch: StepBatch) -> Int[Tensor, "S"]:
+def taken_candidate(batch: StepBatch) -> Int[Tensor, " S"]:
     """Return the packed index of the candidate that was taken; the first where it was not kept."""
     return batch.candidate_offset[:-1] + batch.label.clamp(min=0)
 
 
-def road_term(log_probability: Float[Tensor, "K"], batch: StepBatch) -> Term:
+def road_term(log_probability: Float[Tensor, " K"], batch: StepBatch) -> Term:
     """Return the cross-entropy -log p(taken candidate) over the steps whose label was kept."""
     kept = kept_steps(batch)
     loss = -log_probability[taken_candidate(batch)]
@@ -129,7 +129,7 @@ def destandardised(
 
 
 def time_term(
-    travel_time: Float[Tensor, "K"], batch: StepBatch, times: TimeStatistics
+    travel_time: Float[Tensor, " K"], batch: StepBatch, times: TimeStatistics
 ) -> Term:
     """Return the time loss: a relative error in log space, over the steps whose label was kept.
 
@@ -143,8 +143,8 @@ def time_term(
 
 
 def gathered_candidates(
-    batch_offset: Int[Tensor, "S+1"], signal: TeacherSignal
-) -> tuple[Int[Tensor, "K'"], Int[Tensor, "K'"]]:
+    batch_offset: Int[Tensor, " S+1"], signal: TeacherSignal
+) -> tuple[Int[Tensor, " K'"], Int[Tensor, " K'"]]:
     """Return the signal's segment ids and the packed index, in the batch, of its candidates."""
     size = len(signal.logits)
     segment = segment_ids(signal.offset, size)
@@ -153,8 +153,8 @@ def gathered_candidates(
 
 
 def cell_mates(
-    cell: Int[Tensor, "K'"], segment: Int[Tensor, "K'"]
-) -> Float[Tensor, "K'"]:
+    cell: Int[Tensor, " K'"], segment: Int[Tensor, " K'"]
+) -> Float[Tensor, " K'"]:
     """Return how many candidates of its step fall in each candidate's cell, itself included."""
     order = torch.argsort(cell, stable=True)
     order = order[torch.argsort(segment[order], stable=True)]
@@ -170,10 +170,10 @@ def cell_mates(
 
 def teacher_log_probability(
     signal: TeacherSignal,
-    segment: Int[Tensor, "K'"],
-    mates: Float[Tensor, "K'"] | None,
+    segment: Int[Tensor, " K'"],
+    mates: Float[Tensor, " K'"] | None,
     temperature: float,
-) -> Float[Tensor, "K'"]:
+) -> Float[Tensor, " K'"]:
     """Return log q: the teacher's softmax over each step's candidates at the temperature.
 
     `mates` not None shares a cell's mass equally among its candidates; None gives each the
@@ -186,8 +186,8 @@ def teacher_log_probability(
 
 
 def informative_steps(
-    signal: TeacherSignal, segment: Int[Tensor, "K'"], mates: Float[Tensor, "K'"] | None
-) -> Bool[Tensor, "Q"]:
+    signal: TeacherSignal, segment: Int[Tensor, " K'"], mates: Float[Tensor, " K'"] | None
+) -> Bool[Tensor, " Q"]:
     """Return at which steps the teacher can say anything.
 
     Those with more than one candidate, not all of them in one cell, and a teacher that gives
@@ -201,8 +201,8 @@ def informative_steps(
 
 
 def relative_entropy(
-    log_q: Float[Tensor, "K'"], log_p: Float[Tensor, "K'"]
-) -> Float[Tensor, "K'"]:
+    log_q: Float[Tensor, " K'"], log_p: Float[Tensor, " K'"]
+) -> Float[Tensor, " K'"]:
     """Return the summands q (log q - log p), 0 where q is 0."""
     has_mass = ~torch.isneginf(log_q)
     gap = torch.where(has_mass, log_q - log_p, torch.zeros_like(log_p))
@@ -210,8 +210,8 @@ def relative_entropy(
 
 
 def entropy(
-    log_p: Float[Tensor, "K'"], segment: Int[Tensor, "K'"], steps: int
-) -> Float[Tensor, "Q"]:
+    log_p: Float[Tensor, " K'"], segment: Int[Tensor, " K'"], steps: int
+) -> Float[Tensor, " Q"]:
     """Return each segment's entropy in nats."""
     finite = torch.where(torch.isneginf(log_p), torch.zeros_like(log_p), log_p)
     return segment_sum(-log_p.exp() * finite, segment, steps)
@@ -236,15 +236,15 @@ def teacher_target(
 
 
 def student_log_probability(
-    logits: Float[Tensor, "K"], target: TeacherTarget, temperature: float
-) -> Float[Tensor, "K'"]:
+    logits: Float[Tensor, " K"], target: TeacherTarget, temperature: float
+) -> Float[Tensor, " K'"]:
     """Return log p: the student's softmax over the target's candidates at the temperature."""
     gathered = logits.float()[target.position] / temperature
     return segment_log_softmax(gathered, target.segment, len(target.step))
 
 
 def kl_term(
-    log_p: Float[Tensor, "K'"], target: TeacherTarget, temperature: float, tau_squared: bool
+    log_p: Float[Tensor, " K'"], target: TeacherTarget, temperature: float, tau_squared: bool
 ) -> Term:
     """Return the forward KL sum_c q_c (log q_c - log p_c) over the informative steps.
 
@@ -260,7 +260,7 @@ def kl_term(
 
 @torch.no_grad()
 def distillation_meters(
-    log_p: Float[Tensor, "K'"], target: TeacherTarget, batch: StepBatch
+    log_p: Float[Tensor, " K'"], target: TeacherTarget, batch: StepBatch
 ) -> dict[str, Float[Tensor, ""]]:
     """Return what teacher and student say, as sums over steps.
 
@@ -284,8 +284,8 @@ def distillation_meters(
 
 
 def correct_steps(
-    log_probability: Float[Tensor, "K"], segment: Int[Tensor, "K"], batch: StepBatch
-) -> Bool[Tensor, "S"]:
+    log_probability: Float[Tensor, " K"], segment: Int[Tensor, " K"], batch: StepBatch
+) -> Bool[Tensor, " S"]:
     """Return at which steps the likeliest candidate was taken; a lost label counts as wrong."""
     return segment_argmax(log_probability, segment, batch.candidate_offset) == batch.label
 

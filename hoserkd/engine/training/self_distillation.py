@@ -88,7 +88,7 @@ def all_heads(
 
 
 def time_huber(
-    student: Float[Tensor, "K"], teacher: Float[Tensor, "K"], batch: StepBatch
+    student: Float[Tensor, " K"], teacher: Float[Tensor, " K"], batch: StepBatch
 ) -> Term:
     """Return the Huber distance of the taken candidates' times, in standard deviations."""
     kept, taken = kept_steps(batch), taken_candidate(batch)

@@ -82,7 +82,7 @@ def judge_split(
     model: Hoser,
     tables: NetworkTables,
     source: TripSource,
-    batches: Sequence[Int[np.ndarray, "n"]],
+    batches: Sequence[Int[np.ndarray, " n"]],
     times: TimeStatistics,
     *,
     amp: torch.dtype | None = None,
@@ -129,7 +129,7 @@ def judge_split(
 
 def _judge_batch(
     exam: Examination, encoding: NetworkEncoding, batch: StepBatch,
-    sums: Float[Tensor, "M"], bins: Float[Tensor, "3 B"],
+    sums: Float[Tensor, " M"], bins: Float[Tensor, "3 B"],
 ) -> None:
     with autocast(exam.tables.device, exam.amp):
         output = exam.model.forward_encoded(encoding, batch)
@@ -183,7 +183,7 @@ def _head_sums(
 
 
 def _judgement(
-    exam: Examination, sums: Float[Tensor, "M"], bins: Float[Tensor, "3 B"]
+    exam: Examination, sums: Float[Tensor, " M"], bins: Float[Tensor, "3 B"]
 ) -> Judgement:
     named = dict(zip(exam.names, sums.tolist(), strict=True))
     labelled = max(named["labelled"], 1.0)

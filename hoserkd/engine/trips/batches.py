@@ -32,7 +32,7 @@ AHEAD = 2
 
 def epoch_batches(
     trajectories: TrajectorySet, batch_size: int, seed: int, epoch: int, shuffle: bool
-) -> list[Int64[np.ndarray, "B"]]:
+) -> list[Int64[np.ndarray, " B"]]:
     """Return the trip ids of every batch of an epoch; each trip is in exactly one.
 
     Trips of like length share a batch, so that little is padded. Shuffled: trips are drawn at
@@ -55,11 +55,11 @@ def epoch_batches(
 class _Points:
     """The points of some trips, found at `first[trip]` onwards of flat arrays."""
 
-    road: Int[Tensor, "P"]
-    entered_at_s: Int[Tensor, "P"]
-    first: Int[Tensor, "B"]
-    steps: Int[Tensor, "B"]
-    first_step: Int[Tensor, "B"]
+    road: Int[Tensor, " P"]
+    entered_at_s: Int[Tensor, " P"]
+    first: Int[Tensor, " B"]
+    steps: Int[Tensor, " B"]
+    first_step: Int[Tensor, " B"]
     """Number of the first step in the split."""
     total: int
     longest: int
@@ -105,11 +105,11 @@ class TripSource:
     def __len__(self) -> int:
         return len(self._offset) - 1
 
-    def batch(self, trips: Int64[np.ndarray, "B"]) -> StepBatch:
+    def batch(self, trips: Int64[np.ndarray, " B"]) -> StepBatch:
         """Return the steps of the given trips, in the given order, on the device."""
         return self._assemble(self._gather(trips))
 
-    def prefetch(self, batches: Sequence[Int64[np.ndarray, "B"]]) -> Iterator[StepBatch]:
+    def prefetch(self, batches: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[StepBatch]:
         """Yield the batches one by one, gathering the next ones meanwhile where that helps."""
         if self.residency == "device" or (self.residency == "ram" and self._device.type == "cpu"):
             for trips in batches:
@@ -130,7 +130,7 @@ class TripSource:
         """Whether asking how many candidates a batch has would stall the device."""
         return self.residency == "device" and self._device.type == "cuda"
 
-    def _gather(self, trips: Int64[np.ndarray, "B"]) -> _Points:
+    def _gather(self, trips: Int64[np.ndarray, " B"]) -> _Points:
         first = self._offset[trips]
         length = self._offset[trips + 1] - first
         steps = length - 1
@@ -183,7 +183,7 @@ class TripSource:
             longest=points.longest,
         )
 
-    def _kept_per_trip(self, trajectories: TrajectorySet) -> Int64[np.ndarray, "N"]:
+    def _kept_per_trip(self, trajectories: TrajectorySet) -> Int64[np.ndarray, " N"]:
         count = self._tables.candidate_offset.diff().clamp(max=self._top_k).cpu().numpy()
         kept = count[np.asarray(trajectories.road)]
         running = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
@@ -191,5 +191,5 @@ class TripSource:
         return np.asarray(running[last] - running[self._offset[:-1]])
 
 
-def _cut(order: Int64[np.ndarray, "N"], batch_size: int) -> list[Int64[np.ndarray, "B"]]:
+def _cut(order: Int64[np.ndarray, " N"], batch_size: int) -> list[Int64[np.ndarray, " B"]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

@@ -57,7 +57,7 @@ def check_suffix(path: Path) -> None:
                          hint=f"for instance {path.with_suffix('.csv').name}")
 
 
-def times_as_text(at_s: Int64[np.ndarray, "P"]) -> list[str]:
+def times_as_text(at_s: Int64[np.ndarray, " P"]) -> list[str]:
     """Return times such as 2015-11-05T08:30:00Z."""
     return [f"{t}Z" for t in np.datetime_as_string(at_s.astype("datetime64[s]"))]
 
@@ -314,7 +314,7 @@ class _Parsed:
         self.reason = str(row.get("reason") or ("reached" if self.reached else "max steps"))
 
 
-def _ids(value: Any) -> Int64[np.ndarray, "n"]:
+def _ids(value: Any) -> Int64[np.ndarray, " n"]:
     if isinstance(value, list):
         return np.array(value, np.int64)
     inner = value.strip().strip("[]")
@@ -324,7 +324,7 @@ def _ids(value: Any) -> Int64[np.ndarray, "n"]:
         raise ValueError(f"{value[:40]!r} is no list of road ids") from None
 
 
-def _times(value: Any) -> Int64[np.ndarray, "n"]:
+def _times(value: Any) -> Int64[np.ndarray, " n"]:
     values = value if isinstance(value, list) else [value]
     if values and not isinstance(values[0], str):
         naive = [np.datetime64(v.replace(tzinfo=None), "s") for v in values]

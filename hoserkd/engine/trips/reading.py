@@ -93,7 +93,7 @@ def _parse(
     text: bytes, row: int, width: int, columns: dict[str, int]
 ) -> tuple[ParsedTrips, int]:
     """Return the trips of whole lines, the first of which is `row`, and the number of lines."""
-    raw: UInt8[np.ndarray, "bytes"] = np.frombuffer(text, np.uint8)
+    raw: UInt8[np.ndarray, " bytes"] = np.frombuffer(text, np.uint8)
     lines = text.count(b"\n")
     room = len(text) // SHORTEST_POINT + 1
     road, entered = np.empty(room, np.int64), np.empty(room, np.int64)

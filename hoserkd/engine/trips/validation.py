@@ -59,21 +59,21 @@ class ParsedTrips:
     `road` holds `geo_id` until `RoadJudge.judge` has replaced them by indices.
     """
 
-    row: Int64[np.ndarray, "N"]
+    row: Int64[np.ndarray, " N"]
     """Row in the file; the header is row 1."""
-    points: Int64[np.ndarray, "N"]
-    road: Int64[np.ndarray, "P"]
-    entered_at_s: Int64[np.ndarray, "P"]
-    problem: UInt8[np.ndarray, "N"]
+    points: Int64[np.ndarray, " N"]
+    road: Int64[np.ndarray, " P"]
+    entered_at_s: Int64[np.ndarray, " P"]
+    problem: UInt8[np.ndarray, " N"]
     """0, or the `Cause`."""
-    detail_a: Int64[np.ndarray, "N"]
-    detail_b: Int64[np.ndarray, "N"]
+    detail_a: Int64[np.ndarray, " N"]
+    detail_b: Int64[np.ndarray, " N"]
 
 
 class RoadJudge:
     """Judges trips against one road network."""
 
-    def __init__(self, road_id: Int64[np.ndarray, "R"], candidates: Candidates) -> None:
+    def __init__(self, road_id: Int64[np.ndarray, " R"], candidates: Candidates) -> None:
         self._road_id = road_id
         self._dense = bool(np.array_equal(road_id, np.arange(len(road_id))))
         self._offset = candidates.offset
@@ -90,9 +90,9 @@ class RoadJudge:
 
 def kept_trips(
     trips: ParsedTrips,
-) -> tuple[Int64[np.ndarray, "M"], Int32[np.ndarray, "P"], Int64[np.ndarray, "P"]]:
+) -> tuple[Int64[np.ndarray, " M"], Int32[np.ndarray, " P"], Int64[np.ndarray, " P"]]:
     """Return the points of each good trip, their roads and their times."""
-    good: Bool[np.ndarray, "N"] = trips.problem == kernels.OK
+    good: Bool[np.ndarray, " N"] = trips.problem == kernels.OK
     if good.all():
         return trips.points, trips.road.astype(np.int32), trips.entered_at_s
     of_good = np.repeat(good, trips.points)

@@ -119,6 +119,17 @@ class TimeStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class TripGroup:
+    """Consecutive trips of a batch that attention pads to one length."""
+
+    trips: int
+    steps: int
+    """Of all of them together."""
+    longest: int
+    """Steps of the longest."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepBatch:
     """B trips, packed by step, with their candidates packed by step, on one device."""
 
@@ -143,8 +154,8 @@ class StepBatch:
     """m_c of ENGINE.md section 2."""
     candidate_angle: Float[Tensor, " K"]
     """alpha_c of ENGINE.md section 2, in [0, 1]."""
-    longest: int | None = None
-    """Steps of the longest trip, if it is known without asking the device."""
+    groups: tuple[TripGroup, ...] | None = None
+    """All trips, cut into groups of like length; None: asked of the device, as one group."""
 
     @property
     def trips(self) -> int:
@@ -159,14 +170,21 @@ class StepBatch:
     @property
     def longest_trip(self) -> int:
         """Steps of the longest trip."""
-        return int(self.offset.diff().max()) if self.longest is None else self.longest
+        return max((group.longest for group in self.trip_groups), default=0)
+
+    @property
+    def trip_groups(self) -> tuple[TripGroup, ...]:
+        """The groups that attention pads to one length each, in the order of the trips."""
+        if self.groups is not None:
+            return self.groups
+        return (TripGroup(self.trips, self.steps, int(self.offset.diff().max())),)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Self:
         """Return the batch on `device`."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "longest"}
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "groups"}
         moved = {name: value.to(device, non_blocking=non_blocking)
                  for name, value in tensors.items()}
-        return type(self)(**moved, longest=self.longest)
+        return type(self)(**moved, groups=self.groups)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from random_city import random_network, random_walks
 from hoserkd.engine.config import DataConfig
 from hoserkd.engine.student.tables import build_network_tables
 from hoserkd.engine.trips import residency
-from hoserkd.engine.trips.batches import TripSource, epoch_batches
+from hoserkd.engine.trips.batches import TripSource, cut_groups, epoch_batches
 from hoserkd.engine.trips.residency import choose_residency
 from hoserkd.engine.types import TrajectorySet
 
@@ -93,15 +93,27 @@ def test_epoch_order_depends_on_seed_and_epoch_alone(trips):
     assert order(3, 5) != order(4, 5)
 
 
-def test_batches_of_like_length_waste_little_padding():
-    rng = np.random.default_rng(0)
-    length = rng.integers(2, 60, 3000)
+def test_groups_of_a_random_batch_waste_little_padding():
+    length = np.random.default_rng(0).integers(2, 60, 3000)
     trips = TrajectorySet(
         np.concatenate([[0], np.cumsum(length)]), np.zeros(0, np.int32), np.zeros(0, np.int64)
     )
-    batches = epoch_batches(trips, 16, seed=0, epoch=0, shuffle=True)
-    padded = sum(length[b].max() * len(b) for b in batches)
-    assert length.sum() / padded > 0.95
+    batches = epoch_batches(trips, 64, seed=0, epoch=0, shuffle=True)
+    groups = [group for batch in batches for group in cut_groups(length[batch] - 1, 16)]
+    assert sum(group.trips for group in groups) == 3000
+    real = sum(group.steps for group in groups)
+    assert real == length.sum() - 3000
+    assert real / sum(group.trips * group.longest for group in groups) > 0.75
+    assert real / sum((length[batch] - 1).max() * len(batch) for batch in batches) < 0.6
+
+
+def test_random_batches_are_alike_in_length():
+    length = np.sort(np.random.default_rng(0).integers(2, 60, 6400))
+    trips = TrajectorySet(
+        np.concatenate([[0], np.cumsum(length)]), np.zeros(0, np.int32), np.zeros(0, np.int64)
+    )
+    means = [length[batch].mean() for batch in epoch_batches(trips, 64, 0, 0, shuffle=True)]
+    assert np.std(means) < 2 * np.std(length) / 8
 
 
 def test_residency_auto_without_a_gpu_takes_ram_while_it_fits(trips, monkeypatch):

@@ -8,6 +8,7 @@ from torch.nn import functional
 from hoserkd.engine.student.relative_attention import (
     Relation,
     RelativeAttention,
+    View,
     build_layout,
     relate,
 )
@@ -52,7 +53,7 @@ def test_rank_two_attention_equals_the_plain_form_with_its_gradients(seed):
     place, clock, x = trips(seed, torch.float64)
     x.requires_grad_()
     layout = build_layout(OFFSET, 13, 7)
-    fast = attention(x, layout, relation(place, clock, layout))
+    fast = attention(x, [View(layout, relation(place, clock, layout))])
     slow = []
     for start, length in zip(OFFSET[:-1].tolist(), LENGTH.tolist(), strict=True):
         rows = slice(start, start + length)
@@ -79,9 +80,10 @@ def test_bias_of_the_key_term_has_no_effect():
     attention = RelativeAttention(8, 2, 0.0)
     place, clock, x = trips(0, torch.float32)
     layout = build_layout(OFFSET, 13, 7)
-    before = attention(x, layout, relation(place, clock, layout))
+    before = attention(x, [View(layout, relation(place, clock, layout))])
     nn.init.normal_(attention.relative_position_emb_k.bias)
-    torch.testing.assert_close(attention(x, layout, relation(place, clock, layout)), before)
+    after = attention(x, [View(layout, relation(place, clock, layout))])
+    torch.testing.assert_close(after, before)
 
 
 def test_gradients_of_mixing_are_the_numerical_ones():

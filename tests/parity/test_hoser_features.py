@@ -4,8 +4,7 @@ import torch
 from public_city import expected, public_city
 
 from hoserkd.engine.config import DataConfig, StudentConfig
-from hoserkd.engine.student.hoser import relation_of
-from hoserkd.engine.student.relative_attention import build_layout
+from hoserkd.engine.student.hoser import views_of
 from hoserkd.engine.student.storage import new_student
 from hoserkd.engine.student.tables import build_network_tables
 from hoserkd.engine.trips.batches import TripSource
@@ -51,12 +50,12 @@ def test_pairwise_features_of_recorded_trips_equal_the_public_ones(tables, batch
     model = new_student(
         StudentConfig(hidden_dim=8, road_id_dim=4, attribute_dim=1, heads=1), public_city().network
     )
-    layout = build_layout(batch.offset, batch.steps, batch.longest_trip)
-    relation = relation_of(model.encode_network(tables), batch, layout, torch.float32)
-    length = batch.offset.diff()
-    for name, padded in (("distance", relation.distance), ("interval", relation.interval)):
+    views = views_of(model.encode_network(tables), batch, torch.float32)
+    length = batch.offset.diff().tolist()
+    for name in ("distance", "interval"):
+        padded = [matrix[0] for view in views for matrix in getattr(view.relation, name)]
         flat = torch.cat(
-            [padded[i, 0, :n, :n].flatten() for i, n in enumerate(length.tolist())]
+            [matrix[:n, :n].flatten() for matrix, n in zip(padded, length, strict=True)]
         )
         np.testing.assert_allclose(flat, expected()[f"pair_{name}"], rtol=0, atol=1e-5)
 

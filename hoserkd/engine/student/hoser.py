@@ -13,6 +13,7 @@ from hoserkd.engine.student.navigator import CandidateRows, Navigator, RoadKeys
 from hoserkd.engine.student.relative_attention import (
     Layout,
     Relation,
+    View,
     build_layout,
     relate,
 )
@@ -115,12 +116,10 @@ class Hoser(nn.Module):
 
     def forward_encoded(self, encoding: NetworkEncoding, batch: StepBatch) -> NavigatorOutput:
         """Return the answers for every candidate, with the road network already encoded."""
-        layout = build_layout(batch.offset, batch.steps, batch.longest_trip)
         spatial = encoding.spatial.index_select(0, encoding.rows(batch.road))
         state = self.trajectory_encoder(
             self.trajectory_encoder.embed_points(spatial, batch.time_of_day),
-            layout,
-            relation_of(encoding, batch, layout, spatial.dtype),
+            views_of(encoding, batch, spatial.dtype),
         )
         return self.navigate(encoding, batch, state)
 
@@ -148,15 +147,29 @@ class Hoser(nn.Module):
         return output
 
 
+def views_of(
+    encoding: NetworkEncoding, batch: StepBatch, dtype: torch.dtype
+) -> list[View]:
+    """Return how the points of each trip lie to each other, a view a group of trips."""
+    views, trip, step = [], 0, 0
+    for group in batch.trip_groups:
+        offset = batch.offset[trip:trip + group.trips + 1]
+        layout = build_layout(offset, group.steps, group.longest, step)
+        views.append(View(layout, relation_of(encoding, batch, offset, layout, dtype)))
+        trip, step = trip + group.trips, step + group.steps
+    return views
+
+
 def relation_of(
-    encoding: NetworkEncoding, batch: StepBatch, layout: Layout, dtype: torch.dtype
+    encoding: NetworkEncoding, batch: StepBatch, offset: Int[Tensor, " G+1"], layout: Layout,
+    dtype: torch.dtype,
 ) -> Relation:
-    """Return how the points of each trip of a batch lie to each other."""
-    point = encoding.point_m[batch.road]
-    first = encoding.point_m[batch.road[batch.offset[:-1]]]
+    """Return how the points of the trips at `offset` lie to each other."""
+    point = encoding.point_m[batch.road[layout.steps]]
+    first = encoding.point_m[batch.road[offset[:-1]]]
     # Float32 is exact to millimetres only near the origin: count from each trip's start.
     wide = torch.promote_types(dtype, torch.float32)
     place = (layout.pad(point) - first[:, None]).to(wide)
-    clock = layout.pad(batch.elapsed_min.to(wide)[:, None]).squeeze(2)
+    clock = layout.pad(batch.elapsed_min[layout.steps].to(wide)[:, None]).squeeze(2)
     later = torch.ones(layout.length, layout.length, dtype=torch.bool, device=point.device)
     return Relation(*relate(place, clock, place, clock), later.triu(1)[None, None])

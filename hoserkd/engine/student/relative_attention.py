@@ -6,6 +6,7 @@ sum_j a_ij (W[D,L] + b) is w_D sum_j a D + w_L sum_j a L + b. No (T, T, h) tenso
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,12 +29,19 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the packed steps of a batch stand in the padded form."""
+    """Where the packed steps of some trips stand in the padded form."""
 
     slot: Int[Tensor, " S"]
     """trip * length + position."""
     trips: int
     length: int
+    first: int = 0
+    """Where the steps begin in the batch."""
+
+    @property
+    def steps(self) -> slice:
+        """Which packed steps of the batch these are."""
+        return slice(self.first, self.first + len(self.slot))
 
     def pad(self, values: Float[Tensor, "S c"]) -> Float[Tensor, "B T c"]:
         """Return the values trip by trip, zeros after each trip's end."""
@@ -45,14 +53,24 @@ class Layout:
         return values.flatten(0, 1).index_select(0, self.slot)
 
 
-def build_layout(offset: Int[Tensor, " B+1"], steps: int, longest: int) -> Layout:
-    """Return the layout of `steps` packed steps of trips that begin at `offset`."""
+def build_layout(
+    offset: Int[Tensor, " B+1"], steps: int, longest: int, first: int = 0
+) -> Layout:
+    """Return the layout of the `steps` packed steps from `first` on, of trips at `offset`."""
     trips = len(offset) - 1
     trip = torch.repeat_interleave(
         torch.arange(trips, device=offset.device), offset.diff(), output_size=steps
     )
-    position = torch.arange(steps, device=offset.device) - offset[trip]
-    return Layout(trip * longest + position, trips, longest)
+    position = torch.arange(first, first + steps, device=offset.device) - offset[trip]
+    return Layout(trip * longest + position, trips, longest, first)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What attention needs to know of a group of trips."""
+
+    layout: Layout
+    relation: Relation
 
 
 def relate(
@@ -87,12 +105,14 @@ class RelativeAttention(nn.Module):
         # checkpoint format has it.
         self.relative_position_emb_k.bias.requires_grad_(False)
 
-    def forward(
-        self, x: Float[Tensor, "S c"], layout: Layout, relation: Relation
-    ) -> Float[Tensor, "S c"]:
-        """Return what attention adds to each packed step."""
-        query, key, value = self.project(layout.pad(self.c_attn(x)))
-        return self.output(layout.pack(self.mix(query, key, value, relation)))
+    def forward(self, x: Float[Tensor, "S c"], views: Sequence[View]) -> Float[Tensor, "S c"]:
+        """Return what attention adds to each packed step; each group is padded by itself."""
+        qkv = self.c_attn(x)
+        gathered = []
+        for view in views:
+            query, key, value = self.project(view.layout.pad(qkv[view.layout.steps]))
+            gathered.append(view.layout.pack(self.mix(query, key, value, view.relation)))
+        return self.output(torch.cat(gathered))
 
     def project(
         self, qkv: Float[Tensor, "B T 3c"]

@@ -1,7 +1,7 @@
 """From the roads and times of trips to a state for every step (ENGINE.md section 2)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hoserkd.engine.config import StudentConfig
-from hoserkd.engine.student.relative_attention import Layout, Relation, RelativeAttention
+from hoserkd.engine.student.relative_attention import RelativeAttention, View
 
 FUSION_WIDTH = 64
 
@@ -41,10 +41,10 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "S c"], layout: Layout, relation: Relation
+        self, x: Float[Tensor, "S c"], views: Sequence[View]
     ) -> Float[Tensor, "S c"]:
         """Return the next states."""
-        return self.finish(x, self.attn(self.ln_1(x), layout, relation))
+        return self.finish(x, self.attn(self.ln_1(x), views))
 
     def finish(
         self, x: Float[Tensor, "S c"], attended: Float[Tensor, "S c"]
@@ -93,20 +93,20 @@ class TrajectoryEncoder(nn.Module):
         return dropped
 
     def states(
-        self, x: Float[Tensor, "S c"], layout: Layout, relation: Relation
+        self, x: Float[Tensor, "S c"], views: Sequence[View]
     ) -> Iterator[Float[Tensor, "S c"]]:
         """Yield the states after each block."""
         for block in self.blocks:
             if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(block, x, layout, relation, use_reentrant=False)
+                x = checkpoint(block, x, views, use_reentrant=False)
             else:
-                x = block(x, layout, relation)
+                x = block(x, views)
             yield x
 
     def forward(
-        self, x: Float[Tensor, "S c"], layout: Layout, relation: Relation
+        self, x: Float[Tensor, "S c"], views: Sequence[View]
     ) -> Float[Tensor, "S c"]:
         """Return the states after the last block."""
-        for state in self.states(x, layout, relation):
+        for state in self.states(x, views):
             x = state
         return x

@@ -15,9 +15,8 @@ from torch.nn import functional
 
 from hoserkd.engine.config import DistillConfig
 from hoserkd.engine.device import autocast
-from hoserkd.engine.student.hoser import Hoser, NetworkEncoding, relation_of
+from hoserkd.engine.student.hoser import Hoser, NetworkEncoding, views_of
 from hoserkd.engine.student.navigator import CandidateRows, Navigator
-from hoserkd.engine.student.relative_attention import build_layout
 from hoserkd.engine.training.losses import (
     Term,
     kept_steps,
@@ -68,11 +67,10 @@ def all_heads(
     model: Hoser, heads: AuxiliaryHeads, encoding: NetworkEncoding, batch: StepBatch
 ) -> tuple[NavigatorOutput, list[NavigatorOutput]]:
     """Return the last head's answers and those of the auxiliary heads."""
-    layout = build_layout(batch.offset, batch.steps, batch.longest_trip)
     spatial = encoding.spatial[encoding.rows(batch.road)]
     states = list(model.trajectory_encoder.states(
-        model.trajectory_encoder.embed_points(spatial, batch.time_of_day), layout,
-        relation_of(encoding, batch, layout, spatial.dtype)))
+        model.trajectory_encoder.embed_points(spatial, batch.time_of_day),
+        views_of(encoding, batch, spatial.dtype)))
     trip = segment_ids(batch.offset, batch.steps)
     zone = encoding.road_zone[batch.destination[trip]]
     rows = CandidateRows(

@@ -22,10 +22,10 @@ from hoserkd.engine.student.features import (
 )
 from hoserkd.engine.student.tables import NetworkTables
 from hoserkd.engine.trips.residency import Residency, choose_residency
-from hoserkd.engine.types import StepBatch, TrajectorySet
+from hoserkd.engine.types import StepBatch, TrajectorySet, TripGroup
 
-POOL_BATCHES = 64
-"""Batches whose trips are drawn together and then sorted by length."""
+GROUP_TRIPS = {"cpu": 16, "cuda": 128}
+"""Trips that attention pads to one length: a GPU would rather pad more and start fewer kernels."""
 AHEAD = 2
 """Batches that are gathered before they are asked for."""
 
@@ -35,20 +35,22 @@ def epoch_batches(
 ) -> list[Int64[np.ndarray, " B"]]:
     """Return the trip ids of every batch of an epoch; each trip is in exactly one.
 
-    Trips of like length share a batch, so that little is padded. Shuffled: trips are drawn at
-    random into pools of batches, each pool is sorted by length and cut, and the batches are
-    shuffled. Depends on the lengths and the arguments alone.
+    Shuffled, a batch is a random draw, so that its gradient is that of the split in the mean:
+    batches of trips of one length cost accuracy (docs/decisions/0011). Within a batch trips lie in
+    the order of their lengths, so that attention pads groups of like length. Not shuffled, the
+    whole split does. Depends on the lengths and the arguments alone.
     """
     length = np.diff(trajectories.offset)
     if not shuffle:
         return _cut(np.argsort(length, kind="stable"), batch_size)
-    generator = np.random.default_rng([seed, epoch])
-    order = generator.permutation(len(length))
-    batches = []
-    for start in range(0, len(order), POOL_BATCHES * batch_size):
-        pool = order[start : start + POOL_BATCHES * batch_size]
-        batches += _cut(pool[np.argsort(length[pool], kind="stable")], batch_size)
-    return [batches[i] for i in generator.permutation(len(batches))]
+    order = np.random.default_rng([seed, epoch]).permutation(len(length))
+    return [trips[np.argsort(length[trips], kind="stable")] for trips in _cut(order, batch_size)]
+
+
+def cut_groups(steps: Int64[np.ndarray, " B"], trips: int) -> tuple[TripGroup, ...]:
+    """Return consecutive groups of `trips` trips that have the given numbers of steps."""
+    parts = [steps[i : i + trips] for i in range(0, len(steps), trips)]
+    return tuple(TripGroup(len(part), int(part.sum()), int(part.max())) for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class _Points:
     first_step: Int[Tensor, " B"]
     """Number of the first step in the split."""
     total: int
-    longest: int
+    groups: tuple[TripGroup, ...]
     kept: int | None
     """Candidates of all steps, if known on the host."""
 
@@ -134,7 +136,8 @@ class TripSource:
         first = self._offset[trips]
         length = self._offset[trips + 1] - first
         steps = length - 1
-        total, longest = int(steps.sum()), int(steps.max(initial=0))
+        groups = cut_groups(steps, GROUP_TRIPS[self._device.type])
+        total = int(steps.sum())
         kept = None if self._kept is None else int(self._kept[trips].sum())
         if self._on_device is not None:
             (road, time), start = self._on_device, first
@@ -144,7 +147,7 @@ class TripSource:
             road = self._send(np.take(self._road, point))
             time = self._send(np.take(self._time, point))
         index = self._send(np.stack([start, steps, first - trips]))
-        return _Points(road, time, index[0], index[1], index[2], total, longest, kept)
+        return _Points(road, time, index[0], index[1], index[2], total, groups, kept)
 
     def _send(self, values: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(values)
@@ -180,7 +183,7 @@ class TripSource:
             candidate_slot=candidates.slot,
             candidate_distance=candidates.distance,
             candidate_angle=candidates.angle,
-            longest=points.longest,
+            groups=points.groups,
         )
 
     def _kept_per_trip(self, trajectories: TrajectorySet) -> Int64[np.ndarray, " N"]:

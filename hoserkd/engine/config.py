@@ -180,6 +180,10 @@ class TrainConfig(Section):
     weight_decay: float = Field(0.1, ge=0)
     warmup_share: float = Field(0.1, ge=0, lt=1)
     """Share of all optimiser steps over which the learning rate rises."""
+    schedule: Literal["cosine", "hold"] = "cosine"
+    """After the rise, a cosine down to 0 (the published one), or the full rate until it falls."""
+    decay_share: float = Field(0.2, gt=0, le=1)
+    """Share of all optimiser steps over which `hold` falls linearly to 0 at the end."""
     clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     amp: Literal["auto", "off", "fp16", "bf16"] = "auto"

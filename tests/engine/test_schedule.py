@@ -4,7 +4,14 @@ import math
 
 import pytest
 
-from hoserkd.engine.training.schedule import kl_weight, learning_rate, temperature
+from hoserkd.engine.config import DistillConfig, TrainConfig
+from hoserkd.engine.training.schedule import (
+    Plan,
+    held_learning_rate,
+    kl_weight,
+    learning_rate,
+    temperature,
+)
 
 
 @pytest.mark.parametrize(("step", "expected"), [
@@ -29,6 +36,25 @@ def test_learning_rate_is_never_zero_and_never_above_its_base(total):
     rates = [learning_rate(step, total, 1e-3, 0.3) for step in range(total)]
     assert min(rates) > 0
     assert max(rates) <= 1e-3
+
+
+@pytest.mark.parametrize(("step", "expected"), [
+    (0, 0.1), (9, 1.0), (10, 1.0), (80, 1.0), (81, 0.95), (90, 0.5), (99, 0.05)])
+def test_held_learning_rate_rises_holds_and_falls(step, expected):
+    assert held_learning_rate(step, 100, 1.0, 0.1, 0.2) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("total", [1, 7, 100])
+def test_held_learning_rate_is_never_zero_and_never_above_its_base(total):
+    rates = [held_learning_rate(step, total, 1e-3, 0.6, 0.7) for step in range(total)]
+    assert min(rates) > 0
+    assert max(rates) <= 1e-3
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [("cosine", 5e-4), ("hold", 1e-3)])
+def test_plan_follows_the_schedule_that_was_asked_for(schedule, expected):
+    train = TrainConfig(epochs=1, warmup_share=0.0, learning_rate=1e-3, schedule=schedule)
+    assert Plan(train, DistillConfig(), 100).at(50).learning_rate == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 1.0), (25, 1.4393398282201787), (50, 2.5),

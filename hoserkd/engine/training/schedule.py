@@ -22,6 +22,20 @@ def learning_rate(step: int, total: int, base: float, warmup_share: float) -> fl
     return base * 0.5 * (1 + math.cos(math.pi * min(passed, 1.0)))
 
 
+def held_learning_rate(
+    step: int, total: int, base: float, warmup_share: float, decay_share: float
+) -> float:
+    """Return the learning rate of a step: a linear rise, `base`, and a linear fall towards 0.
+
+    The rise is that of `learning_rate`. The last `total * decay_share` steps fall by equal parts;
+    the fall would reach 0 at step `total`. Where rise and fall overlap, the lower one holds.
+    """
+    warmup = int(total * warmup_share)
+    rise = (step + 1) / warmup if step < warmup else 1.0
+    fall = (total - step) / (total * decay_share)
+    return base * min(rise, fall, 1.0)
+
+
 def temperature(step: int, total: int, start: float, end: float | None) -> float:
     """Return T(s) = start + (1 - cos(pi s)) / 2 * (end - start); `start` where `end` is None.
 
@@ -67,8 +81,13 @@ class Plan:
     def at(self, step: int) -> StepValues:
         """Return the values of a step, counted from 0."""
         train, distill, total = self.train, self.distill, self.total_steps
+        base, warmup = train.learning_rate, train.warmup_share
+        if train.schedule == "hold":
+            rate = held_learning_rate(step, total, base, warmup, train.decay_share)
+        else:
+            rate = learning_rate(step, total, base, warmup)
         return StepValues(
-            learning_rate(step, total, train.learning_rate, train.warmup_share),
+            rate,
             temperature(step, total, distill.temperature, distill.temperature_end),
             kl_weight(step, self.steps_per_epoch, distill.lambda_kl, distill.ramp_epochs),
         )

@@ -39,6 +39,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOSERKD_HOME", str(folder))
     monkeypatch.setenv("NO_COLOR", "1")
+    # Tests that run in parallel inherit a width that nobody chose.
+    monkeypatch.delenv("COLUMNS", raising=False)
     return folder
 
 

@@ -71,7 +71,7 @@ def verify(file: Path = typer.Argument(..., metavar="FILE")) -> None:
                "faults": verification.faults}
     console.result(payload, lambda: (
         f"{file}: sound, {count} files" if verification.sound
-        else console.table(f"{file}: {len(verification.faults)} faults", ("fault",),
+        else console.table(f"{file}: faults found", ("fault",),
                            [(fault,) for fault in verification.faults])))
     if not verification.sound:
         raise typer.Exit(1)

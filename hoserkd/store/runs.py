@@ -336,6 +336,9 @@ class RunStore:
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             try:
+                if len(connection.extract_statements(sql)) != 1:
+                    raise StoreError("runs sql: expected one statement",
+                                     hint='such as hoserkd runs sql "SELECT * FROM runs"')
                 answer = connection.execute(sql)
                 columns = [column[0] for column in answer.description or ()]
                 return columns, answer.fetchall()

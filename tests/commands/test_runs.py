@@ -104,8 +104,11 @@ def test_sql_answers_as_json(run_cli: Callable, two_runs: RunStore) -> None:
     assert json.loads(answer.stdout)["rows"] == [["distilled"], ["vanilla"]]
 
 
-def test_sql_that_writes_fails_in_one_line(run_cli: Callable, two_runs: RunStore) -> None:
-    answer = run_cli("runs", "sql", "DROP TABLE runs")
+@pytest.mark.parametrize("sql", ["DROP TABLE runs", "SELECT 1; DROP TABLE runs", ""])
+def test_sql_other_than_one_query_fails_in_one_line(
+    run_cli: Callable, two_runs: RunStore, sql: str
+) -> None:
+    answer = run_cli("runs", "sql", sql)
     assert answer.exit_code == 1
     assert answer.stderr.startswith("error: runs sql: ")
     assert "Traceback" not in answer.stderr

@@ -10,6 +10,7 @@ import typer
 from hoserkd.commands.context import open_console, open_store
 
 if TYPE_CHECKING:
+    from hoserkd.store.runs import RunStore
     from hoserkd.tui.app import Dashboard
 
 
@@ -55,11 +56,19 @@ def _dashboard(screen: str, run: str | None, compare: list[str]) -> "Dashboard":
                          + (f"; did you mean {near}?" if near else ""),
                          hint=f"pages: {', '.join(names)}")
     store = open_store()
-    chosen = store.run(run).run_id if run is not None else None
+    chosen = store.run(run).run_id if run is not None else _newest_training(store, screen)
     compared = tuple(store.run(reference).run_id for reference in compare)
     paths = find_paths(session().options)
     source = StoreSource(store, paths.data_dir, profile_folders(paths.home))
     return Dashboard(source, page=screen, run_id=chosen, compared=compared)
+
+
+def _newest_training(store: "RunStore", screen: str) -> str | None:
+    """Return the run that a page about one run opens with where none was named."""
+    if screen not in ("run", "map"):
+        return None
+    newest = store.runs(kind="train", limit=1) or store.runs(limit=1)
+    return newest[0].run_id if newest else None
 
 
 def _picture(app: "Dashboard", path: Path, size: str, keys: str) -> None:

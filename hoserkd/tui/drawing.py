@@ -118,3 +118,8 @@ def key_values(pairs: Sequence[tuple[str, str]]) -> Text:
         text.append(f"{key} ", style="dim")
         text.append(printable(value))
     return text
+
+
+def clipped(text: str, width: int) -> str:
+    """Return `text` in at most `width` columns, its end given up for an ellipsis."""
+    return text if len(text) <= width else text[:width - 1] + "…"

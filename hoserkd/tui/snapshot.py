@@ -50,7 +50,9 @@ class RunRow:
 
     @property
     def progress(self) -> float | None:
-        """Share of the steps that are done, 0 to 1."""
+        """Share of the steps that are done, 0 to 1; a finished run has done all."""
+        if self.status == "finished":
+            return 1.0
         if not self.total_steps or self.step is None:
             return None
         return min(self.step / self.total_steps, 1.0)

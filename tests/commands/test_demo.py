@@ -59,6 +59,9 @@ def test_bundle_of_a_demo_run_serves_where_no_data_are(
     answer = run_cli("generate", "--model", bundle, "--od", queries, "-o", tmp_path / "mine.csv")
     assert answer.exit_code == 0, answer.stderr
     assert sorted((tmp_path / "mine.csv").read_text().splitlines()) == sorted(lines)
+    refused = run_cli("generate", "--model", bundle, "--od", "train")
+    assert refused.exit_code == 2
+    assert "holds no train trips" in refused.stderr
 
 
 def test_bundle_tells_facts_and_keeps_home_to_itself(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hoserkd.tui.drawing import bar, figure, parts_of, short_span, stacked_bar, timing_bars
+from hoserkd.tui.drawing import bar, clipped, figure, parts_of, short_span, stacked_bar, timing_bars
 from hoserkd.tui.following import Following
 from hoserkd.tui.snapshot import (
     RunDetail,
@@ -149,3 +149,10 @@ def test_following_newest_only_reads_the_end_of_a_long_spool(tmp_path: Path) -> 
     following.advance()
     assert following.metrics == {"loss": 8999.0}
     assert following.curves() == {}
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("vanilla", "vanilla"), ("sixteen-letters-", "sixteen-letters-"),
+    ("seventeen-letters", "seventeen-lette…")])
+def test_clipped_name_never_runs_into_the_next_column(text: str, shown: str) -> None:
+    assert clipped(text, 16) == shown

@@ -53,11 +53,15 @@ class City:
         """Return the trips of `train`, `val` or `test` as memory maps.
 
         Raises:
-            DataError: the stored arrays are missing or damaged.
+            DataError: the stored arrays are missing or damaged; a city out of a bundle has none.
             ValueError: there is no such split.
         """
         if name not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {name}")
+        if not (self.directory / str(self.manifest["content"]) / "trips").is_dir():
+            raise DataError(
+                f"{self.directory}: holds no {name} trips, as a city out of a bundle does not",
+                hint="give OD pairs in a file (--od FILE.csv), or the whole city with --city")
         loaded = {
             array: _load_array(self.directory, self.manifest, f"trips/{name}/{array}", mapped=True)
             for array in TRIP_ARRAYS

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.widgets import DataTable, Input, Static
 
 from hoserkd.text import printable
-from hoserkd.tui.drawing import figure, progress_text, short_span, state_text
+from hoserkd.tui.drawing import clipped, figure, progress_text, short_span, state_text
 from hoserkd.tui.snapshot import RunRow, Snapshot
 from hoserkd.tui.views.page import Wanted
 
@@ -33,7 +33,7 @@ class Column:
 
 COLUMNS = (
     Column("state", 11, lambda r: state_text(r.status), lambda r: r.status),
-    Column("name", 17, lambda r: printable(r.name), lambda r: r.name),
+    Column("name", 17, lambda r: clipped(printable(r.name), 16), lambda r: r.name),
     Column("kind", 14, lambda r: r.kind, lambda r: r.kind),
     Column("progress", 12, lambda r: progress_text(r.progress), lambda r: r.progress),
     Column("val acc", 8, lambda r: figure(r.val_accuracy), lambda r: r.val_accuracy),

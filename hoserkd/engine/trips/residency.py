@@ -46,8 +46,8 @@ def choose_residency(
         return ResidencyChoice("ram", _fits(size, "ram", device, free))
     return ResidencyChoice(
         "stream",
-        f"trips are kept {_place('stream', device)}: {_gigabytes(size)} is more than "
-        f"{RAM_SHARE:.0%} of the {_gigabytes(free)} of free RAM",
+        f"trips are kept {_place('stream', device)}: {_size_text(size)} is more than "
+        f"{RAM_SHARE:.0%} of the {_size_text(free)} of free RAM",
     )
 
 
@@ -99,8 +99,8 @@ def _place(residency: Residency, device: torch.device) -> str:
 
 def _fits(size: int, residency: Residency, device: torch.device, free: int) -> str:
     place = _place(residency, device)
-    return f"trips are kept {place}: {_gigabytes(size)} of {_gigabytes(free)} free"
+    return f"trips are kept {place}: {_size_text(size)} of {_size_text(free)} free"
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
+def _size_text(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

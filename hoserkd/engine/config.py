@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Window = int | Literal["full"]
+Switch = bool | Literal["auto"]
 
 
 class Section(BaseModel):
@@ -188,11 +189,16 @@ class TrainConfig(Section):
     """Largest norm of the gradient."""
     amp: Literal["auto", "off", "fp16", "bf16"] = "auto"
     """Mixed precision; auto: bf16 on CUDA devices that have it, else fp16; off on a CPU."""
-    compile: bool = False
-    """Compile the student with torch.compile."""
-    recompute: bool = False
+    compile: Switch = "auto"
+    """Compile the model with torch.compile; auto: no, it has not paid where it was measured."""
+    tf32: Switch = "auto"
+    """Let CUDA multiply float32 matrices with ten bits of fraction; auto: yes. A CPU ignores it."""
+    recompute: Switch = "auto"
     """Compute the trajectory encoder again in the backward pass instead of keeping what it needs:
-    less memory, more time, the same gradients."""
+    less memory, more time, the same gradients; auto: where the largest batch would not fit."""
+    cuda_graphs: Switch = "auto"
+    """Replay the road network's pass, forward and back, as one recorded CUDA graph over all roads;
+    auto: no. A CPU ignores it."""
     checkpoint_every: int = Field(500, ge=1)
     """Optimiser steps between two resumable checkpoints; each epoch ends with one too."""
     validation_batch_size: int = Field(256, ge=1)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import DistillConfig, EngineConfig, StudentConfig
-from hoserkd.engine.device import resolve_amp, resolve_device, seed_everything
+from hoserkd.engine.device import resolve_device, seed_everything
 from hoserkd.engine.events import (
     Note,
     Observer,
@@ -33,6 +34,7 @@ from hoserkd.engine.student.storage import (
 )
 from hoserkd.engine.student.tables import NetworkTables, build_network_tables
 from hoserkd.engine.teacher.signal import TeacherSource
+from hoserkd.engine.training.acceleration import choose_acceleration, matrix_precision
 from hoserkd.engine.training.checkpoint import (
     BEST,
     LAST,
@@ -145,8 +147,9 @@ def train_student(
         work = _Work(config, city, student, device, teacher_sources or {}, ranks,
                      observer if ranks.first else SILENT, stop)
         training = work.training(directory, checkpoint)
-        fit(training)
-        return work.judged(training, directory)
+        with matrix_precision(work.acceleration.tf32):
+            fit(training)
+            return work.judged(training, directory)
 
 
 class _Work:
@@ -160,13 +163,14 @@ class _Work:
         self.config = config
         self.city = city
         self.model = student.model.to(device)
-        self.model.trajectory_encoder.recompute = config.train.recompute
         self.meta = student.meta
         self.ranks = ranks
         self.observer = observer
         self.tables = build_network_tables(city.network, config.student.features, device)
         self.sources = sources
-        self.amp = resolve_amp(config.train.amp, device)
+        self.acceleration = choose_acceleration(
+            config.train, config.student, np.diff(city.split("train").offset) - 1, device)
+        self.amp = self.acceleration.amp
         self.judges = Judges(city, config, self.tables, self.meta, self.amp, sources, ranks,
                              observer, stop)
         self.stop = stop
@@ -176,15 +180,16 @@ class _Work:
         config, train = self.config, self.config.train
         trips = self.city.split("train")
         source = TripSource(trips, self.tables, config.data, self.tables.device)
-        self.observer.notify(Note(source.why))
+        for note in (source.why, self.acceleration.why):
+            self.observer.notify(Note(note))
         feed = Feed(source, trips, train.batch_size, train.accumulation, config.seed)
         plan = Plan(train, config.distill, feed.steps_per_epoch)
         timer = PartTimer(self.tables.device, config.profiling.interval)
         heads = self.auxiliary_heads(checkpoint)
         optimiser = Optimiser(self.model, train, self.amp, heads)
         learner = Learner(self.model, self.tables, self.meta.times, optimiser, config.distill,
-                          self.sources.get("train"), self.amp, self.ranks, timer,
-                          heads, train.compile)
+                          self.sources.get("train"), self.acceleration, self.ranks, timer,
+                          heads)
         state = TrainState()
         if checkpoint is not None:
             state = checkpoint.state

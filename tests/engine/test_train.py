@@ -30,6 +30,7 @@ from hoserkd.engine.events import (
 from hoserkd.engine.student.storage import load_student, new_student
 from hoserkd.engine.student.tables import build_network_tables
 from hoserkd.engine.train import train_student
+from hoserkd.engine.training.acceleration import Acceleration
 from hoserkd.engine.training.checkpoint import load_checkpoint
 from hoserkd.engine.training.distributed import Ranks
 from hoserkd.engine.training.learner import Learner, Loaded, chosen_steps
@@ -272,7 +273,7 @@ def joined_and_split(city, teacher, groups):
         seed_everything(0)
         model = new_student(STUDENT, city.network)
         learner = Learner(model, tables, city.times, Optimiser(model, TrainConfig(), None),
-                          DistillConfig(), teacher, None, Ranks(), PartTimer(CPU, 0))
+                          DistillConfig(), teacher, Acceleration(), Ranks(), PartTimer(CPU, 0))
         values = StepValues(1e-3, 2.0, 0.7)
         loaded = learner.load(source.prefetch(group), group, lengths, values, (0,))
         sums = learner.learn(loaded, values)
@@ -323,7 +324,8 @@ def test_loaded_batches_are_the_trips_of_the_group(city):
     source = TripSource(city.split("train"), tables, DataConfig(), CPU)
     model = new_student(STUDENT, city.network)
     learner = Learner(model, tables, city.times, Optimiser(model, TrainConfig(), None),
-                      DistillConfig(enabled=False), None, None, Ranks(), PartTimer(CPU, 0))
+                      DistillConfig(enabled=False), None, Acceleration(), Ranks(),
+                      PartTimer(CPU, 0))
     group = [np.array([3, 9]), np.array([1])]
     lengths = np.diff(city.split("train").offset) - 1
     loaded = learner.load(source.prefetch(group), group, lengths, StepValues(0, 1, 0), (0,))

@@ -1,6 +1,6 @@
 """HOSER: road network encoder, trajectory encoder and navigator (ENGINE.md section 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -54,18 +54,23 @@ class NetworkEncoding:
 
     def leaves(self) -> Self:
         """Return a copy cut from the graph, whose gradients `backward_from` carries on."""
-        cut = {name: value.detach().requires_grad_() for name, value in self._learnt().items()}
-        return replace(self, **cut)
+        return self.with_learnt({
+            name: value.detach().requires_grad_() for name, value in self.learnt().items()})
 
     def backward_from(self, leaves: Self) -> None:
         """Carry the gradients that reached `leaves` back through this encoding."""
-        learnt, given = self._learnt(), leaves._learnt()
+        learnt, given = self.learnt(), leaves.learnt()
         reached = [name for name in learnt if given[name].grad is not None]
         torch.autograd.backward(
             [learnt[name] for name in reached], [given[name].grad for name in reached]
         )
 
-    def _learnt(self) -> dict[str, Tensor]:
+    def with_learnt(self, values: Mapping[str, Tensor]) -> Self:
+        """Return a copy with other learnt tensors, by the names that `learnt` gives."""
+        return replace(self, **values)
+
+    def learnt(self) -> dict[str, Tensor]:
+        """Return what carries gradients, by name."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {
             name: value for name, value in values.items()

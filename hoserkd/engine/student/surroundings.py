@@ -38,6 +38,9 @@ def whole_network(tables: NetworkTables) -> Surroundings:
 
 def surroundings_of(tables: NetworkTables, roads: Int[Tensor, " N"]) -> Surroundings:
     """Return what must be computed to embed `roads` exactly; all roads where that is cheaper."""
+    if tables.device.type == "cuda" and len(roads) >= tables.roads:
+        # So many see nearly all there is, and counting them would make the host wait.
+        return whole_network(tables)
     seen = torch.zeros(tables.roads, dtype=torch.bool, device=tables.device)
     seen[roads] = True
     core = torch.nonzero(seen).squeeze(1)

@@ -44,6 +44,7 @@ from hoserkd.engine.teacher.storage import (
     load_teacher,
     save_teacher,
 )
+from hoserkd.engine.training.acceleration import decided, matrix_precision
 from hoserkd.engine.training.checkpoint import UNREADABLE, restore_rng, rng_state
 from hoserkd.engine.training.optim import Optimiser
 from hoserkd.engine.training.schedule import learning_rate
@@ -123,7 +124,8 @@ def train_teacher(
     training = _Training(config, city, directory, _settings(config, city), observer)
     if found is not None:
         training.restore(found)
-    result = training.run(stop)
+    with matrix_precision(training.on_cuda and decided(config.train.tf32, True)):
+        result = training.run(stop)
     return replace(result, seconds=time.perf_counter() - start)
 
 
@@ -192,7 +194,7 @@ class _Training:
         self._train, self._val = _trips(city, self._card, self._device)
         self._model = LMTAD(self._card.dimensions).to(self._device)
         self._forward = self._model
-        if config.train.compile:
+        if decided(config.train.compile, False):
             self._forward = cast(LMTAD, torch.compile(self._model, dynamic=True))
         teacher = config.teacher
         self._optimiser = Optimiser(self._model, TrainConfig(
@@ -201,6 +203,11 @@ class _Training:
         self._progress = _Progress()
         self._epoch_steps = len(token_batches(self._train.length, teacher.batch_tokens))
         self._total = teacher.epochs * self._epoch_steps
+
+    @property
+    def on_cuda(self) -> bool:
+        """Whether it computes on a GPU."""
+        return self._device.type == "cuda"
 
     def restore(self, found: dict[str, Any]) -> None:
         """Go on where a checkpoint says."""

@@ -11,8 +11,10 @@ from torch import Tensor
 from hoserkd.engine.config import DistillConfig
 from hoserkd.engine.device import autocast
 from hoserkd.engine.student.hoser import Hoser, NetworkEncoding
+from hoserkd.engine.student.network_graph import RecordedNetwork
 from hoserkd.engine.student.tables import NetworkTables
 from hoserkd.engine.teacher.signal import TeacherSource
+from hoserkd.engine.training.acceleration import Acceleration
 from hoserkd.engine.training.distributed import Ranks
 from hoserkd.engine.training.losses import (
     TeacherTarget,
@@ -87,22 +89,25 @@ class Learner:
         optimiser: Optimiser,
         distill: DistillConfig,
         signal: TeacherSource | None,
-        amp: torch.dtype | None,
+        acceleration: Acceleration,
         ranks: Ranks,
         timer: PartTimer,
         heads: AuxiliaryHeads | None = None,
-        compiled: bool = False,
     ) -> None:
         self.model = model
+        model.trajectory_encoder.recompute = acceleration.recompute
         self.forward = model.forward_encoded
-        if compiled:
+        if acceleration.compiled:
             self.forward = torch.compile(model.forward_encoded, dynamic=True)
+        self._recorded = None
+        if acceleration.cuda_graphs:
+            self._recorded = RecordedNetwork(model, tables, acceleration.amp)
         self.tables = tables
         self.times = times
         self.optimiser = optimiser
         self.distill = distill
         self.signal = signal
-        self.amp = amp
+        self.amp = acceleration.amp
         self.ranks = ranks
         self.timer = timer
         self.heads = heads
@@ -158,7 +163,7 @@ class Learner:
         if not loaded:
             return sums
         with self.timer.part("forward"), autocast(self.tables.device, self.amp):
-            encoding = self.model.encode_network(self.tables, [item.batch for item in loaded])
+            encoding = self._encode([item.batch for item in loaded])
             leaves = encoding.leaves()
         for item in loaded:
             with self.timer.part("forward"):
@@ -186,6 +191,11 @@ class Learner:
             steps = chosen_steps(self.distill.steps, batch, lengths, generator)
             signal = self.signal.signal(batch, steps)
             return teacher_target(batch, signal, self.distill, values.temperature)
+
+    def _encode(self, batches: Sequence[StepBatch]) -> NetworkEncoding:
+        if self._recorded is not None:
+            return self._recorded.encode()
+        return self.model.encode_network(self.tables, batches)
 
     def _counts(self, loaded: Sequence[Loaded]) -> Counts:
         total = torch.zeros(2, device=self.tables.device)

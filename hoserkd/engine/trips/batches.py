@@ -47,6 +47,11 @@ def epoch_batches(
     return [trips[np.argsort(length[trips], kind="stable")] for trips in _cut(order, batch_size)]
 
 
+def group_trips(device: torch.device) -> int:
+    """Return how many trips attention pads to one length on `device`."""
+    return GROUP_TRIPS[device.type]
+
+
 def cut_groups(steps: Int64[np.ndarray, " B"], trips: int) -> tuple[TripGroup, ...]:
     """Return consecutive groups of `trips` trips that have the given numbers of steps."""
     parts = [steps[i : i + trips] for i in range(0, len(steps), trips)]
@@ -136,7 +141,7 @@ class TripSource:
         first = self._offset[trips]
         length = self._offset[trips + 1] - first
         steps = length - 1
-        groups = cut_groups(steps, GROUP_TRIPS[self._device.type])
+        groups = cut_groups(steps, group_trips(self._device))
         total = int(steps.sum())
         kept = None if self._kept is None else int(self._kept[trips].sum())
         if self._on_device is not None:

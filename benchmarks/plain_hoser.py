@@ -6,7 +6,8 @@ every gathered candidate. The parameters are the fast model's own.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import torch
@@ -82,6 +83,10 @@ class PlainBatch:
     label: Tensor
     travel_time_s: Tensor
 
+    def to(self, device: torch.device) -> Self:
+        """Return the batch on `device`."""
+        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
 
 def plain_batch(trips: list[PlainTrip]) -> PlainBatch:
     """Return the trips padded, trip by trip and step by step."""
@@ -130,12 +135,15 @@ class PlainHoser(nn.Module):
         self.gat.load_state_dict(model.road_network_encoder.road_gat.state_dict())
         self.gcn = GCN(dim, dim, num_layers=2, out_channels=dim, cached=True)
         self.gcn.load_state_dict(model.road_network_encoder.zone_gcn.state_dict())
-        self.edge = torch.from_numpy(network.adjacency)
-        self.edge_attr = torch.from_numpy(network.adjacency_attr)
+        device = tables.device
+        self.edge = torch.from_numpy(network.adjacency).to(device)
+        self.edge_attr = torch.from_numpy(network.adjacency_attr).to(device)
         counts = network.zone_transitions.astype(np.float32)
         root = 1 / np.sqrt(np.maximum(counts.sum(1), 1))
-        self.zone_edge = torch.from_numpy(np.stack(counts.nonzero()))
-        self.zone_weight = torch.from_numpy((counts * root[:, None] * root)[counts.nonzero()])
+        weight = (counts * root[:, None] * root)[counts.nonzero()]
+        self.zone_edge = torch.from_numpy(np.stack(counts.nonzero())).to(device)
+        self.zone_weight = torch.from_numpy(weight).to(device)
+        self.to(device)
 
     def encode(self) -> tuple[Tensor, Tensor]:
         """Return the embeddings of all roads and zones."""
@@ -188,7 +196,7 @@ class PlainHoser(nn.Module):
         wide = x[:, :, None].expand(-1, -1, candidate.shape[2], -1)
         halves = [head.time_estimator_linear_1(wide), head.time_estimator_linear_2(candidate)]
         time = head.time_estimator_linear_3(functional.gelu(torch.cat(halves, dim=-1)))
-        position = torch.arange(candidate.shape[2])
+        position = torch.arange(candidate.shape[2], device=candidate.device)
         outside = position >= batch.candidate_count[..., None]
         return logits.masked_fill(outside, -torch.inf), time.squeeze(-1)
 
@@ -208,7 +216,7 @@ def attend(attention: nn.Module, x: Tensor, batch: PlainBatch) -> Tensor:
     by_query = query.permute(0, 2, 1, 3)
     score = query @ key.transpose(-2, -1)
     score = score + (by_query @ relative_key.transpose(-2, -1)).permute(0, 2, 1, 3)
-    position = torch.arange(steps)
+    position = torch.arange(steps, device=x.device)
     hidden = (position[None] > position[:, None])[None, None]
     hidden = hidden | (position >= batch.length[:, None])[:, None, None]
     share = functional.softmax(

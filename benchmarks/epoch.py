@@ -73,8 +73,14 @@ def made_up_city(folder: Path) -> Path:
     return directory
 
 
-def run_training(city: str, form: str, batch_size: int, steps: int) -> dict[str, Any]:
-    """Train `steps` optimiser steps and judge once; return medians and rates."""
+def run_training(
+    city: str, form: str, batch_size: int, steps: int, options: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Train `steps` optimiser steps and judge once; return medians and rates.
+
+    Args:
+        options: Further settings of the section `train`.
+    """
     import torch
 
     from hoserkd.engine.city.storage import load_city
@@ -87,7 +93,8 @@ def run_training(city: str, form: str, batch_size: int, steps: int) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         config = EngineConfig(
             distill=DistillConfig(enabled=form == "distilled"),
-            train=TrainConfig(epochs=1000, batch_size=batch_size, max_steps=steps),
+            train=TrainConfig(epochs=1000, batch_size=batch_size, max_steps=steps,
+                              **(options or {})),
             profiling=ProfilingConfig(interval=1))
         sources = _random_teacher(config, town, Path(folder)) if form == "distilled" else None
         train_student(config, town, directory=Path(folder) / "run", teacher_sources=sources,
@@ -101,7 +108,9 @@ def run_training(city: str, form: str, batch_size: int, steps: int) -> dict[str,
     names = sorted({name for part in parts for name in part})
     return {"parts_ms": {n: statistics.median(p.get(n, 0.0) for p in parts) for n in names},
             "judged_trips": len(town.split("val")), "judging_s": watch.judging_s,
-            "trips": len(town.split("train")), "batch_size": batch_size, "peak_mb": peak_mb(),
+            "trips": len(town.split("train")), "batch_size": batch_size,
+            "peak_mb": (peak_mb() if busy is None else torch.cuda.max_memory_allocated() / 1e6),
+            "losses": watch.losses,
             **({} if busy is None else {"gpu_busy": busy.share})}
 
 
@@ -128,6 +137,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.parts: list[dict[str, float]] = []
+        self.losses: list[float] = []
         self.judging_s = 0.0
         self._began = 0.0
 
@@ -137,6 +147,7 @@ class Watch:
 
         if isinstance(event, StepDone):
             self.parts.append(dict(event.timings_ms))
+            self.losses.append(event.metrics["loss"])
         elif isinstance(event, Progress) and "val" in event.job:
             if event.done == 0:
                 self._began = time.perf_counter()

@@ -2,10 +2,15 @@
 
     python -m benchmarks.residency [--quick]
 
-The last case trains from a split that is larger than the memory its process may take.
+The last case runs `hoserkd train` on a split that is larger than the memory its process may take
+(`ulimit -d`), against the same training from RAM without a bound.
 """
 
+import json
 import resource
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,16 +18,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks._report import Report, arguments, run_apart
+from benchmarks._report import REPOSITORY, Report, arguments, run_apart
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
 
 BATCH = 64
 BOUND = 1_600_000_000
-"""Bytes that the last case's process may take (`ulimit -d`)."""
+"""Bytes that the last case's process may take beside mapped files (`ulimit -d`)."""
 LARGE = 2_500_000_000
 """Bytes of the split that it trains from."""
 BYTES_A_POINT = 12
 PLAIN_TRIPS = 500
+TRAINED_STEPS = 30
+WARMUP_STEPS = 4
 NAMES = ("offset", "road", "entered_at_s")
 
 
@@ -43,12 +50,14 @@ def main() -> None:
                        why=value["why"])
     if not options.quick:
         with tempfile.TemporaryDirectory() as folder:
-            size = write_split(Path(folder), trips, copies=_copies(trips))
-            done = run_apart("benchmarks.residency", "train_bounded", folder=folder, steps=30)
-            report.add("stream, bounded", ours_s=done.value["step_s"], peak_mb=done.peak_mb,
-                       own_mb=done.value["own_mb"],
-                       split_mb=size / 1e6, bound_mb=BOUND / 1e6,
-                       data_share=done.value["data_share"], why=done.value["why"])
+            size = write_city(Path(folder), trips)
+            bounded = train(Path(folder), "auto", BOUND)
+            free = train(Path(folder), "ram", None)
+            report.add("stream, bounded", ours_s=bounded["step_s"], plain_s=free["step_s"],
+                       peak_mb=bounded["own_mb"], split_mb=size / 1e6, bound_mb=BOUND / 1e6,
+                       data_share=bounded["data_share"], why=bounded["why"],
+                       plain_peak_mb=free["own_mb"], same_accuracy=(
+                           bounded["accuracy"] == free["accuracy"]))
     report.finish()
 
 
@@ -109,45 +118,64 @@ def plain_features(folder: str) -> dict[str, float]:
     return {"batch_s": (time.perf_counter() - began) * BATCH / PLAIN_TRIPS}
 
 
-def train_bounded(folder: str, steps: int) -> dict[str, Any]:
-    """Train a few steps with less memory than the split has, wherever `auto` puts it."""
-    import torch
-
-    from hoserkd.engine.config import DataConfig, StudentConfig
-    from hoserkd.engine.student.storage import new_student
-    from hoserkd.engine.student.tables import build_network_tables
-    from hoserkd.engine.training.losses import supervised
-    from hoserkd.engine.trips.batches import TripSource, epoch_batches
+def write_city(folder: Path, trips: int) -> int:
+    """Prepare a city whose training split is too large for the bound; return that split's bytes."""
+    from benchmarks.made_up import made_up_network, made_up_trips
+    from hoserkd.engine.city.storage import save_city
     from hoserkd.engine.types import TimeStatistics
 
-    network, trips = _city(folder)
-    resource.setrlimit(resource.RLIMIT_DATA, (BOUND, BOUND))
-    device, times = torch.device("cpu"), TimeStatistics(3.3, 0.6)
-    tables = build_network_tables(network, "geographic", device)
-    source = TripSource(trips, tables, DataConfig(residency="auto"), device)
-    model = new_student(StudentConfig(), network)
-    optimiser = torch.optim.AdamW(model.parameters())
-    chosen = epoch_batches(trips, BATCH, seed=0, epoch=0, shuffle=True)
-    waited, began = 0.0, time.perf_counter()
-    feed = source.prefetch(chosen)
-    for _ in range(steps):
-        asked = time.perf_counter()
-        batch = next(feed)
-        waited += time.perf_counter() - asked
-        road, seconds, *_ = supervised(model(tables, batch), batch, times)
-        (road.mean() + seconds.mean()).backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    total = time.perf_counter() - began
-    return {"step_s": total / steps, "data_share": waited / total, "why": source.why,
-            "own_mb": own_mb()}
+    network = made_up_network()
+    size = write_split(folder, trips, copies=_copies(trips))
+    splits = {"train": _city(str(folder))[1], "val": made_up_trips(network, 500, 1),
+              "test": made_up_trips(network, 10, 2)}
+    save_city(folder / "city", "large", network, splits, TimeStatistics(3.3, 0.6))
+    return size
 
 
-def own_mb() -> float:
-    """Return the memory that this process holds beside mapped files, which cost nothing to drop."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    line = next(line for line in status if line.startswith("RssAnon"))
-    return int(line.split()[1]) * 1024 / 1e6
+def train(folder: Path, residency: str, bound: int | None) -> dict[str, Any]:
+    """Run `hoserkd train` for some steps; return what it took.
+
+    Args:
+        bound: Bytes that its process may take beside mapped files; None: no bound.
+    """
+    command = [sys.executable, "-m", "hoserkd", "train", "--no-distill", "--json",
+               "--city", str(folder / "city"), "--max-steps", str(TRAINED_STEPS),
+               "--store", str(folder / f"store-{residency}"), "--data-dir", str(folder),
+               "--set", f"data.residency={residency}", "--set", f"train.batch_size={BATCH}",
+               "--set", "profiling.interval=1", "--quiet"]
+
+    def limit() -> None:
+        if bound is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
+
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+                               preexec_fn=limit)
+    most = 0.0
+    while process.poll() is None:
+        most = max(most, own_mb(process.pid))
+        time.sleep(0.1)
+    if process.returncode or process.stdout is None:
+        raise SystemExit(f"residency: {' '.join(command)} failed")
+    answer = json.loads(process.stdout.read())
+    spool = Path(answer["directory"]) / "events.jsonl"
+    events = [json.loads(line) for line in spool.read_text().splitlines()]
+    parts = [event["ms"] for event in events if event["type"] == "step"][WARMUP_STEPS:]
+    notes = [event["message"] for event in events if event["type"] == "note"]
+    why = next(note for note in notes if "trips are kept" in note)
+    return {"step_s": statistics.median(part["step"] for part in parts) / 1000,
+            "data_share": sum(p["data"] for p in parts) / sum(p["step"] for p in parts),
+            "own_mb": most, "why": why,
+            "accuracy": answer["metrics"]["val_accuracy"]}
+
+
+def own_mb(pid: int) -> float:
+    """Return the memory that a process holds beside mapped files, which cost nothing to drop."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    found = [line for line in status if line.startswith("RssAnon")]
+    return int(found[0].split()[1]) * 1024 / 1e6 if found else 0.0
 
 
 def _city(folder: str) -> tuple[RoadNetwork, TrajectorySet]:

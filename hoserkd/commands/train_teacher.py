@@ -46,9 +46,10 @@ def train_teacher(
         try:
             result = _train(context, town, [recorder], resume=resume, force=force)
         except InterruptedRunError as stopped:
-            raise InterruptedRunError(stopped.message, hint=(
-                f"`hoserkd train-teacher --profile {context.profile} --name {directory.name} "
-                "--resume` goes on from there")) from stopped
+            # Its settings decide what fits its checkpoint, so they have to be given again.
+            raise InterruptedRunError(
+                stopped.message,
+                hint="the same command with --resume goes on from there") from stopped
         recorder.artifact(result.directory / "teacher.json", "teacher")
     _show(context, result, recorder)
 

@@ -36,9 +36,12 @@ MOST_COMPARED = 4
 
 
 def evaluate(
-    trips: Annotated[list[str], typer.Argument(
+    trips: Annotated[list[str] | None, typer.Argument(
         metavar="RUN|FILE...", autocompletion=complete_run,
-        help="Runs (name, id or `latest`) and files of generated trips.")],
+        help="Runs (name, id or `latest`) and files of generated trips.")] = None,
+    model: Annotated[list[Path] | None, typer.Option(
+        metavar="FILE", help="Judge this student too: a model file, a public best.pth, or a "
+        "bundle; may come several times.")] = None,
     profile: str | None = Profile,
     city: str | None = City,
     od: Annotated[str, typer.Option(
@@ -56,17 +59,21 @@ def evaluate(
 ) -> None:
     """Judge generated trips against the real ones, and write a report.
 
-    A run is judged by its newest generated trips; without any they are generated first. Several
-    runs are shown side by side and compared on the requests that they share.
+    A run is judged by its newest generated trips; without any, and for a model file, they are
+    generated first. Several are shown side by side and compared on the requests that they share.
 
     Example: hoserkd evaluate vanilla distilled --od test --export geojson
     """
     if od not in ("train", "test"):
         raise UsageError(f"--od must be train or test, not {od}",
                          hint="trips for a file of ODs are held against test trips")
+    if not trips and not model:
+        raise UsageError("nothing to judge",
+                         hint="name runs or files of generated trips, or a student by --model FILE")
     exports = check_exports(export or ())
-    context = open_context("evaluate", profile, {"device": device}, run=_first_run(trips))
-    _evaluate(context, trips, city, od, teacher, exports, output)
+    context = open_context("evaluate", profile, {"device": device}, run=_first_run(trips or ()))
+    targets = find_targets(context, trips or (), model or ())
+    _evaluate(context, targets, city, od, teacher, exports, output)
 
 
 def _first_run(references: Sequence[str]) -> str | None:
@@ -79,19 +86,19 @@ def _first_run(references: Sequence[str]) -> str | None:
 
 
 def _evaluate(
-    context: Context, references: Sequence[str], city: str | None, od: str, teacher: str | None,
+    context: Context, targets: Sequence[Target], city: str | None, od: str, teacher: str | None,
     exports: tuple[str, ...], output: Path | None,
 ) -> None:
     from hoserkd.engine.city.storage import load_city
     from hoserkd.engine.device import resolve_device
 
-    targets = find_targets(context, references)
     town = load_city(context.city_dir(city))
     device = resolve_device(context.config.device)
     parents = [target.run.run_id for target in targets if target.run is not None]
     with context.start_run("evaluate", parents=parents, data_sha256=town.sha256,
                            device=device.type) as recorder:
-        bench = Bench(context, town, od, device, context.observing(recorder))
+        bench = Bench(context, town, od, device, context.observing(recorder),
+                      recorder.directory / "generated")
         judge = (None if teacher is None
                  else trip_judge(context, town, teacher, device, bench.observer))
         report = _judge(context, bench, targets, judge)

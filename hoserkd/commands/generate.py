@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hoserkd.commands.context import Context, open_context
+from hoserkd.commands.model_files import open_model_file
 from hoserkd.commands.options import City, Device, Profile, Run
 from hoserkd.commands.processes import joined_processes
 from hoserkd.errors import InterruptedRunError, UsageError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from hoserkd.engine.types import GeneratedTrips
     from hoserkd.store.records import RunRecord
 
-ARCHIVES = (".zip", ".zst")
 SHOWN = (
     ("reached_share", "reached"),
     ("trips_per_s", "trips/s"),
@@ -120,13 +120,9 @@ def _find_model(
     if model is None:
         record = context.store.run(run or "latest", kind="train")
         return Model(Path(record.directory) / "best.safetensors", context.city_dir(city), record)
-    if model.suffix not in ARCHIVES:
-        return Model(model.expanduser(), context.city_dir(city), None)
-    from hoserkd.engine.bundle import open_bundle
-
-    bundle = open_bundle(model.expanduser(), context.paths.data_dir / "bundles")
-    inside = bundle.city if city is None else None
-    return Model(bundle.model, inside or context.city_dir(city), None)
+    opened = open_model_file(context, model)
+    inside = opened.city if city is None else None
+    return Model(opened.file, inside or context.city_dir(city), None)
 
 
 class GenerateJob:

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hoserkd.commands.context import Context
+from hoserkd.commands.model_files import open_model_file
 from hoserkd.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -35,12 +36,20 @@ class Target:
 
     name: str
     file: Path | None
-    """The file given; None where a run was given."""
+    """The file of trips given; None where a run or a model was given."""
     run: "RunRecord | None"
+    model: Path | None = None
+    """The student file that makes and is judged by its trips; None: the run's, or none."""
 
 
-def find_targets(context: Context, references: Sequence[str]) -> list[Target]:
+def find_targets(
+    context: Context, references: Sequence[str], models: Sequence[Path] = ()
+) -> list[Target]:
     """Return what the words of the command line name, each under a name of its own.
+
+    Args:
+        references: Runs and files of trips.
+        models: Student files and bundles.
 
     Raises:
         DataError: a file does not exist.
@@ -55,7 +64,10 @@ def find_targets(context: Context, references: Sequence[str]) -> list[Target]:
             targets.append(Target(path.stem, path, None))
         else:
             run = context.store.run(reference, kind="train")
-            targets.append(Target(run.name, None, run))
+            model = Path(run.directory) / "best.safetensors"
+            targets.append(Target(run.name, None, run, model))
+    for path in models:
+        targets.append(Target(path.stem, None, None, open_model_file(context, path).file))
     return [_distinct(target, targets) for target in targets]
 
 
@@ -67,10 +79,11 @@ def _distinct(target: Target, targets: Sequence[Target]) -> Target:
     if target.run is not None:
         if sum(t.run is not None and t.run.run_id == target.run.run_id for t in twins) > 1:
             raise UsageError(f"run {target.run.name} is named twice", hint="name it once")
-        return Target(f"{target.name} ({target.run.run_id})", None, target.run)
-    if sum(t.file == target.file for t in twins) > 1:
-        raise UsageError(f"{target.file} is named twice", hint="name it once")
-    return Target(str(target.file), target.file, None)
+        return replace(target, name=f"{target.name} ({target.run.run_id})")
+    path = target.file or target.model
+    if sum(path == (t.file or t.model) for t in twins) > 1:
+        raise UsageError(f"{path} is named twice", hint="name it once")
+    return replace(target, name=str(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +95,23 @@ class Bench:
     od: str
     device: "torch.device"
     observer: "Observer"
+    folder: Path
+    """Where trips go that belong to no run."""
 
     def student(self, target: Target) -> "LoadedStudent | None":
-        """Return the run's best student; None for a file.
+        """Return the run's best student, or the one in the file given; None for a file of trips.
 
         Raises:
             CheckpointError: the run has none yet, or it is of another city.
         """
-        if target.run is None:
+        if target.model is None:
             return None
         from hoserkd.engine.student.storage import load_student
 
-        model = Path(target.run.directory) / "best.safetensors"
-        if not model.is_file():
-            raise CheckpointError(f"run {target.name} has no model yet ({model})",
+        if not target.model.is_file():
+            raise CheckpointError(f"run {target.name} has no model yet ({target.model})",
                                   hint="let its training finish an epoch")
-        return load_student(model, self.city)
+        return load_student(target.model, self.city)
 
     def trips(
         self, target: Target, student: "LoadedStudent | None"
@@ -122,13 +136,16 @@ class Bench:
         from hoserkd.engine.generate import draw_queries, generate_trips
         from hoserkd.engine.trips.generated import save_chunks
 
-        if target.run is None or student is None:
+        if student is None:
             raise ValueError("a file has its trips")
         config = self.context.config
-        path = (Path(target.run.directory) / "generated"
-                / f"{self.od}-{config.generate.search}.csv")
+        name = f"{self.od}-{config.generate.search}.csv"
+        if target.run is not None:
+            path = Path(target.run.directory) / "generated" / name
+        else:
+            path = self.folder / f"{Path(target.name).stem}-{name}"
         self.context.console.note(
-            f"run {target.name} has no trips for {self.od} ODs: generating "
+            f"{target.name} has no trips for {self.od} ODs: generating "
             f"{config.generate.num:,} by {config.generate.search}")
         queries = draw_queries(self.city, self.od, config.generate.num, config.seed)
         save_chunks(path, generate_trips(
@@ -181,11 +198,14 @@ def judged_run(
     from hoserkd.settings import flatten
 
     facts = {"trips sha256": file_sha256(path)}
+    if target.model is not None:
+        facts |= {"model sha256": file_sha256(target.model)}
     if target.run is None:
+        if target.model is not None:
+            facts |= {"model": str(target.model)}
         return JudgedRun(evaluation, str(path), facts=facts)
     run = target.run
-    facts |= {"model sha256": file_sha256(Path(run.directory) / "best.safetensors"),
-              "trained": run.started_at.strftime("%Y-%m-%d %H:%M UTC"), "device": run.device,
+    facts |= {"trained": run.started_at.strftime("%Y-%m-%d %H:%M UTC"), "device": run.device,
               "profile": run.profile, "revision": run.git_revision or "not from a checkout",
               **{name: str(value) for name, value in run.versions.items()}}
     return JudgedRun(

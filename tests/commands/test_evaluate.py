@@ -133,3 +133,30 @@ def test_trips_of_another_city_are_refused(run_cli, places, tmp_path):
     answer = run_cli(*smoke(places, path))
     assert answer.exit_code == 2
     assert "foreign.csv" in answer.stderr
+
+
+def test_a_public_checkpoint_is_judged_by_the_trips_it_makes(run_cli, tmp_path):
+    recorded = Path(__file__).parent.parent / "data" / "hoser"
+    city = tmp_path / "city"
+    assert run_cli("prepare", "--source", recorded / "city", "--city", city).exit_code == 0
+    answer = run_cli("evaluate", "--model", recorded / "best.pth", "--city", city, "--json",
+                     "--set", "generate.num=20", "--set", "evaluate.bootstrap=20",
+                     "--output", tmp_path / "out")
+    assert answer.exit_code == 0, answer.stderr
+    (judged,) = json.loads(answer.stdout)["evaluations"]
+    assert judged["name"] == "best"
+    assert judged["facts"]["model"] == str(recorded / "best.pth")
+    assert judged["counts"]["queries"] == 20
+    assert {"accuracy", "completion"} <= judged["metrics"].keys()
+
+
+def test_nothing_to_judge_is_told_in_one_line(run_cli):
+    answer = run_cli("evaluate")
+    assert answer.exit_code == 2
+    assert "--model FILE" in answer.stderr
+
+
+def test_a_model_file_that_is_missing_is_named(run_cli, places, tmp_path):
+    answer = run_cli(*smoke(places, "--model", tmp_path / "none.pth"))
+    assert answer.exit_code == 2
+    assert "none.pth: no such file" in answer.stderr

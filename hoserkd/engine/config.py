@@ -4,12 +4,15 @@ Every field carries its meaning; `hoserkd profiles show` prints it. Where the va
 `beijing` profile come from, the profile says.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Window = int | Literal["full"]
+MEDIAN = 0.5
+"""The quantile that stands for a time where one number is wanted."""
 
 
 class Section(BaseModel):
@@ -67,6 +70,27 @@ class StudentConfig(Section):
     """Dropout in the trajectory encoder; the public model has none."""
     features: Literal["geographic", "aaai2025"] = "geographic"
     """Convention of angles and intervals; aaai2025 repeats the public code's, for its weights."""
+    time_head: Literal["point", "quantile"] = "point"
+    """point: one time a candidate; quantile: `quantiles` of it, trained by the pinball loss."""
+    quantiles: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    """With time_head `quantile`: which ones, rising, 0.5 among them; it is the point estimate."""
+
+    @property
+    def time_quantiles(self) -> tuple[float, ...] | None:
+        """Return which quantiles the time head gives; None: it gives a point."""
+        return self.quantiles if self.time_head == "quantile" else None
+
+    @model_validator(mode="after")
+    def quantiles_rise(self) -> Self:
+        """Check that the quantiles are rising shares with the median among them."""
+        found = ", ".join(f"{q:g}" for q in self.quantiles)
+        if not all(0 < q < 1 for q in self.quantiles):
+            raise ValueError(f"quantiles must lie between 0 and 1, not [{found}]")
+        if any(a >= b for a, b in pairwise(self.quantiles)):
+            raise ValueError(f"quantiles must rise strictly, not [{found}]")
+        if MEDIAN not in self.quantiles:
+            raise ValueError(f"quantiles must hold the median, {MEDIAN}, which [{found}] does not")
+        return self
 
     @model_validator(mode="after")
     def widths_add_up(self) -> Self:

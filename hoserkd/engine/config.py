@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Window = int | Literal["full"]
 MEDIAN = 0.5
@@ -80,17 +80,17 @@ class StudentConfig(Section):
         """Return which quantiles the time head gives; None: it gives a point."""
         return self.quantiles if self.time_head == "quantile" else None
 
-    @model_validator(mode="after")
-    def quantiles_rise(self) -> Self:
+    @field_validator("quantiles")
+    @classmethod
+    def quantiles_rise(cls, quantiles: tuple[float, ...]) -> tuple[float, ...]:
         """Check that the quantiles are rising shares with the median among them."""
-        found = ", ".join(f"{q:g}" for q in self.quantiles)
-        if not all(0 < q < 1 for q in self.quantiles):
-            raise ValueError(f"quantiles must lie between 0 and 1, not [{found}]")
-        if any(a >= b for a, b in pairwise(self.quantiles)):
-            raise ValueError(f"quantiles must rise strictly, not [{found}]")
-        if MEDIAN not in self.quantiles:
-            raise ValueError(f"quantiles must hold the median, {MEDIAN}, which [{found}] does not")
-        return self
+        if not all(0 < q < 1 for q in quantiles):
+            raise ValueError("each must lie between 0 and 1")
+        if any(a >= b for a, b in pairwise(quantiles)):
+            raise ValueError("each must be larger than the one before it")
+        if MEDIAN not in quantiles:
+            raise ValueError(f"the median, {MEDIAN}, must be among them")
+        return quantiles
 
     @model_validator(mode="after")
     def widths_add_up(self) -> Self:

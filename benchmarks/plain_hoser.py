@@ -198,7 +198,7 @@ class PlainHoser(nn.Module):
         time = head.time_estimator_linear_3(functional.gelu(torch.cat(halves, dim=-1)))
         position = torch.arange(candidate.shape[2], device=candidate.device)
         outside = position >= batch.candidate_count[..., None]
-        return logits.masked_fill(outside, -torch.inf), time.squeeze(-1)
+        return logits.masked_fill(outside, -torch.inf), time[..., head.point]
 
 
 def attend(attention: nn.Module, x: Tensor, batch: PlainBatch) -> Tensor:

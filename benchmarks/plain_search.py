@@ -98,7 +98,8 @@ class PlainSearcher:
         logits = head.v_proj(torch.tanh(query + key)).squeeze(-1)
         halves = [head.time_estimator_linear_1(state.expand(len(options), -1)),
                   head.time_estimator_linear_2(embedded)]
-        time = head.time_estimator_linear_3(functional.gelu(torch.cat(halves, dim=-1))).squeeze(-1)
+        hidden = functional.gelu(torch.cat(halves, dim=-1))
+        time = head.time_estimator_linear_3(hidden)[:, head.point]
         seconds = torch.expm1(time * self.times.log1p_std + self.times.log1p_mean).clamp(min=0)
         return functional.log_softmax(logits, dim=0).numpy(), seconds.round().int().numpy()
 

@@ -69,11 +69,16 @@ def export_runs(store: "RunStore", runs: Sequence["RunRecord"], targets: Targets
 
 def public_caveat(run: "RunRecord") -> str | None:
     """Return what to know before using a run's student in the public code; None: nothing."""
-    features = json.loads(run.config_json).get("student", {}).get("features", "geographic")
-    if features == "aaai2025":
-        return None
-    return ("this student was trained on right angles; the public code computes skewed ones, so "
+    student = json.loads(run.config_json).get("student", {})
+    caveats = []
+    if student.get("features", "geographic") != "aaai2025":
+        caveats.append(
+            "this student was trained on right angles; the public code computes skewed ones, so "
             "its answers there are worse than here (student.features: aaai2025 trains for it)")
+    if student.get("time_head", "point") == "quantile":
+        caveats.append("of its quantiles of the time the file holds the median alone: the public "
+                       "code knows one time a candidate")
+    return "; ".join(caveats) or None
 
 
 def _export_hoser(run: "RunRecord", path: Path) -> Path:

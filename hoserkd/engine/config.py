@@ -4,13 +4,16 @@ Every field carries its meaning; `hoserkd profiles show` prints it. Where the va
 `beijing` profile come from, the profile says.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Window = int | Literal["full"]
 Switch = bool | Literal["auto"]
+MEDIAN = 0.5
+"""The quantile that stands for a time where one number is wanted."""
 
 
 class Section(BaseModel):
@@ -68,6 +71,27 @@ class StudentConfig(Section):
     """Dropout in the trajectory encoder; the public model has none."""
     features: Literal["geographic", "aaai2025"] = "geographic"
     """Convention of angles and intervals; aaai2025 repeats the public code's, for its weights."""
+    time_head: Literal["point", "quantile"] = "point"
+    """point: one time a candidate; quantile: `quantiles` of it, trained by the pinball loss."""
+    quantiles: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    """With time_head `quantile`: which ones, rising, 0.5 among them; it is the point estimate."""
+
+    @property
+    def time_quantiles(self) -> tuple[float, ...] | None:
+        """Return which quantiles the time head gives; None: it gives a point."""
+        return self.quantiles if self.time_head == "quantile" else None
+
+    @field_validator("quantiles")
+    @classmethod
+    def quantiles_rise(cls, quantiles: tuple[float, ...]) -> tuple[float, ...]:
+        """Check that the quantiles are rising shares with the median among them."""
+        if not all(0 < q < 1 for q in quantiles):
+            raise ValueError("each must lie between 0 and 1")
+        if any(a >= b for a, b in pairwise(quantiles)):
+            raise ValueError("each must be larger than the one before it")
+        if MEDIAN not in quantiles:
+            raise ValueError(f"the median, {MEDIAN}, must be among them")
+        return quantiles
 
     @model_validator(mode="after")
     def widths_add_up(self) -> Self:

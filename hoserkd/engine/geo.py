@@ -8,7 +8,7 @@ EARTH_RADIUS_M = 6371008.8
 
 
 def great_circle_m(
-    a: Float64[np.ndarray, "*axes 2"], b: Float64[np.ndarray, "*axes 2"]
+    a: Float64[np.ndarray, "*#axes 2"], b: Float64[np.ndarray, "*axes 2"]
 ) -> Float64[np.ndarray, "*axes"]:
     """Return the great-circle distance in metres between points (lon, lat) in degrees.
 
@@ -27,7 +27,7 @@ def great_circle_m(
 
 
 def bearing_rad(
-    a: Float64[np.ndarray, "*axes 2"], b: Float64[np.ndarray, "*axes 2"]
+    a: Float64[np.ndarray, "*#axes 2"], b: Float64[np.ndarray, "*axes 2"]
 ) -> Float64[np.ndarray, "*axes"]:
     """Return the initial bearing from a to b in radians, clockwise from north, in (-pi, pi]."""
     lon_a, lat_a = np.radians(a[..., 0]), np.radians(a[..., 1])
@@ -39,7 +39,7 @@ def bearing_rad(
 
 
 def heading_rad(
-    start: Float64[np.ndarray, "*axes 2"], end: Float64[np.ndarray, "*axes 2"]
+    start: Float64[np.ndarray, "*#axes 2"], end: Float64[np.ndarray, "*axes 2"]
 ) -> Float64[np.ndarray, "*axes"]:
     """Return the heading of a chord on the plane that touches the Earth at its start, in radians.
 
@@ -53,7 +53,7 @@ def heading_rad(
 
 
 def folded_share(
-    a: Float64[np.ndarray, "*axes"], b: Float64[np.ndarray, "*axes"]
+    a: Float64[np.ndarray, "*#axes"], b: Float64[np.ndarray, "*#axes"]
 ) -> Float64[np.ndarray, "*axes"]:
     """Return the difference of two angles folded to [0, pi], divided by pi."""
     difference = np.abs(a - b) % (2 * np.pi)

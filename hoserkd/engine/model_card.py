@@ -71,6 +71,8 @@ def _how(facts: CardFacts) -> str:
             ("batch", f"{train.batch_size} trips x {train.accumulation}"),
             ("learning rate", train.learning_rate), ("weight decay", train.weight_decay),
             ("features", facts.config.student.features)]
+    if (quantiles := facts.config.student.time_quantiles) is not None:
+        rows.append(("quantiles of the time", ", ".join(f"{q:g}" for q in quantiles)))
     if distill.enabled:
         rows += [("lambda_kl", distill.lambda_kl), ("temperature", distill.temperature),
                  ("window", distill.window), ("collisions", distill.collisions),

@@ -6,14 +6,17 @@ from datetime import UTC, datetime
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int, Int64
+from torch import Tensor
 
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import DataConfig
+from hoserkd.engine.student.navigator import uncrossed
 from hoserkd.engine.student.storage import LoadedStudent
 from hoserkd.engine.student.tables import build_network_tables
+from hoserkd.engine.training.losses import destandardised
 from hoserkd.engine.trips.batches import TripSource
-from hoserkd.engine.types import TrajectorySet
+from hoserkd.engine.types import NavigatorOutput, TrajectorySet
 from hoserkd.errors import DataError
 
 
@@ -25,7 +28,11 @@ class NextRoads:
     """As in `roadmap.geo`."""
     probability: Float64[np.ndarray, " C"]
     seconds: Float64[np.ndarray, " C"]
-    """How long the present road takes if that candidate is next."""
+    """How long the present road takes if that candidate is next; of a quantile head the median."""
+    quantiles: tuple[float, ...] = ()
+    """Which quantiles of the seconds the student gives; none with a point head."""
+    quantile_seconds: Float64[np.ndarray, "C Q"] | None = None
+    """Those quantiles of each candidate's seconds, rising; None with a point head."""
 
 
 class Predictor:
@@ -72,14 +79,28 @@ class Predictor:
         if last.start == last.stop:
             raise DataError(f"road {present} is a dead end: no road follows it")
         output = self._model.forward_encoded(self._encoding, batch)
-        log1p = output.travel_time[last].double() * self._times.log1p_std + self._times.log1p_mean
         probability = output.logits[last].double().softmax(0)
         order = probability.argsort(descending=True, stable=True)
         road = batch.candidate_road[last][order].cpu().numpy()
         return NextRoads(
             road_id=self._city.network.road_id[road],
             probability=probability[order].cpu().numpy(),
-            seconds=log1p.expm1().clamp(min=0)[order].cpu().numpy())
+            seconds=self._seconds(output.travel_time[last][order]),
+            quantiles=self._model.config.time_quantiles or (),
+            quantile_seconds=self._quantile_seconds(output, last, order))
+
+    def _quantile_seconds(
+        self, output: NavigatorOutput, last: slice, order: Int[Tensor, " C"]
+    ) -> Float64[np.ndarray, "C Q"] | None:
+        quantiles = output.travel_time_quantiles
+        if quantiles is None:
+            return None
+        return self._seconds(uncrossed(quantiles[last][order], self._model.navigator.point))
+
+    def _seconds(self, head: Float[Tensor, "C ..."]) -> Float64[np.ndarray, "C ..."]:
+        log1p = destandardised(head.double(), self._times)
+        seconds: np.ndarray = log1p.expm1().clamp(min=0).cpu().numpy()
+        return seconds
 
     def _known(self, road: int) -> int:
         if road not in self._index:

@@ -299,7 +299,8 @@ def restored_config(
         raise CheckpointError("the run cannot be resumed with other settings: " + "; ".join(wrong),
                               hint="give the settings of its start, or start a new run")
     differing = _differences("distill", stored["distill"], asked["distill"])
-    differing += _differences("student", stored["student"], asked["student"])
+    student = StudentConfig.model_validate(stored["student"])
+    differing += _differences("student", student.model_dump(mode="json"), asked["student"])
     if stored["teacher"] != asked["teacher"]:
         differing.append(f"teacher.name is {stored['teacher']}, not {asked['teacher']}")
     if differing:
@@ -307,7 +308,7 @@ def restored_config(
                              level="warning"))
     return config.model_copy(update={
         "distill": DistillConfig.model_validate(stored["distill"]),
-        "student": StudentConfig.model_validate(stored["student"]),
+        "student": student,
         "teacher": config.teacher.model_copy(update={"name": stored["teacher"]}),
     })
 

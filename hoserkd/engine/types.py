@@ -193,7 +193,9 @@ class NavigatorOutput:
 
     logits: Float[Tensor, " K"]
     travel_time: Float[Tensor, " K"]
-    """Standardised log1p(seconds) if that candidate is taken."""
+    """Standardised log1p(seconds) if that candidate is taken; with a quantile head its median."""
+    travel_time_quantiles: Float[Tensor, "K Q"] | None = None
+    """The same of every quantile, as the head gives them: they may cross. None: a point head."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,12 @@ METRICS = (
            "mean absolute error over the true seconds (at least 1)"),
     Metric("time_log_mape", "Step time error, log (public)", "model", "", "lower", False,
            "relative error of log1p(seconds): what the public code calls MAPE"),
+    Metric("time_pinball", "Step time pinball loss", "model", "", "lower", False,
+           "of a quantile time head: mean over the quantiles, in standard deviations of log time"),
+    Metric("time_coverage", "Step times within the interval", "model", "share", "", False,
+           "of a quantile time head: true times within its outermost quantiles"),
+    Metric("time_coverage_gap", "The same, minus its nominal share", "model", "share", "", False,
+           "below 0 the interval is too narrow, above 0 too wide"),
     Metric("teacher_perplexity", "Teacher perplexity", "model", "", "lower", True,
            "exp of the teacher's mean surprise a grid token over the generated trips"),
 )

@@ -17,6 +17,7 @@ from hoserkd.engine.metrics.statistics import (
     ratio_figure,
 )
 from hoserkd.engine.metrics.task import Reliability, reliability
+from hoserkd.engine.student.navigator import Navigator
 from hoserkd.engine.student.storage import LoadedStudent
 from hoserkd.engine.student.tables import build_network_tables
 from hoserkd.engine.training.losses import (
@@ -28,8 +29,9 @@ from hoserkd.engine.training.losses import (
     segment_max,
     taken_candidate,
 )
+from hoserkd.engine.training.quantiles import covered_steps, nominal_coverage, pinball_losses
 from hoserkd.engine.trips.batches import TripSource, epoch_batches
-from hoserkd.engine.types import StepBatch, TimeStatistics
+from hoserkd.engine.types import NavigatorOutput, StepBatch, TimeStatistics
 from hoserkd.errors import InterruptedRunError
 
 BATCH_TRIPS = 256
@@ -38,6 +40,17 @@ BINS = 15
 ECE_RESAMPLES = 200
 REPORT_EVERY = 4
 """Batches between two notices of progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantileAnswers:
+    """What a quantile time head says at every step, about the road that was taken."""
+
+    quantiles: tuple[float, ...]
+    covered: Bool[np.ndarray, " S"]
+    """The true time lies within the outermost quantiles."""
+    pinball: Float64[np.ndarray, " S"]
+    """Mean over the quantiles, in standard deviations of log1p(seconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,8 @@ class StepAnswers:
     predicted_s: Float64[np.ndarray, " S"]
     """Predicted time on the road that was taken."""
     true_s: Float64[np.ndarray, " S"]
+    spread: QuantileAnswers | None = None
+    """None: the time head gives a point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +117,11 @@ def step_answers(
                 raise InterruptedRunError("stopped while judging the model")
         batch = source.batch(index)
         output = model.forward_encoded(encoding, batch)
-        parts.append((index, _answers(output.logits, output.travel_time, batch,
-                                      student.meta.times)))
+        answers = _answers(output.logits, output.travel_time, batch, student.meta.times)
+        answers += _quantile_answers(model.navigator, output, batch, student.meta.times)
+        parts.append((index, answers))
     observer.notify(Progress("judging the model", len(batches), len(batches), "batches"))
-    return _in_order(sample.step_offset(), parts)
+    return _in_order(sample.step_offset(), parts, model.config.time_quantiles)
 
 
 def _answers(
@@ -124,20 +140,34 @@ def _answers(
     return [value.cpu().numpy() for value in values]
 
 
+def _quantile_answers(
+    navigator: Navigator, output: NavigatorOutput, batch: StepBatch, times: TimeStatistics
+) -> list[np.ndarray]:
+    quantiles = output.travel_time_quantiles
+    if navigator.levels is None or quantiles is None:
+        return []
+    covered = covered_steps(quantiles, navigator.point, batch, times)
+    pinball = pinball_losses(quantiles, navigator.levels, batch, times).double()
+    return [covered.cpu().numpy(), pinball.cpu().numpy()]
+
+
 def _in_order(
-    offset: Int64[np.ndarray, " N+1"], parts: list[tuple[np.ndarray, list[np.ndarray]]]
+    offset: Int64[np.ndarray, " N+1"], parts: list[tuple[np.ndarray, list[np.ndarray]]],
+    quantiles: tuple[float, ...] | None,
 ) -> StepAnswers:
     """Return the batches' steps in the order of the trips."""
     place = np.concatenate([np.empty(0, np.int64), *(
         np.concatenate([np.arange(offset[trip], offset[trip + 1]) for trip in index])
         for index, _ in parts)])
     values = []
-    for which in range(5):
+    for which in range(len(parts[0][1])):
         packed = np.concatenate([columns[which] for _, columns in parts])
         ordered = np.empty_like(packed)
         ordered[place] = packed
         values.append(ordered)
-    return StepAnswers(offset, *values)
+    confidence, correct, kept, predicted_s, true_s, *rest = values
+    spread = None if quantiles is None else QuantileAnswers(quantiles, *rest)
+    return StepAnswers(offset, confidence, correct, kept, predicted_s, true_s, spread)
 
 
 def judge_answers(answers: StepAnswers, how: Resampling) -> ModelJudgement:
@@ -161,7 +191,18 @@ def judge_answers(answers: StepAnswers, how: Resampling) -> ModelJudgement:
         "time_mape": ratio(error / np.maximum(answers.true_s, 1) * kept, kept, np.inf),
         "time_log_mape": ratio(log_error * kept, kept, np.inf),
     }
+    if (spread := answers.spread) is not None:
+        coverage = ratio(spread.covered * kept, kept, 1.0)
+        figures |= {"time_pinball": ratio(spread.pinball * kept, kept, np.inf),
+                    "time_coverage": coverage,
+                    "time_coverage_gap": _less(coverage, nominal_coverage(spread.quantiles))}
     return ModelJudgement(figures, curve)
+
+
+def _less(figure: Figure, nominal: float) -> Figure:
+    value, low, high = (None if x is None else x - nominal
+                        for x in (figure.value, figure.low, figure.high))
+    return Figure(value, low, high, figure.note)
 
 
 def _ece_figure(answers: StepAnswers, curve: Reliability, how: Resampling) -> Figure:

@@ -116,14 +116,16 @@ class Head(NamedTuple):
 
 
 def head_of(navigator: Navigator, encoding: NetworkEncoding, times: TimeStatistics) -> Head:
-    """Return the arrays of a navigator on the CPU."""
-    last = navigator.time_estimator_linear_3
-    own = last.weight.detach()[0, :navigator.time_estimator_linear_1.out_features]
+    """Return the arrays of a navigator on the CPU; of its times the point estimate alone."""
+    last, point = navigator.time_estimator_linear_3, navigator.point
+    own = last.weight.detach()[point, :navigator.time_estimator_linear_1.out_features]
+    road_time = encoding.time if navigator.levels is None else encoding.time[:, point].contiguous()
     return Head(
         encoding.key.numpy(), encoding.zone_query.numpy(), encoding.road_zone.numpy(),
         encoding.distance.numpy(), encoding.angle.numpy(),
-        navigator.v_proj.weight.detach()[0].numpy(), encoding.time.numpy(), own.numpy(),
-        np.float32(last.bias.item()), np.float32(times.log1p_mean), np.float32(times.log1p_std))
+        navigator.v_proj.weight.detach()[0].numpy(), road_time.numpy(), own.numpy(),
+        np.float32(last.bias[point].item()), np.float32(times.log1p_mean),
+        np.float32(times.log1p_std))
 
 
 @compiled_fast

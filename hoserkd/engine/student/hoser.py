@@ -34,7 +34,7 @@ class NetworkEncoding:
     spatial: Float[Tensor, "V d"]
     """Roads fused with their zones: the trajectory encoder's input."""
     key: Float[Tensor, "V d"]
-    time: Float[Tensor, " V"]
+    time: Float[Tensor, "V ..."]
     zone_query: Float[Tensor, "Z d"]
     distance: Float[Tensor, " d"]
     angle: Float[Tensor, " d"]
@@ -86,7 +86,7 @@ class Hoser(nn.Module):
         self.config = config
         self.road_network_encoder = RoadNetworkEncoder(config, roads, highway_types, zones)
         self.trajectory_encoder = TrajectoryEncoder(config)
-        self.navigator = Navigator(config.hidden_dim)
+        self.navigator = Navigator(config.hidden_dim, config.time_quantiles)
 
     def forward(self, tables: NetworkTables, batch: StepBatch) -> NavigatorOutput:
         """Return the answers for every candidate of the batch."""

@@ -1,10 +1,11 @@
 """From a trip's state and its destination to logits and times of candidates (ENGINE.md 2).
 
 All that is linear in a road or zone embedding is applied to the embedding tables once and
-gathered. The time head's GELU acts on each half of a concatenation apart, so its output is a
-number of the step plus a number of the candidate road.
+gathered. The time head's GELU acts on each half of a concatenation apart, so its output, a point
+or several quantiles, is a part of the step plus a part of the candidate road.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hoserkd.engine.config import MEDIAN
 from hoserkd.engine.types import NavigatorOutput
 
 TIME_WIDTH = 64
@@ -23,8 +25,8 @@ class RoadKeys:
 
     key: Float[Tensor, "V d"]
     """Of each road, the metric projections' constant part included."""
-    time: Float[Tensor, " V"]
-    """Each road's part of the standardised travel time."""
+    time: Float[Tensor, "V ..."]
+    """Each road's part of the standardised travel time, or of each of its quantiles."""
     zone_query: Float[Tensor, "Z d"]
     """Each destination zone's part of the query."""
     distance: Float[Tensor, " d"]
@@ -48,9 +50,21 @@ class CandidateRows:
 class Navigator(nn.Module):
     """Scores candidates and predicts how long the next step takes."""
 
-    def __init__(self, dim: int) -> None:
+    levels: Float[Tensor, " Q"] | None
+    """Which quantiles the time head gives; None: it gives a point."""
+
+    def __init__(self, dim: int, quantiles: Sequence[float] | None = None) -> None:
+        """Make fresh weights.
+
+        Args:
+            quantiles: Which quantiles the time head gives, the median among them; None: a point.
+        """
         super().__init__()
         self.dim = dim
+        self.point = 0 if quantiles is None else list(quantiles).index(MEDIAN)
+        """Which output of the time head is the point estimate."""
+        levels = None if quantiles is None else torch.tensor(quantiles, dtype=torch.float64)
+        self.register_buffer("levels", levels, persistent=False)
         self.metric_distance_proj = nn.Linear(1, dim)
         self.metric_angle_proj = nn.Linear(1, dim)
         self.q_proj = nn.Linear(3 * dim, dim, bias=False)
@@ -58,7 +72,8 @@ class Navigator(nn.Module):
         self.v_proj = nn.Linear(dim, 1, bias=False)
         self.time_estimator_linear_1 = nn.Linear(2 * dim, TIME_WIDTH)
         self.time_estimator_linear_2 = nn.Linear(dim, TIME_WIDTH)
-        self.time_estimator_linear_3 = nn.Linear(2 * TIME_WIDTH, 1)
+        outputs = 1 if quantiles is None else len(quantiles)
+        self.time_estimator_linear_3 = nn.Linear(2 * TIME_WIDTH, outputs)
 
     def project(self, road: Float[Tensor, "V d"], zone: Float[Tensor, "Z d"]) -> RoadKeys:
         """Return everything that depends on embeddings alone."""
@@ -70,7 +85,7 @@ class Navigator(nn.Module):
         time = functional.gelu(self.time_estimator_linear_2(road))
         return RoadKeys(
             key=functional.linear(road, of_road, constant),
-            time=functional.linear(time, of_candidate).squeeze(1),
+            time=self._outputs(functional.linear(time, of_candidate)),
             zone_query=functional.linear(zone, self.q_proj.weight[:, 2 * self.dim :]),
             distance=of_distance @ self.metric_distance_proj.weight[:, 0],
             angle=of_angle @ self.metric_angle_proj.weight[:, 0],
@@ -92,16 +107,32 @@ class Navigator(nn.Module):
         mixed = mixed + candidates.angle.to(dtype)[:, None] * keys.angle.to(dtype)
         time = self._step_time(state).index_select(0, candidates.step)
         time = time + keys.time.index_select(0, candidates.row)
-        return NavigatorOutput(
-            logits=_wide(self.v_proj(mixed.tanh()).squeeze(1)), travel_time=_wide(time)
-        )
+        logits, time = _wide(self.v_proj(mixed.tanh()).squeeze(1)), _wide(time)
+        if self.levels is None:
+            return NavigatorOutput(logits, time)
+        return NavigatorOutput(logits, time[:, self.point], time)
 
-    def _step_time(self, state: Float[Tensor, "S c"]) -> Float[Tensor, " S"]:
+    def _step_time(self, state: Float[Tensor, "S c"]) -> Float[Tensor, "S ..."]:
         head = self.time_estimator_linear_3
         hidden = functional.gelu(self.time_estimator_linear_1(state))
-        return functional.linear(hidden, head.weight[:, :TIME_WIDTH], head.bias).squeeze(1)
+        return self._outputs(
+            functional.linear(hidden, head.weight[:, :TIME_WIDTH], head.bias))
+
+    def _outputs(self, values: Float[Tensor, "N Q"]) -> Float[Tensor, "N ..."]:
+        return values.squeeze(1) if self.levels is None else values
 
 
-def _wide(values: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
+def uncrossed(quantiles: Float[Tensor, "N Q"], point: int) -> Float[Tensor, "N Q"]:
+    """Return the quantiles in rising order, pushed outwards from the one at `point`.
+
+    A quantile that lies nearer to the median than one between the two takes that one's place, so
+    the median itself, the point estimate, is never moved; those that do not cross stay as they are.
+    """
+    below = quantiles[:, :point + 1].flip(1).cummin(1).values.flip(1)
+    above = quantiles[:, point:].cummax(1).values
+    return torch.cat([below, above[:, 1:]], dim=1)
+
+
+def _wide(values: Float[Tensor, "K ..."]) -> Float[Tensor, "K ..."]:
     """Return values in float32 or better, which losses need under mixed precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

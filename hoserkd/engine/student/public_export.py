@@ -1,5 +1,6 @@
 """Writes a student as the public HOSER code stores it (`best.pth`)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.files import replacing
 from hoserkd.engine.student.hoser import Hoser
-from hoserkd.engine.student.navigator import TIME_WIDTH
+from hoserkd.engine.student.navigator import TIME_WIDTH, Navigator
 from hoserkd.engine.student.storage import LoadedStudent
 from hoserkd.engine.student.tables import build_network_tables
 from hoserkd.engine.types import RoadNetwork
@@ -24,16 +25,24 @@ def save_public_checkpoint(
     """Write `student` as a state dict that the public code loads with `strict=True`.
 
     The public code feeds features of the `aaai2025` convention: a model that was trained on
-    `geographic` ones loads there, but answers less well.
+    `geographic` ones loads there, but answers less well. It has one time a candidate: of a
+    quantile head the file holds the median's row, which is a head of its own.
 
     Args:
         max_len: Longest trip of the public settings that will load the file.
     """
     model = student.model
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    state |= _point_head(model.navigator, state)
     state |= _buffers(model, city.network, max_len) | _unused(model.config.hidden_dim)
     with replacing(path) as file:
         torch.save(state, file)
+
+
+def _point_head(navigator: Navigator, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    row = slice(navigator.point, navigator.point + 1)
+    names = [f"navigator.time_estimator_linear_3.{part}" for part in ("weight", "bias")]
+    return {name: state[name][row].clone() for name in names}
 
 
 def _buffers(model: Hoser, network: RoadNetwork, max_len: int) -> dict[str, Tensor]:

@@ -23,11 +23,11 @@ from hoserkd.engine.training.losses import (
     kept_steps,
     kl_term,
     student_log_probability,
-    supervised,
     teacher_target,
 )
-from hoserkd.engine.training.meters import DISTILLED, SUPERVISED, loss_metrics, self_metrics
+from hoserkd.engine.training.meters import DISTILLED, loss_metrics, self_metrics, supervised_names
 from hoserkd.engine.training.optim import Optimiser
+from hoserkd.engine.training.quantiles import supervise
 from hoserkd.engine.training.schedule import StepValues
 from hoserkd.engine.training.self_distillation import AuxiliaryHeads, self_loss
 from hoserkd.engine.training.timing import PartTimer
@@ -116,9 +116,10 @@ class Learner:
     @property
     def names(self) -> tuple[str, ...]:
         """Return what is summed over steps, in the order of `learn`'s answer."""
+        names = supervised_names(self.model.config)
         if self.heads is not None:
-            return (*SUPERVISED, "informative", *self.heads.names)
-        return SUPERVISED if self.signal is None else (*SUPERVISED, *DISTILLED)
+            return (*names, "informative", *self.heads.names)
+        return names if self.signal is None else (*names, *DISTILLED)
 
     def figures(self, sums: Mapping[str, float], values: StepValues) -> dict[str, float]:
         """Return the metrics that sums over steps come to."""
@@ -218,15 +219,14 @@ class Learner:
                              values.temperature, counts.labelled, counts.informative, self.amp)
         with autocast(self.tables.device, self.amp):
             output = self.forward(leaves, batch)
-        road, time, correct = supervised(output, batch, self.times)
-        loss = road.total / counts.labelled + time.total / counts.labelled
-        meters = {"road": road.total, "time": time.total, "labelled": road.steps,
-                  "correct": correct, "steps": correct.new_full((), batch.steps)}
+        said = supervise(self.model.navigator, output, batch, self.times)
+        loss = said.road.total / counts.labelled + said.time.total / counts.labelled
+        meters = said.sums
         if item.target is not None:
             # A weight of 0 must leave the very same gradients as no teacher: no term at all.
             with torch.set_grad_enabled(values.lambda_kl > 0):
-                kl, said = self._distillation(output, item.target, batch, values)
-            meters |= {"kl": kl.total, "informative": kl.steps, **said}
+                kl, taught = self._distillation(output, item.target, batch, values)
+            meters = meters | {"kl": kl.total, "informative": kl.steps, **taught}
             if values.lambda_kl > 0:
                 loss = loss + values.lambda_kl * kl.total / counts.informative
         return loss, meters

@@ -2,19 +2,24 @@
 
 from collections.abc import Mapping
 
-from hoserkd.engine.config import DistillConfig
+from hoserkd.engine.config import DistillConfig, StudentConfig
 
 SUPERVISED = ("road", "time", "labelled", "correct", "steps")
 DISTILLED = ("kl", "informative", "asked", "collided", "teacher_entropy", "student_entropy",
              "agreed", "teacher_correct")
 
 
+def supervised_names(student: StudentConfig) -> tuple[str, ...]:
+    """Return what is summed over steps without a teacher."""
+    return SUPERVISED if student.time_quantiles is None else (*SUPERVISED, "pinball")
+
+
 def loss_metrics(sums: Mapping[str, float], lambda_kl: float) -> dict[str, float]:
     """Return the losses and shares of a step, an epoch or a split from its sums.
 
     `loss` is the road term + the time term + `lambda_kl` times the KL term, each a mean over
-    its own steps. Figures about the teacher are left out where it was not asked or had nothing
-    to say.
+    its own steps. The time term is `loss_time`, with a quantile head `loss_pinball`. Figures about
+    the teacher are left out where it was not asked or had nothing to say.
     """
     labelled = max(sums["labelled"], 1.0)
     metrics = {
@@ -22,7 +27,10 @@ def loss_metrics(sums: Mapping[str, float], lambda_kl: float) -> dict[str, float
         "loss_time": sums["time"] / labelled,
         "accuracy": sums["correct"] / max(sums["steps"], 1.0),
     }
-    metrics["loss"] = metrics["loss_road"] + metrics["loss_time"]
+    trained = metrics["loss_time"]
+    if "pinball" in sums:
+        metrics["loss_pinball"] = trained = sums["pinball"] / labelled
+    metrics["loss"] = metrics["loss_road"] + trained
     if sums.get("asked", 0.0) > 0:
         metrics |= teacher_metrics(sums)
         metrics["loss"] += lambda_kl * metrics.get("loss_kl", 0.0)

@@ -3,7 +3,9 @@
     L = weight_gt * mean over heads (road + time)
       + weight_soft * mean over auxiliary heads (KL to the last head + Huber of the times)
 
-The last head is the student's own navigator; inference knows no other.
+The last head is the student's own navigator; inference knows no other. All heads are of its kind:
+where it gives quantiles of the time, so do they, time is the pinball loss and the distance is that
+between vectors of quantiles.
 """
 
 from collections.abc import Sequence
@@ -11,26 +13,20 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hoserkd.engine.config import DistillConfig
 from hoserkd.engine.device import autocast
 from hoserkd.engine.student.hoser import Hoser, NetworkEncoding, views_of
 from hoserkd.engine.student.navigator import CandidateRows, Navigator
 from hoserkd.engine.training.losses import (
-    Term,
-    kept_steps,
     kl_term,
     segment_ids,
     student_log_probability,
-    supervised,
-    taken_candidate,
     teacher_target,
 )
+from hoserkd.engine.training.quantiles import soft_time_term, supervise
 from hoserkd.engine.types import NavigatorOutput, StepBatch, TeacherSignal, TimeStatistics
 from hoserkd.errors import ConfigError
-
-HUBER_DELTA = 2.0
 
 
 class AuxiliaryHeads(nn.Module):
@@ -54,7 +50,8 @@ class AuxiliaryHeads(nn.Module):
                 f"distill.aux_layers: {list(layers)} must name blocks from 0 to {last - 1}: the "
                 f"student has {last + 1} (student.layers), and the last one's head is the teacher",
                 hint="set distill.aux_layers, or student.layers higher")
-        self.heads = nn.ModuleList([Navigator(model.config.hidden_dim) for _ in self.layers])
+        self.heads = nn.ModuleList([
+            Navigator(model.config.hidden_dim, model.config.time_quantiles) for _ in self.layers])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,16 +82,6 @@ def all_heads(
     return model.navigate(encoding, batch, states[-1]), answers
 
 
-def time_huber(
-    student: Float[Tensor, " K"], teacher: Float[Tensor, " K"], batch: StepBatch
-) -> Term:
-    """Return the Huber distance of the taken candidates' times, in standard deviations."""
-    kept, taken = kept_steps(batch), taken_candidate(batch)
-    loss = functional.huber_loss(student.float()[taken], teacher.float()[taken].detach(),
-                                 reduction="none", delta=HUBER_DELTA)
-    return Term(torch.where(kept, loss, torch.zeros_like(loss)).sum(), kept.sum(dtype=loss.dtype))
-
-
 def self_loss(
     model: Hoser, heads: AuxiliaryHeads, encoding: NetworkEncoding, batch: StepBatch,
     times: TimeStatistics, distill: DistillConfig, temperature: float,
@@ -108,23 +95,22 @@ def self_loss(
     """
     with autocast(batch.road.device, amp):
         last, answers = all_heads(model, heads, encoding, batch)
-    road, time, correct = supervised(last, batch, times)
-    meters = {"road": road.total, "time": time.total, "labelled": road.steps,
-              "correct": correct, "steps": correct.new_full((), batch.steps)}
+    own = supervise(model.navigator, last, batch, times)
+    meters = dict(own.sums)
     signal = TeacherSignal(torch.arange(batch.steps, device=batch.road.device),
                            batch.candidate_offset, last.logits.detach(), None)
     target = teacher_target(batch, signal, distill, temperature)
-    meters["informative"] = target.informative.sum(dtype=road.total.dtype)
-    hard = (road.total + time.total) / labelled
+    meters["informative"] = target.informative.sum(dtype=own.road.total.dtype)
+    hard = (own.road.total + own.time.total) / labelled
     soft = torch.zeros_like(hard)
     for layer, answer in zip(heads.layers, answers, strict=True):
-        own_road, own_time, _ = supervised(answer, batch, times)
+        data = supervise(model.navigator, answer, batch, times)
         log_p = student_log_probability(answer.logits, target, temperature)
         kl = kl_term(log_p, target, temperature, distill.tau_squared)
-        huber = time_huber(answer.travel_time, last.travel_time, batch)
-        hard = hard + (own_road.total + own_time.total) / labelled
+        huber = soft_time_term(answer, last, batch)
+        hard = hard + (data.road.total + data.time.total) / labelled
         soft = soft + kl.total / informative + huber.total / labelled
-        meters |= {f"gt_road_{layer}": own_road.total, f"gt_time_{layer}": own_time.total,
+        meters |= {f"gt_road_{layer}": data.road.total, f"gt_time_{layer}": data.time.total,
                    f"soft_kl_{layer}": kl.total, f"soft_time_{layer}": huber.total}
     students = len(heads.layers)
     loss = distill.weight_gt * hard / (students + 1) + distill.weight_soft * soft / students

@@ -30,7 +30,13 @@ from hoserkd.engine.training.losses import (
     teacher_target,
     time_term,
 )
-from hoserkd.engine.training.meters import DISTILLED, SUPERVISED, loss_metrics, self_metrics
+from hoserkd.engine.training.meters import DISTILLED, loss_metrics, self_metrics, supervised_names
+from hoserkd.engine.training.quantiles import (
+    covered_steps,
+    crossing_steps,
+    nominal_coverage,
+    pinball_term,
+)
 from hoserkd.engine.training.self_distillation import AuxiliaryHeads, self_loss
 from hoserkd.engine.trips.batches import TripSource
 from hoserkd.engine.types import NavigatorOutput, StepBatch, TimeStatistics
@@ -49,7 +55,9 @@ class Judgement:
     metrics: dict[str, float]
     """accuracy (over all steps), accuracy_kept (over steps whose label survived the top k),
     loss_road, loss_time (relative error in log space), time_mae_s, time_mape (relative to at
-    least one second), ece, and with a teacher loss_kl and its companions."""
+    least one second), ece, and with a teacher loss_kl and its companions. With a quantile head
+    also loss_pinball, time_coverage (share of real times within the outermost quantiles),
+    time_coverage_gap (that minus their nominal share) and crossing_share (of steps)."""
     calibration: dict[str, list[float]]
     """By bin of confidence: count (steps), confidence and accuracy (means; 0 where empty)."""
 
@@ -71,7 +79,9 @@ class Examination:
     @property
     def names(self) -> tuple[str, ...]:
         """Return what is summed over steps."""
-        names = (*SUPERVISED, "seconds", "relative")
+        names = (*supervised_names(self.model.config), "seconds", "relative")
+        if self.model.config.time_quantiles is not None:
+            names = (*names, "covered", "crossing")
         if self.heads is not None:
             return (*names, "informative", *self.heads.names)
         return names if self.signal is None else (*names, *DISTILLED)
@@ -140,8 +150,8 @@ def _judge_batch(
     found = {"road": road.total, "labelled": road.steps,
              "time": time_term(output.travel_time, batch, exam.times).total,
              "correct": correct.sum(), "steps": correct.new_full((), batch.steps, dtype=sums.dtype),
-             **_second_errors(output, batch, exam.times), **_teacher_sums(exam, output, batch),
-             **_head_sums(exam, encoding, batch)}
+             **_second_errors(output, batch, exam.times), **_quantile_sums(exam, output, batch),
+             **_teacher_sums(exam, output, batch), **_head_sums(exam, encoding, batch)}
     sums += torch.stack([found[name].to(sums.dtype) for name in exam.names])
     confidence = segment_max(log_p, segment, batch.steps).exp().to(bins.dtype)
     index = (confidence * BINS).long().clamp(max=BINS - 1)
@@ -156,6 +166,19 @@ def _second_errors(
     predicted = torch.expm1(destandardised(head, times)).clamp(min=0)
     error = (predicted - batch.travel_time_s).abs() * kept_steps(batch)
     return {"seconds": error.sum(), "relative": (error / batch.travel_time_s.clamp(min=1)).sum()}
+
+
+def _quantile_sums(
+    exam: Examination, output: NavigatorOutput, batch: StepBatch
+) -> dict[str, Float[Tensor, ""]]:
+    navigator, quantiles = exam.model.navigator, output.travel_time_quantiles
+    if navigator.levels is None or quantiles is None:
+        return {}
+    kept = kept_steps(batch)
+    covered = covered_steps(quantiles, navigator.point, batch, exam.times)
+    return {"pinball": pinball_term(quantiles, navigator.levels, batch, exam.times).total,
+            "covered": (covered & kept).sum(),
+            "crossing": (crossing_steps(quantiles, batch) & kept).sum()}
 
 
 def _teacher_sums(
@@ -195,6 +218,10 @@ def _judgement(
     metrics["accuracy_kept"] = named["correct"] / labelled
     metrics["time_mae_s"] = named["seconds"] / labelled
     metrics["time_mape"] = named["relative"] / labelled
+    if (asked := exam.model.config.time_quantiles) is not None:
+        metrics["time_coverage"] = named["covered"] / labelled
+        metrics["time_coverage_gap"] = metrics["time_coverage"] - nominal_coverage(asked)
+        metrics["crossing_share"] = named["crossing"] / labelled
     count, confidence, correct = bins.cpu()
     metrics["ece"] = float((confidence - correct).abs().sum() / count.sum().clamp(min=1))
     filled = count.clamp(min=1)

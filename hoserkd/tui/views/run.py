@@ -25,12 +25,12 @@ from hoserkd.tui.views.chart import Chart
 from hoserkd.tui.views.page import Wanted
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("loss", ("loss", "loss_road", "loss_time")),
+    ("loss", ("loss", "loss_road", "loss_time", "loss_pinball")),
     ("KL", ("loss_kl", "val_loss_kl")),
     ("accuracy", ("accuracy", "val_accuracy", "val_accuracy_kept")),
     ("throughput", ("trips_per_s", "tokens_per_s")),
     ("perplexity", ("perplexity", "val_perplexity")),
-    ("validation loss", ("val_loss", "val_loss_road", "val_loss_time")),
+    ("validation loss", ("val_loss", "val_loss_road", "val_loss_time", "val_loss_pinball")),
     ("temperature", ("temperature",)),
     ("lambda_kl", ("lambda_kl",)),
     ("agreement", ("agreement", "teacher_accuracy")),

@@ -147,7 +147,7 @@ def test_a_public_checkpoint_is_judged_by_the_trips_it_makes(run_cli, tmp_path):
     assert judged["name"] == "best"
     assert judged["facts"]["model"] == str(recorded / "best.pth")
     assert judged["counts"]["queries"] == 20
-    assert {"accuracy", "completion"} <= judged["metrics"].keys()
+    assert {"next_step_accuracy", "completion"} <= judged["metrics"].keys()
 
 
 def test_nothing_to_judge_is_told_in_one_line(run_cli):

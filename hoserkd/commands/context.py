@@ -3,6 +3,7 @@
 Nothing heavy is imported at the top, so that `hoserkd --help` stays quick.
 """
 
+import json
 import os
 import signal
 import sys
@@ -63,12 +64,14 @@ class Context:
     """What a command works with; see `open_context`."""
 
     def __init__(self, command: str, resolved: "Resolved", paths: Paths, console: "Console",
-                 options: GlobalOptions) -> None:
+                 options: GlobalOptions, run: "RunRecord | None" = None) -> None:
+        """Hold what `open_context` found; `run` is the run whose settings stand below."""
         self.command = command
         self.resolved = resolved
         self.paths = paths
         self.console = console
         self.options = options
+        self._run = run
 
     @property
     def config(self) -> "EngineConfig":
@@ -112,7 +115,16 @@ class Context:
         return Broadcast((self.observer, *observers))
 
     def city_dir(self, flag: str | Path | None = None) -> Path:
-        """Return the prepared city's folder: the `--city` given, else the settings' city."""
+        """Return the prepared city's folder: the `--city` given, else the settings' city.
+
+        A run that was made with `--city` finds that one again by its content.
+        """
+        if flag is None and self._run is not None:
+            named_here = self.resolved.source("city.name") not in (
+                "default", run_source(self._run))
+            found = None if named_here else self.paths.city_with(self._run.data_sha256)
+            if found is not None:
+                return found
         return _place(flag, self.config.city.name, self.paths.city_dir, "manifest.json")
 
     def teacher_dir(self, flag: str | Path | None = None) -> Path:
@@ -227,9 +239,11 @@ def open_context(
         given["seed"] = ("--seed", options.seed)
     wanted = profile or (os.environ.get("HOSERKD_PROFILE") if run is None else None)
     chosen = load_profile(wanted, profile_folders(paths.home)) if wanted else None
-    resolved = resolve_settings(chosen, flags=given, sets=options.sets,
-                                base=_run_settings(paths, run) if run else None)
-    context = Context(command, resolved, paths, console, options)
+    base = open_store().run(run) if run else None
+    resolved = resolve_settings(
+        chosen, flags=given, sets=options.sets,
+        base=(run_source(base), json.loads(base.config_json)) if base else None)
+    context = Context(command, resolved, paths, console, options, base)
     if options.show_config:
         _show_config(context)
         raise typer.Exit(0)
@@ -269,13 +283,9 @@ def _place(
     return named(wanted)
 
 
-def _run_settings(paths: Paths, reference: str) -> tuple[str, Mapping[str, Any]]:
-    import json
-
-    from hoserkd.store.runs import RunStore
-
-    run = RunStore(paths.store).run(reference)
-    return f"run {run.name}", json.loads(run.config_json)
+def run_source(run: "RunRecord") -> str:
+    """Return what a setting's source is called where a run's own settings hold."""
+    return f"run {run.name}"
 
 
 def _show_config(context: Context) -> None:

@@ -38,8 +38,13 @@ class Targets:
         return replace(self, **{field: output or default})
 
 
-def export_runs(store: "RunStore", runs: Sequence["RunRecord"], targets: Targets) -> list[Path]:
+def export_runs(
+    store: "RunStore", runs: Sequence["RunRecord"], targets: Targets, city: str | None = None
+) -> list[Path]:
     """Write all that was asked for and return the files and folders.
+
+    Args:
+        city: Prepared city of the student, by name or folder; None: found by the run.
 
     Raises:
         UsageError: nothing was asked for, or one file for several runs.
@@ -63,7 +68,7 @@ def export_runs(store: "RunStore", runs: Sequence["RunRecord"], targets: Targets
             project = stored_config(run.config_json, f"run {run.name}").tracking.project
             written.append(export_wandb(store, run, targets.wandb_offline, project))
         if targets.hoser:
-            written.append(_export_hoser(run, targets.hoser))
+            written.append(_export_hoser(run, targets.hoser, city))
     return written
 
 
@@ -81,15 +86,13 @@ def public_caveat(run: "RunRecord") -> str | None:
     return "; ".join(caveats) or None
 
 
-def _export_hoser(run: "RunRecord", path: Path) -> Path:
-    from hoserkd.commands.context import find_paths, session
+def _export_hoser(run: "RunRecord", path: Path, city: str | None) -> Path:
+    from hoserkd.commands.context import open_context
     from hoserkd.engine.city.storage import load_city
     from hoserkd.engine.student.public_export import save_public_checkpoint
     from hoserkd.engine.student.storage import load_student
-    from hoserkd.settings import stored_config
 
-    config = stored_config(run.config_json, f"run {run.name}")
-    city = load_city(find_paths(session().options).city_dir(config.city.name))
-    student = load_student(Path(run.directory) / "best.safetensors", city)
-    save_public_checkpoint(path, student, city)
+    town = load_city(open_context("runs export", run=run.run_id).city_dir(city))
+    student = load_student(Path(run.directory) / "best.safetensors", town)
+    save_public_checkpoint(path, student, town)
     return path

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hoserkd.commands.completion import complete_run
+from hoserkd.commands.completion import complete_city, complete_run
 from hoserkd.commands.context import open_console, open_store
 from hoserkd.errors import UsageError
 
@@ -153,6 +153,9 @@ def export(
         help="The same by name: csv, parquet, tensorboard, wandb-offline or hoser."),
     output: Path | None = typer.Option(
         None, metavar="PATH", help="Where --format writes; without it, under the run's name."),
+    city: str | None = typer.Option(
+        None, metavar="NAME|DIR", autocompletion=complete_city,
+        help="Prepared city of the student that --hoser writes; the run's if not given."),
 ) -> None:
     """Export what the store holds on runs, or a run's student, for other tools.
 
@@ -167,7 +170,7 @@ def export(
         targets = targets.with_format(form, output, found[0].name)
     elif output is not None:
         raise UsageError("--output goes with --format", hint="such as --format hoser")
-    files = export_runs(store, found, targets)
+    files = export_runs(store, found, targets, city)
     if targets.hoser and (caveat := public_caveat(found[0])):
         console.warn(caveat)
     console.result({"files": files}, lambda: console.table(

@@ -110,14 +110,16 @@ class TrainJob:
     def start(self, name: str | None) -> "tuple[TrainResult, RunPlace]":
         """Train from the beginning, as a new run."""
         from hoserkd.engine.device import resolve_device
+        from hoserkd.engine.train import starting_config
 
         config = self.context.config
+        told = starting_config(config, self.town, self.init_from)
         sources = self.sources(config, self.observer)
         device = resolve_device(config.device).type
 
         def begin() -> "RunRecorder":
             return self.context.start_run("train", name, data_sha256=self.town.sha256,
-                                          device=device)
+                                          device=device, config=told)
 
         return self.record(begin, config, sources, resume=False)
 

@@ -269,6 +269,17 @@ def settings_of(config: EngineConfig, city: City) -> dict[str, Any]:
     }
 
 
+def starting_config(config: EngineConfig, city: City, init_from: Path | None) -> EngineConfig:
+    """Return the settings as they will hold: a file to start from decides what the student is.
+
+    Raises:
+        CheckpointError: the file holds no student, or one of another city.
+    """
+    if init_from is None:
+        return config
+    return config.model_copy(update={"student": load_student(init_from, city).meta.config})
+
+
 def resumed_config(
     config: EngineConfig, city: City, directory: Path, observer: Observer = SILENT
 ) -> EngineConfig | None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +109,21 @@ def test_init_from_starts_from_a_model_file(prepared, home):
     assert answer.exit_code == 0, answer.stderr
 
 
+def test_init_from_a_public_checkpoint_is_told_as_what_it_is(run_cli, store, tmp_path):
+    recorded = Path(__file__).parent.parent / "data" / "hoser"
+    places = ["--store", store.directory, "--city", tmp_path / "city"]
+    assert run_cli("prepare", "--source", recorded / "city", *places[2:]).exit_code == 0
+    trained = run_cli("train", "--no-distill", "--init-from", recorded / "best.pth", "--name",
+                      "public", "--max-steps", "1", *places)
+    assert trained.exit_code == 0, trained.stderr
+    assert "decides: student.hidden_dim" in trained.stderr
+    student = json.loads(store.run("public").config_json)["student"]
+    assert student["features"] == "aaai2025"
+    exported = run_cli("runs", "export", "public", "--hoser", tmp_path / "again.pth", *places)
+    assert exported.exit_code == 0, exported.stderr
+    assert "right angles" not in exported.stderr
+
+
 def epoch_losses(store, name):
     """Return what each epoch of a run came to, but for its seconds."""
     return [{key: value for key, value in epoch.metrics.items() if key != "epoch_s"}
@@ -143,3 +159,18 @@ def test_a_run_teaches_another_and_a_student_teaches_itself(prepared):
     alone = prepared("train", "--profile", "smoke", "--set", "distill.source=self",
                      "--set", "student.layers=2", "--max-steps", "1", "--json")
     assert alone.exit_code == 0, alone.stderr
+
+
+def test_a_run_finds_the_city_it_was_trained_in_again(prepared, home, tmp_path):
+    (home / "cities" / "smoke").rename(home / "cities" / "elsewhere")
+    trained = prepared("train", "--profile", "smoke", "--no-distill", "--city", "elsewhere",
+                       "--name", "there", "--max-steps", "1")
+    assert trained.exit_code == 0, trained.stderr
+    made = prepared("generate", "--run", "there", "--num", "3")
+    assert made.exit_code == 0, made.stderr
+    exported = prepared("runs", "export", "there", "--format", "hoser",
+                        "--output", tmp_path / "best.pth")
+    assert exported.exit_code == 0, exported.stderr
+    named = prepared("generate", "--run", "there", "--num", "3", "--set", "city.name=smoke")
+    assert named.exit_code == 2
+    assert "cities/smoke" in named.stderr

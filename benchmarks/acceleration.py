@@ -19,11 +19,13 @@ from benchmarks._report import Report, run_apart
 from benchmarks.epoch import made_up_city
 from benchmarks.step import prepared_san_francisco
 
-OFF = {"amp": "off", "compile": False, "tf32": False, "recompute": False, "cuda_graphs": False}
+OFF = {"amp": "off", "compile": False, "tf32": False, "recompute": False, "all_roads": False,
+       "cuda_graphs": False}
 ANYWHERE: dict[str, dict[str, Any]] = {
     "amp bf16": {"amp": "bf16"},
     "compile": {"compile": True},
     "recompute": {"recompute": True},
+    "all roads": {"all_roads": True},
     "not deterministic": {"deterministic": False},
 }
 ON_A_GPU: dict[str, dict[str, Any]] = {

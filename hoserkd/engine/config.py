@@ -220,6 +220,9 @@ class TrainConfig(Section):
     recompute: Switch = "auto"
     """Compute the trajectory encoder again in the backward pass instead of keeping what it needs:
     less memory, more time, the same gradients; auto: where the largest batch would not fit."""
+    all_roads: Switch = "auto"
+    """Let the graph network embed all roads at every step, not those that the batch can see: more
+    arithmetic, and a GPU's host waits for nothing; auto: where a batch sees nearly all."""
     cuda_graphs: Switch = "auto"
     """Replay the road network's pass, forward and back, as one recorded CUDA graph over all roads;
     auto: no. A CPU ignores it."""

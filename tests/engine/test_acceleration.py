@@ -120,6 +120,11 @@ def test_recomputing_leaves_the_same_bits(city, tmp_path):
     assert same(last_weights(tmp_path / "kept"), last_weights(tmp_path / "again"))
 
 
+def test_embedding_all_roads_changes_nothing_beyond_rounding(city, tmp_path):
+    seen = first_losses(city, tmp_path / "seen", all_roads=False)
+    assert first_losses(city, tmp_path / "all", all_roads=True) == pytest.approx(seen, rel=1e-5)
+
+
 def test_what_was_chosen_is_said(city, tmp_path):
     listener = Listener()
     with pytest.raises(InterruptedRunError):
@@ -150,8 +155,9 @@ def test_the_pass_that_is_recorded_is_the_encoding_of_all_roads():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("options", "tolerance"), [
-    ({"tf32": True}, 2e-3), ({"cuda_graphs": True}, 1e-4), ({"recompute": True}, 1e-4),
-    ({"amp": "bf16"}, 1e-2), ({"amp": "fp16"}, 1e-2), ({"compile": True}, 1e-3),
+    ({"tf32": True}, 2e-3), ({"all_roads": True}, 1e-4), ({"cuda_graphs": True}, 1e-4),
+    ({"recompute": True}, 1e-4), ({"amp": "bf16"}, 1e-2), ({"amp": "fp16"}, 1e-2),
+    ({"compile": True}, 1e-3),
     ({"amp": "bf16", "cuda_graphs": True}, 1e-2)])
 def test_options_on_a_gpu_change_nothing_beyond_rounding(city, tmp_path, options, tolerance):
     plain = {"amp": "off", "tf32": False}

@@ -34,6 +34,8 @@ class Acceleration:
     tf32: bool = False
     compiled: bool = False
     recompute: bool = False
+    all_roads: bool = False
+    """False: those that a batch can see, where these are fewer by enough."""
     cuda_graphs: bool = False
     why: str = ""
     """One sentence that says what was chosen."""
@@ -57,6 +59,7 @@ def choose_acceleration(
         tf32=cuda and decided(train.tf32, True),
         compiled=decided(train.compile, False),
         recompute=decided(train.recompute, too_large),
+        all_roads=decided(train.all_roads, False),
         cuda_graphs=cuda and decided(train.cuda_graphs, False),
         why=_sentence(amp, too_large and train.recompute == "auto", kept, free),
     )

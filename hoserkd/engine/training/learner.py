@@ -99,6 +99,7 @@ class Learner:
         self.forward = model.forward_encoded
         if acceleration.compiled:
             self.forward = torch.compile(model.forward_encoded, dynamic=True)
+        self._all_roads = acceleration.all_roads
         self._recorded = None
         if acceleration.cuda_graphs:
             self._recorded = RecordedNetwork(model, tables, acceleration.amp)
@@ -196,7 +197,7 @@ class Learner:
     def _encode(self, batches: Sequence[StepBatch]) -> NetworkEncoding:
         if self._recorded is not None:
             return self._recorded.encode()
-        return self.model.encode_network(self.tables, batches)
+        return self.model.encode_network(self.tables, None if self._all_roads else batches)
 
     def _counts(self, loaded: Sequence[Loaded]) -> Counts:
         total = torch.zeros(2, device=self.tables.device)

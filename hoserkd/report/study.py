@@ -16,6 +16,8 @@ ARROWS = {"accuracy": "↑"}
 PART_WORDS = {"short": "short trips", "long": "long trips", "seen": "seen OD pairs",
               "unseen": "unseen OD pairs"}
 HEADLINE = "accuracy"
+MOST_NAMED = 4
+"""Comparisons that a sentence names one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +124,17 @@ def _counts(name: str, found: Sequence[ArmComparison]) -> list[str]:
     alone = sum(c.found.verdict != "no difference" for c in judged)
     text = (f"{name}: of {len(judged)} comparisons {len(better)} better, {len(worse)} worse, "
             f"{len(judged) - len(better) - len(worse)} no difference")
-    named = [f"{_where(c)} {c.verdict}" for c in (*better, *worse)][:6]
-    text += f" ({', '.join(named)})" if named and found[0].part != ALL else ""
+    named = [f"{_where(c)}: {c.verdict}" for c in (*better, *worse)]
+    if len(named) > MOST_NAMED:
+        named[MOST_NAMED:] = [f"and {len(named) - MOST_NAMED} more"]
+    text += f" ({'; '.join(named)})" if named else ""
     return [f"{text}. Without the correction for many comparisons {alone} would differ; where "
             f"nothing differs, chance brings about {len(judged) / 20:.1f}."]
 
 
 def _where(c: ArmComparison) -> str:
-    return f"{c.arm}, {PART_WORDS[c.part]} at {share_text(c.share)}, {LABELS[c.figure]}"
+    part = "" if c.part == ALL else f" of {PART_WORDS[c.part]}"
+    return f"{LABELS[c.figure]}{part}, {c.arm} at {share_text(c.share)}"
 
 
 def _teacher(word: TeacherWord) -> str:

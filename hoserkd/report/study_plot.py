@@ -1,6 +1,7 @@
 """The plot of a study: accuracy and likelihood over the share, and the paired differences."""
 
 import io
+import re
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -25,8 +26,10 @@ STYLE = {
 }
 PANELS = (("accuracy", "test_accuracy", "Accuracy of the next road (more is better)"),
           ("loss_road", "test_loss_road", "Negative log-likelihood (less is better)"))
-APART = 1.09
+APART = 1.2
 """Factor between neighbours at one share, so that they do not hide each other."""
+ASIDE = 1.07
+"""Factor by which seeds stand beside their mean."""
 
 
 def render_plot(report: StudyReport) -> str:
@@ -45,11 +48,18 @@ def render_plot(report: StudyReport) -> str:
         grid[0][0].legend(fontsize=8, title="seeds, mean and 95 % interval", title_fontsize=8)
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    # Points of print are no unit to some viewers.
+    text = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', buffer.getvalue(), count=2)
+    return re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
 
 
 def _place(share: float, index: int, count: int) -> float:
     return float(share * APART ** (index - (count - 1) / 2))
+
+
+def _seeds(axes: Axes, x: float, values: Sequence[float], colour: str, marker: str) -> None:
+    axes.plot([x * ASIDE] * len(values), values, linestyle="", marker=marker, markersize=3.5,
+              color=colour, alpha=0.6, markeredgewidth=0)
 
 
 def _values(axes: Axes, report: StudyReport, key: str) -> None:
@@ -63,8 +73,7 @@ def _values(axes: Axes, report: StudyReport, key: str) -> None:
             if not values:
                 continue
             x = _place(share, index, len(arms))
-            axes.plot([x] * len(values), values, linestyle="", marker=marker, markersize=4,
-                      color=colour, alpha=0.45, markeredgewidth=0)
+            _seeds(axes, x, values, colour, marker)
             if interval is not None:
                 axes.vlines(x, *interval, color=colour, linewidth=1.2)
             means.append((x, sum(values) / len(values)))
@@ -83,8 +92,7 @@ def _differences(axes: Axes, report: StudyReport, figure: str) -> None:
             x, found = _place(each.share, index - 1, len(report.arms)), each.found
             seeds = [a - b for a, b in zip(found.arm, found.vanilla, strict=True)]
             marker = MARKERS[index % len(MARKERS)]
-            axes.plot([x] * len(seeds), seeds, linestyle="", marker=marker, markersize=4,
-                      color=colour, alpha=0.45, markeredgewidth=0)
+            _seeds(axes, x, seeds, colour, marker)
             if found.interval is not None:
                 axes.vlines(x, *found.interval, color=colour, linewidth=1.2)
             axes.plot([x], [found.difference], marker=marker, markersize=6, color=colour,

@@ -66,13 +66,18 @@ class Bench:
         Raises:
             TeacherError: one is missing or of another place.
         """
-        from hoserkd.engine.build import build_teacher_sources
+        from hoserkd.engine.build import build_teacher_sources, compute_shared_windows
 
-        for config in self.taught():
-            build_teacher_sources(
-                config, self.town, teacher_place(self.context, config), auto=auto,
-                command=self.precompute_command(config.teacher.name),
-                observer=self.context.observer, stop=self.context.stop)
+        observer, stop = self.context.observer, self.context.stop
+        taught = [(teacher_place(self.context, config), config) for config in self.taught()]
+        for place in dict.fromkeys(place for place, config in taught
+                                   if auto and config.distill.source == "lmtad"):
+            configs = [config for where, config in taught
+                       if where == place and config.distill.source == "lmtad"]
+            compute_shared_windows(configs, self.town, place, observer=observer, stop=stop)
+        for place, config in taught:
+            build_teacher_sources(config, self.town, place, auto=auto, observer=observer,
+                                  stop=stop, command=self.precompute_command(config.teacher.name))
 
     def taught(self) -> "list[EngineConfig]":
         """Return the settings of one training of each arm that asks a teacher."""

@@ -53,7 +53,7 @@ def study(
 
     bench = Bench(context, load_city(context.city_dir(city)), city)
     bench.check(resume)
-    bench.prepare_signals(auto)
+    bench.prepare_teachers(auto)
     with bench.trainings.recording("study") as recorder:
         report = bench.work(recorder)
         folder = (output or recorder.directory / "study").expanduser().absolute()
@@ -94,9 +94,9 @@ def payload(report: "StudyReport", config: "EngineConfig", folder: Path) -> dict
         "summary": summary(report),
         "arms": {"vanilla": None, **config.study.arms},
         "seeds": list(report.seeds),
-        "shares": [{**asdict(plan), "test_trips": {"all": report.test_trips,
-                                                   **report.parts[plan.share]}}
-                   for plan in report.shares],
+        "shares": [{**asdict(plan), "test": {
+            part: asdict(size) for part, size in report.sizes[plan.share].items()}}
+            for plan in report.shares],
         "teachers": [asdict(word) for word in report.teachers],
         "comparisons": [each.to_json() for each in report.comparisons],
         "trainings": [{"run_id": t.run, "arm": t.arm, "share": t.share, "seed": t.seed,

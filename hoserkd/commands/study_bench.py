@@ -60,14 +60,20 @@ class Bench:
             raise StoreError(f"study {self.name} exists already",
                              hint="--resume goes on with it; --name names another")
 
-    def prepare_signals(self, auto: bool) -> None:
+    def prepare_teachers(self, auto: bool) -> None:
         """See that the teachers fit and that their signals are stored; with `auto` compute them.
 
         Raises:
             TeacherError: one is missing or of another place.
+            ConfigError: an arm that teaches itself names blocks that the student lacks.
         """
         from hoserkd.engine.build import build_teacher_sources, compute_shared_windows
+        from hoserkd.engine.training.self_distillation import checked_layers
 
+        for each in self.planned:
+            distill = each.task.config.distill
+            if distill.enabled and distill.source == "self":
+                checked_layers(distill.aux_layers, each.task.config.student.layers)
         observer, stop = self.context.observer, self.context.stop
         taught = [(teacher_place(self.context, config), config) for config in self.taught()]
         for place in dict.fromkeys(place for place, config in taught
@@ -91,7 +97,8 @@ class Bench:
             InterruptedRunError: the user asked to stop; `--resume` goes on.
         """
         from hoserkd import __version__
-        from hoserkd.engine.study import PARTS, compare_arms, run_study
+        from hoserkd.engine.study import compare_arms, run_study
+        from hoserkd.engine.study_parts import part_sizes
         from hoserkd.report.study import StudyReport
 
         config = self.context.config
@@ -102,13 +109,11 @@ class Bench:
             raise InterruptedRunError(f"study {self.name}: {stopped.message}", hint=(
                 "the same command with --resume goes on from there")) from stopped
         plans = tuple(dict.fromkeys(each.plan for each in self.planned))
-        parts = {each.plan.share: self.parts(each.task.config) for each in self.planned}
+        configs = {each.plan.share: each.task.config for each in self.planned}
+        sizes = {share: part_sizes(self.town, self.parts(each)) for share, each in configs.items()}
         return StudyReport(
-            name=self.name, city=self.town.name, shares=plans,
-            parts={share: {part: len(found[part]) for part in PARTS}
-                   for share, found in parts.items()},
-            test_trips=len(self.town.split("test")), trained=trained,
-            comparisons=compare_arms(trained), teachers=tuple(self.teachers()),
+            name=self.name, city=self.town.name, shares=plans, sizes=sizes, trained=trained,
+            comparisons=compare_arms(trained, sizes), teachers=tuple(self.teachers()),
             commands=(shlex.join(["hoserkd", *sys.argv[1:]]),),
             made=f"Seed of the shares: {config.data.share_seed}. Made by hoserkd {__version__} on "
                  f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC.")

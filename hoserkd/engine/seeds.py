@@ -43,26 +43,40 @@ def smaller_is_better(metric: str) -> bool:
     return any(word in metric for word in SMALLER_IS_BETTER)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the interval of the mean by Student's t; None for a single value."""
+def mean_interval(values: Sequence[float], resolution: float = 0.0) -> tuple[float, float] | None:
+    """Return the interval of the mean by Student's t; None for a single value.
+
+    Args:
+        resolution: Smallest step between two values; their spread is taken to be at least that
+            of rounding to it, resolution / sqrt(12).
+    """
     if len(values) < 2:
         return None
-    mean = statistics.fmean(values)
-    error = statistics.stdev(values) / math.sqrt(len(values))
+    mean, error = statistics.fmean(values), _standard_error(values, resolution)
     reach = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
     return mean - reach, mean + reach
 
 
-def paired(metric: str, arm: list[float], vanilla: list[float]) -> Comparison:
+def _standard_error(values: Sequence[float], resolution: float) -> float:
+    spread = max(statistics.stdev(values), resolution / math.sqrt(12))
+    return spread / math.sqrt(len(values))
+
+
+def paired(
+    metric: str, arm: list[float], vanilla: list[float], resolution: float = 0.0
+) -> Comparison:
     """Return the mean difference of paired trainings with its interval and p by Student's t.
 
-    Differences that are all the same leave no doubt: the interval is a point, p is 0 or 1.
+    Args:
+        resolution: Smallest step between two values of the metric, such as 1 / steps of an
+            accuracy: a few seeds that gain one step each prove nothing, though their differences
+            do not scatter. With 0, differences that are all the same have a point for an interval.
     """
     differences = [a - b for a, b in zip(arm, vanilla, strict=True)]
-    mean, interval = statistics.fmean(differences), mean_interval(differences)
+    mean, interval = statistics.fmean(differences), mean_interval(differences, resolution)
     if interval is None:
         return Comparison(metric, arm, vanilla, mean, None)
-    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    error = _standard_error(differences, resolution)
     if error == 0:
         return Comparison(metric, arm, vanilla, mean, interval, float(mean == 0))
     p = 2 * float(stats.t.sf(abs(mean) / error, len(differences) - 1))

@@ -23,6 +23,8 @@ PARTS = ("short", "long", "seen", "unseen")
 last road occurs among the training trips of the share, or not."""
 FIGURES = ("accuracy", "loss_road", "ece", "loss_time", "time_mae_s")
 PART_FIGURES = ("accuracy", "loss_road", "ece")
+COUNTED = ("accuracy",)
+"""Figures that are whole steps out of all."""
 VALIDATIONS = 10
 """A training is judged on the validation trips at most so often."""
 SIGNIFICANT = 0.05
@@ -40,6 +42,18 @@ class SharePlan:
     """Optimiser steps of a training."""
     validate_every: int
     """Epochs between two validations."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartSize:
+    """How much of the test split a part is."""
+
+    trips: int
+    steps: int
+
+
+Sizes = Mapping[float, Mapping[str, PartSize]]
+"""By share and part, `ALL` among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,19 +270,19 @@ def metric_key(part: str, figure: str) -> str:
     return f"test_{figure}" if part == ALL else f"test_{part}_{figure}"
 
 
-def compare_arms(trained: Sequence[Trained]) -> tuple[ArmComparison, ...]:
+def compare_arms(trained: Sequence[Trained], sizes: Sizes) -> tuple[ArmComparison, ...]:
     """Return every arm against vanilla: whole splits first, then parts.
 
     Each of the two is a family of its own for Holm's correction, so that looking at parts does
     not hide what the whole split says.
     """
-    whole = _family(trained, [(ALL, figure) for figure in FIGURES])
-    parts = _family(trained, [(part, figure) for part in PARTS for figure in PART_FIGURES])
+    whole = _family(trained, sizes, [(ALL, figure) for figure in FIGURES])
+    parts = _family(trained, sizes, [(part, figure) for part in PARTS for figure in PART_FIGURES])
     return (*whole, *parts)
 
 
 def _family(
-    trained: Sequence[Trained], wanted: Sequence[tuple[str, str]]
+    trained: Sequence[Trained], sizes: Sizes, wanted: Sequence[tuple[str, str]]
 ) -> list[ArmComparison]:
     known = {(t.arm, t.share, t.seed): t.metrics for t in trained if t.metrics is not None}
     arms = [arm for arm in dict.fromkeys(t.arm for t in trained) if arm != VANILLA]
@@ -283,8 +297,9 @@ def _family(
                          if (ours := known.get((arm, share, seed), {})) and key in ours
                          and (plain := known.get((VANILLA, share, seed), {})) and key in plain}
                 if pairs:
+                    whole_steps = 1 / sizes[share][part].steps if figure in COUNTED else 0.0
                     compared = paired(figure, [a for a, _ in pairs.values()],
-                                      [b for _, b in pairs.values()])
+                                      [b for _, b in pairs.values()], whole_steps)
                     found.append(ArmComparison(share, arm, part, figure, tuple(pairs), compared,
                                                None))
     tested = [each for each in found if each.found.p is not None]

@@ -13,7 +13,7 @@ from hoserkd.engine.events import Observer, StopRequested
 from hoserkd.engine.metrics.packed import destinations, origins
 from hoserkd.engine.student.storage import load_student
 from hoserkd.engine.student.tables import build_network_tables
-from hoserkd.engine.study import PART_FIGURES, metric_key
+from hoserkd.engine.study import ALL, PART_FIGURES, PartSize, metric_key
 from hoserkd.engine.train import deterministic_algorithms
 from hoserkd.engine.training.validation import judge_split
 from hoserkd.engine.trips.batches import TripSource, epoch_batches
@@ -32,6 +32,16 @@ def trip_parts(city: City, data: DataConfig) -> dict[str, Int64[np.ndarray, " n"
                    known if members is None else known[members])
     masks = {"short": ~long, "long": long, "seen": seen, "unseen": ~seen}
     return {name: np.flatnonzero(mask) for name, mask in masks.items()}
+
+
+def part_sizes(
+    city: City, parts: Mapping[str, Int64[np.ndarray, " n"]]
+) -> dict[str, PartSize]:
+    """Return the size of the test split and of its parts."""
+    steps = np.diff(city.split("test").offset) - 1
+    return {ALL: PartSize(len(steps), int(steps.sum())),
+            **{name: PartSize(len(trips), int(steps[trips].sum()))
+               for name, trips in parts.items()}}
 
 
 def judge_parts(

@@ -1,11 +1,20 @@
 """The answer of a study in sentences, tables and Markdown."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hoserkd.engine.seeds import mean_interval
-from hoserkd.engine.study import ALL, SIGNIFICANT, VANILLA, ArmComparison, SharePlan, Trained
+from hoserkd.engine.study import (
+    ALL,
+    SIGNIFICANT,
+    VANILLA,
+    ArmComparison,
+    PartSize,
+    SharePlan,
+    Sizes,
+    Trained,
+)
 from hoserkd.report.markdown import escaped, table_text
 from hoserkd.report.tables import ABSENT, Table, p_text
 
@@ -39,9 +48,7 @@ class StudyReport:
     name: str
     city: str
     shares: tuple[SharePlan, ...]
-    parts: Mapping[float, Mapping[str, int]]
-    """By share: test trips in each part."""
-    test_trips: int
+    sizes: Sizes
     trained: tuple[Trained, ...]
     comparisons: tuple[ArmComparison, ...]
     teachers: tuple[TeacherWord, ...] = ()
@@ -53,6 +60,11 @@ class StudyReport:
     def arms(self) -> tuple[str, ...]:
         """The arms beside vanilla."""
         return tuple(dict.fromkeys(t.arm for t in self.trained if t.arm != VANILLA))
+
+    @property
+    def test_size(self) -> PartSize:
+        """The whole test split."""
+        return self.sizes[self.shares[0].share][ALL]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -185,7 +197,7 @@ def parts_table(report: StudyReport) -> Table:
     """Return the figures on parts of the test trips."""
     found = [c for c in report.comparisons if c.part != ALL]
     rows = tuple((share_text(c.share), c.arm, PART_WORDS[c.part],
-                  f"{report.parts[c.share][c.part]:,}", *_figures(c)) for c in found)
+                  f"{report.sizes[c.share][c.part].trips:,}", *_figures(c)) for c in found)
     return Table("By kind of test trip",
                  ("trained on", "arm", "part", "trips", "figure", *COLUMNS), rows,
                  "Long: more steps than the median test trip. Seen: a training trip of the share "
@@ -243,7 +255,8 @@ def render_study(report: StudyReport, plot: str | None = None) -> str:
     seeds = ", ".join(map(str, report.seeds))
     parts: Iterable[str] = [
         f"# Does distillation help? {escaped(report.name)}",
-        f"{escaped(report.city)}: {report.test_trips:,} test trips, seeds {seeds}. "
+        f"{escaped(report.city)}: {report.test_size.trips:,} test trips of "
+        f"{report.test_size.steps:,} steps, seeds {seeds}. "
         f"{escaped(report.made)}".strip(),
         "\n".join(f"- {escaped(line)}" for line in summary(report)),
         f"![Accuracy and negative log-likelihood over the share]({plot})" if plot else "",

@@ -1,5 +1,7 @@
 """Shares of the training trips: nested draws, bit for bit a training on those trips alone."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +42,7 @@ def test_a_smaller_share_lies_within_a_larger_one(seed):
     drawn = [set(drawn_members(997, DataConfig(train_share=part, share_seed=seed)).tolist())
              for part in (0.001, 0.01, 0.1, 0.5, 0.999)]
     assert [len(ids) for ids in drawn] == [1, 10, 100, 498, 996]
-    assert all(small < large for small, large in zip(drawn, drawn[1:], strict=False))
+    assert all(small < large for small, large in pairwise(drawn))
     assert drawn[-1] <= set(range(997))
 
 

@@ -14,6 +14,7 @@ from hoserkd.engine.study import (
     PART_FIGURES,
     PARTS,
     Entry,
+    PartSize,
     Trained,
     compare_arms,
     decisive,
@@ -24,6 +25,8 @@ from hoserkd.engine.study import (
 )
 from hoserkd.engine.training.schedule import Plan
 from hoserkd.errors import DivergenceError, InterruptedRunError
+
+SIZES = {share: {part: PartSize(1000, 9000) for part in (ALL, *PARTS)} for share in (1.0, 0.1)}
 
 
 def config(**study) -> EngineConfig:
@@ -198,7 +201,7 @@ def test_a_training_that_diverges_is_left_out():
     assert [t.metrics is None for t in trained] == [False, True, False, False]
     assert any(note.level == "warning" and "left out" in note.message
                for note in listener.of(Note))
-    (found,) = [c for c in compare_arms(trained) if c.figure == "accuracy"]
+    (found,) = [c for c in compare_arms(trained, SIZES) if c.figure == "accuracy"]
     assert found.seeds == (2,)
     assert found.verdict == "one seed: no verdict"
 
@@ -222,7 +225,7 @@ def plain_holm(p):
 
 def test_comparisons_are_those_of_plain_paired_t_tests():
     trained = made_up()
-    found = compare_arms(trained)
+    found = compare_arms(trained, SIZES)
     assert len(found) == 2 * 2 * (len(FIGURES) + len(PARTS) * len(PART_FIGURES))
     for family in ([c for c in found if c.part == ALL], [c for c in found if c.part != ALL]):
         plain = []
@@ -240,7 +243,7 @@ def test_comparisons_are_those_of_plain_paired_t_tests():
 
 
 def test_verdicts_need_the_corrected_p():
-    found = compare_arms(made_up())
+    found = compare_arms(made_up(), SIZES)
     for c in found:
         if c.arm == "b" and c.figure == "accuracy":
             assert c.verdict == "better"
@@ -254,6 +257,17 @@ def test_verdicts_need_the_corrected_p():
 def test_differences_that_are_all_the_same_leave_no_doubt():
     assert paired("accuracy", [0.5, 0.5], [0.5, 0.5]).p == 1.0
     assert paired("accuracy", [0.75, 0.5], [0.5, 0.25]).p == 0.0
+
+
+def test_seeds_that_gain_one_step_each_prove_nothing():
+    step = 1 / 9000
+    sizes = [paired("accuracy", [0.8 + step] * seeds, [0.8] * seeds, step) for seeds in (2, 3)]
+    assert sizes[0].verdict == "no difference"
+    # The spread of rounding, 1 / sqrt(12) of a step: t = sqrt(12 * 3) with two degrees of freedom.
+    assert sizes[1].p == pytest.approx(2 * stats.t.sf(6, 2))
+    trained = [Trained(arm, 1.0, seed, "r", {"test_accuracy": 0.8 + step * (arm == "a")})
+               for seed in (1, 2) for arm in ("vanilla", "a")]
+    assert [c.verdict for c in compare_arms(trained, SIZES)] == ["no difference"]
 
 
 def test_the_interval_of_a_mean_is_students():

@@ -323,10 +323,9 @@ class StudyConfig(Section):
 
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}$")
     """What the study and its runs are called; None: the city's name and `-study`."""
-    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (1.0, 0.1, 0.01), min_length=1)
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.1, 0.01)
     """Shares of the training trips, each a part of the study of its own."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((42, 43, 44), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (42, 43, 44)
     """Every arm is trained with each; the arms are compared seed by seed."""
     steps: int = Field(2000, ge=1)
     """Optimiser steps of a training, at most; the same for every arm."""
@@ -338,8 +337,10 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def lists_hold_each_once(self) -> Self:
-        """Check that no share or seed stands twice."""
+        """Check that there are shares and seeds, none of them twice."""
         for name, values in (("shares", self.shares), ("seeds", self.seeds)):
+            if not values:
+                raise ValueError(f"{name} needs a value at least")
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} holds a value twice: {list(values)}")
         return self

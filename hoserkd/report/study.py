@@ -161,7 +161,8 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.4f}"
+    text = f"{value:+.4f}"
+    return text[1:] if float(text) == 0 else text
 
 
 def _range(interval: tuple[float, float] | None) -> str:

@@ -20,6 +20,9 @@ from hoserkd.report.tables import ABSENT, Table, p_text
 
 LABELS = {"accuracy": "accuracy", "loss_road": "negative log-likelihood",
           "ece": "calibration error", "loss_time": "time loss", "time_mae_s": "time error, s"}
+SHORT = {"accuracy": "accuracy", "loss_road": "NLL", "ece": "ECE", "loss_time": "time loss",
+         "time_mae_s": "time, s"}
+"""The same where there is little room."""
 ARROWS = {"accuracy": "↑"}
 """Which way is better; all other figures are better when smaller."""
 PART_WORDS = {"short": "short trips", "long": "long trips", "seen": "seen OD pairs",
@@ -119,7 +122,7 @@ def _details(arm: str, found: Sequence[ArmComparison]) -> str:
     said = [f"{_signed(c.found.difference)} at {share_text(c.share)}"
             + (f" ({_range(c.found.interval)})" if c.found.interval else "") for c in found]
     text = f"Accuracy of {arm} minus vanilla: {', '.join(said)}"
-    reaches = [(c.found.interval[1] - c.found.interval[0]) / 2 for c in found if c.found.interval]
+    reaches = [_reach(c.found.interval) for c in found if c.found.interval]
     if not reaches:
         return text + "."
     seeds = max(len(c.seeds) for c in found)
@@ -169,6 +172,10 @@ def _range(interval: tuple[float, float] | None) -> str:
     return ABSENT if interval is None else f"{_signed(interval[0])} to {_signed(interval[1])}"
 
 
+def _reach(interval: tuple[float, float]) -> float:
+    return (interval[1] - interval[0]) / 2
+
+
 def verdict_text(c: ArmComparison) -> str:
     """Return the verdict, and what the interval alone would say where that differs."""
     alone = c.found.verdict
@@ -177,20 +184,21 @@ def verdict_text(c: ArmComparison) -> str:
 
 def _figures(c: ArmComparison) -> tuple[str, ...]:
     found = c.found
-    return (f"{LABELS[c.figure]} {ARROWS.get(c.figure, '↓')}",
+    reach = "" if found.interval is None else f" ± {_reach(found.interval):.4f}"
+    return (f"{SHORT[c.figure]} {ARROWS.get(c.figure, '↓')}",
             f"{statistics.fmean(found.vanilla):.4f}", f"{statistics.fmean(found.arm):.4f}",
-            _signed(found.difference), _range(found.interval),
+            _signed(found.difference) + reach,
             ABSENT if c.p_holm is None else p_text(c.p_holm), verdict_text(c))
 
 
-COLUMNS = ("vanilla", "arm's", "difference", "95 % interval", "p (Holm)", "verdict")
+COLUMNS = ("figure", "vanilla", "arm's", "difference", "p", "verdict")
 
 
 def headline_table(report: StudyReport) -> Table:
     """Return every figure on all test trips."""
     found = [c for c in report.comparisons if c.part == ALL]
     rows = tuple((share_text(c.share), c.arm, *_figures(c)) for c in found)
-    return Table("All test trips", ("trained on", "arm", "figure", *COLUMNS), rows,
+    return Table("All test trips", ("share", "arm", *COLUMNS), rows,
                  _caption(found))
 
 
@@ -200,19 +208,24 @@ def parts_table(report: StudyReport) -> Table:
     rows = tuple((share_text(c.share), c.arm, PART_WORDS[c.part],
                   f"{report.sizes[c.share][c.part].trips:,}", *_figures(c)) for c in found)
     return Table("By kind of test trip",
-                 ("trained on", "arm", "part", "trips", "figure", *COLUMNS), rows,
+                 ("share", "arm", "part", "trips", *COLUMNS), rows,
                  "Long: more steps than the median test trip. Seen: a training trip of the share "
                  "joins the same first and last road. " + _caption(found))
+
+
+MEANINGS = ("Share: of the training trips. NLL: negative log-likelihood of the next road. ECE: "
+            "calibration error. Time: mean absolute error of the seconds on a road.")
 
 
 def _caption(found: Sequence[ArmComparison]) -> str:
     tests = sum(c.p_holm is not None for c in found)
     if not tests:
-        return "Means over the seeds. With one seed there is no interval and no verdict."
-    return ("Means over the seeds; the difference is arm minus vanilla, paired by seed, with "
-            f"Student's 95 % interval. p: paired t test, Holm's correction over the {tests} "
-            f"comparisons of this table. Better or worse needs p below {SIGNIFICANT}; in brackets "
-            "what the interval alone would say.")
+        return (f"{MEANINGS} Means over the seeds. With one seed there is no interval and no "
+                "verdict.")
+    return (f"{MEANINGS} Means over the seeds; the difference is arm minus vanilla, paired by "
+            "seed, ± Student's 95 % interval. p: paired t test, Holm's correction over the "
+            f"{tests} comparisons of this table. Better or worse needs p below {SIGNIFICANT}; in "
+            "brackets what the interval alone would say.")
 
 
 def budget_table(report: StudyReport) -> Table:
@@ -220,7 +233,7 @@ def budget_table(report: StudyReport) -> Table:
     rows = tuple((share_text(p.share), f"{p.trips:,}", f"{p.epoch_steps:,}", f"{p.steps:,}",
                   f"{p.steps / p.epoch_steps:.1f}") for p in report.shares)
     return Table("Budget of a training, the same for every arm",
-                 ("trained on", "trips", "updates an epoch", "updates", "epochs"), rows)
+                 ("share", "trips", "updates an epoch", "updates", "epochs"), rows)
 
 
 def trainings_table(report: StudyReport) -> Table:
@@ -229,7 +242,7 @@ def trainings_table(report: StudyReport) -> Table:
                   *(_metric(t, key) for key in ("val_accuracy", "test_accuracy",
                                                 "test_loss_road")), t.run)
                  for t in report.trained)
-    return Table("Trainings", ("trained on", "arm", "seed", "validation accuracy", "test accuracy",
+    return Table("Trainings", ("share", "arm", "seed", "validation accuracy", "test accuracy",
                                "test negative log-likelihood", "run"), rows)
 
 

@@ -106,7 +106,7 @@ def test_tables_hold_a_row_for_every_comparison():
     assert len(parts_table(report).rows) == 2 * len(PARTS) * len(PART_FIGURES)
     row = next(row for row in headline_table(report).rows
                if row[0] == "10 %" and row[2] == "accuracy ↑")
-    assert row[3:6] == ("0.8000", "0.8200", "+0.0200")
+    assert row[3:6] == ("0.8000", "0.8200", "+0.0200 ± 0.0000")
     assert row[-1] == "better"
     page = render_study(report, "study.svg")
     assert "# Does distillation help? s&lt;tudy" in page

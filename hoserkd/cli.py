@@ -17,7 +17,8 @@ from hoserkd.commands.context import SESSION, GlobalOptions, Session, open_conso
 from hoserkd.errors import HoserkdError, UsageError
 
 GROUPS = {
-    "Make": ("prepare", "train-teacher", "export-teacher", "precompute", "train", "tune"),
+    "Make": ("prepare", "train-teacher", "export-teacher", "precompute", "train", "tune",
+             "study"),
     "Use and judge": ("generate", "evaluate", "bundle"),
     "Look": ("runs", "teachers", "profiles", "tui"),
     "Start here": ("demo", "doctor"),

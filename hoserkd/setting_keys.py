@@ -20,8 +20,9 @@ def known_keys() -> Mapping[str, str]:
 
 
 def is_known(key: str) -> bool:
-    """Return whether `key` can be set: a known one, or an entry of one that holds names."""
-    return key in known_keys() or key.rpartition(".")[0] in known_keys()
+    """Return whether `key` can be set: a known one, or what lies within one that holds names."""
+    parts = key.split(".")
+    return any(".".join(parts[:count]) in known_keys() for count in range(1, len(parts) + 1))
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

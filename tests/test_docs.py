@@ -18,6 +18,7 @@ SMALL = {
     "TRAIN__EPOCHS": "1", "TRAIN__BATCH_SIZE": "16", "TRAIN__ACCUMULATION": "1",
     "GENERATE__NUM": "6", "GENERATE__MAX_STEPS": "200", "EVALUATE__BOOTSTRAP": "20",
     "TUNE__TRIALS": "1", "TUNE__EPOCHS": "1", "TUNE__MIN_RESOURCE": "1",
+    "STUDY__STEPS": "2",
     "TUNE__FINAL_EPOCHS": "1", "TUNE__FINAL_SEEDS": "[]",
 }
 """What the environment sets, so that the commands themselves run as they are written."""
@@ -93,9 +94,17 @@ def test_tutorial_commands_run_as_written(
 
 def test_commands_page_lines_run_as_written(place: Path, run_cli: Callable[..., Any]) -> None:
     lines = command_lines(ROOT / "docs/commands.md")
-    assert {line.split()[1] for line in lines} >= {"prepare", "train", "tune", "runs", "tui"}
+    assert {line.split()[1] for line in lines} >= {"prepare", "train", "tune", "study", "runs",
+                                               "tui"}
     for line in lines:
         run_line(run_cli, line)
+
+
+def test_study_page_lines_run_as_written(place: Path, run_cli: Callable[..., Any]) -> None:
+    lines = command_lines(ROOT / "docs/study.md")
+    answer = [run_line(run_cli, line) for line in lines][-1]
+    for word in ("distilled", "All test trips", "The teacher of distilled alone", "study.svg"):
+        assert word in answer.stdout
 
 
 def _ask(place: Path) -> None:

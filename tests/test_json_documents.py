@@ -18,6 +18,7 @@ LINES = {
     "train": "train --name student", "generate": "generate --run student --od test",
     "evaluate": "evaluate student --od test",
     "tune": "tune --set tune.trials=1 --set tune.final_seeds=[]",
+    "study": "study --shares 1 --seeds 1,2 --steps 1",
     "bundle": "bundle student --output student.tar.zst",
     "bundle verify": "bundle verify student.tar.zst",
     "bundle unpack": "bundle unpack student.tar.zst unpacked",
@@ -34,7 +35,7 @@ LINES = {
     "--show-config": "train --show-config",
 }
 WITH_PROFILE = ("prepare", "train-teacher", "precompute", "train", "generate", "evaluate", "tune",
-                "teachers judge", "--show-config")
+                "study", "teachers judge", "--show-config")
 
 
 def documented() -> dict[str, dict[str, str]]:

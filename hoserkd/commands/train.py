@@ -10,6 +10,7 @@ import typer
 from hoserkd.commands.context import Context, open_context, open_store
 from hoserkd.commands.options import City, Device, Profile, Teacher
 from hoserkd.commands.processes import joined_processes
+from hoserkd.commands.trainings import asks_teacher, teacher_place
 from hoserkd.errors import InterruptedRunError, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -162,26 +163,14 @@ class TrainJob:
         self, config: "EngineConfig", observer: "Observer"
     ) -> "Mapping[str, TeacherSource] | None":
         """Return the teacher's answers, or None for a vanilla run."""
-        if not config.distill.enabled or config.distill.source == "self":
+        if not asks_teacher(config):
             return None
         from hoserkd.engine.build import build_teacher_sources
 
         return build_teacher_sources(
-            config, self.town, self.teacher_place(config), auto=self.auto,
+            config, self.town, teacher_place(self.context, config), auto=self.auto,
             command=self.precompute_command(config.teacher.name),
             observer=observer, stop=self.context.stop, ranks=self.ranks)
-
-    def teacher_place(self, config: "EngineConfig") -> Path:
-        """Return the teacher's folder; with a HOSER as teacher its file, or that of its run."""
-        from hoserkd.engine.teacher.storage import find_teacher
-
-        name = config.teacher.name
-        if config.distill.source == "lmtad":
-            return find_teacher(name, self.context.paths.data_dir / "teachers")
-        file = Path(name).expanduser()
-        if file.is_file():
-            return file
-        return Path(self.context.store.run(name, kind="train").directory) / "best.safetensors"
 
     def train(
         self, config: "EngineConfig", sources: "Mapping[str, TeacherSource] | None",

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,14 +11,14 @@ import typer
 from hoserkd.commands.context import Context, open_context
 from hoserkd.commands.options import City, Profile, Teacher
 from hoserkd.commands.train import full_reference
+from hoserkd.commands.trainings import Trainings, teacher_place
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from hoserkd.engine.city.storage import City
-    from hoserkd.engine.events import Observer, StopRequested
-    from hoserkd.engine.tune import Comparison, Study, Task, TrialRow
-    from hoserkd.store.recorder import RunRecorder
+    from hoserkd.engine.seeds import Comparison
+    from hoserkd.engine.tune import Study, TrialRow
 
 WORKER_PATIENCE_S = 60.0
 """How long a worker that was asked to stop may take to save its state."""
@@ -50,9 +49,9 @@ def tune(
                    worker=worker)
     bench = Bench(context, town, opened)
     if worker:
-        search(opened, bench.train, context.observer, context.stop)
+        search(opened, bench.trainings.train, context.observer, context.stop)
         return
-    with bench.recording() as recorder, bench.helpers(workers, profile, city):
+    with bench.trainings.recording("tune") as recorder, bench.helpers(workers, profile, city):
         comparisons = bench.work(resume)
         rows = opened.rows()
         document = payload(opened, rows, comparisons, context, city)
@@ -67,7 +66,7 @@ class Bench:
         self.context = context
         self.town = town
         self.study = study
-        self._parent: str | None = None
+        self.trainings = Trainings(context, town, study.name)
         self._start_helpers: Callable[[], None] = lambda: None
         self._wait_for_helpers: Callable[[], None] = lambda: None
 
@@ -76,58 +75,18 @@ class Bench:
         from hoserkd.engine.build import compute_every_window
         from hoserkd.engine.tune import compare_finals, run_baseline, run_finals, search
 
-        context, study = self.context, self.study
-        compute_every_window(context.config, self.town, self.teacher_directory,
+        context, study, train = self.context, self.study, self.trainings.train
+        compute_every_window(context.config, self.town, teacher_place(context, context.config),
                              observer=context.observer, stop=context.stop)
         for number in study.fail_stale() if resume else ():
             context.console.warn(f"trial {number + 1} was left by a process that is gone: "
                                  "marked as failed, queued again")
-        run_baseline(study, self.train, context.stop)
+        run_baseline(study, train, context.stop)
         self._start_helpers()
-        search(study, self.train, context.observer, context.stop)
+        search(study, train, context.observer, context.stop)
         self._wait_for_helpers()
-        run_finals(study, self.train, context.observer, context.stop)
+        run_finals(study, train, context.observer, context.stop)
         return compare_finals(study)
-
-    def train(self, task: "Task", observer: "Observer", stop: "StopRequested",
-              started: Callable[[str], None]) -> dict[str, float]:
-        """Train one task as a run of the store."""
-        from hoserkd.engine.build import build_teacher_sources
-        from hoserkd.engine.train import train_student
-        from hoserkd.engine.training.checkpoint import LAST
-
-        sources = None
-        if task.config.distill.enabled:
-            sources = build_teacher_sources(task.config, self.town, self.teacher_directory)
-        with self._recorder(task) as recorder:
-            started(recorder.run_id)
-            result = train_student(
-                task.config, self.town, directory=recorder.directory, teacher_sources=sources,
-                observer=self.context.observing(recorder, observer), stop=stop,
-                resume=(recorder.directory / LAST).is_file())
-            recorder.artifact(result.best, "model")
-        return result.metrics
-
-    @property
-    def teacher_directory(self) -> Path:
-        """Return the teacher's export."""
-        from hoserkd.engine.teacher.storage import find_teacher
-
-        return find_teacher(self.context.config.teacher.name,
-                            self.context.paths.data_dir / "teachers")
-
-    @contextmanager
-    def recording(self) -> "Iterator[RunRecorder]":
-        """Give the run that stands for the whole study, a new one or the one that was stopped."""
-        earlier = self.context.store.runs(kind="tune", study=self.study.name, limit=1)
-        if earlier:
-            recorder = self.context.resume_run(earlier[0].run_id)
-        else:
-            recorder = self.context.start_run(
-                "tune", self.study.name, data_sha256=self.town.sha256, study=self.study.name)
-        self._parent = recorder.run_id
-        with recorder:
-            yield recorder
 
     @contextmanager
     def helpers(self, workers: int, profile: str | None, city: str | None) -> Iterator[None]:
@@ -156,13 +115,6 @@ class Bench:
                     process.wait(WORKER_PATIENCE_S)
                 except subprocess.TimeoutExpired:
                     process.kill()
-
-    def _recorder(self, task: "Task") -> "RunRecorder":
-        if task.continues is not None:
-            return self.context.resume_run(task.continues)
-        return self.context.start_run(
-            "train", task.name, [self._parent] if self._parent else [], config=task.config,
-            data_sha256=self.town.sha256, tags=[task.role], study=self.study.name)
 
 
 def worker_command(
@@ -202,7 +154,7 @@ def payload(
             "number": best.number + 1, "val_accuracy": best.value, "params": best.params,
             "command": train_command(context, best.params, city)},
         "finals": [
-            {"metric": c.metric, "best": c.best, "vanilla": c.vanilla,
+            {"metric": c.metric, "best": c.arm, "vanilla": c.vanilla,
              "difference": c.difference, "interval": c.interval, "verdict": c.verdict}
             for c in comparisons],
     }
@@ -226,11 +178,11 @@ def render(
           "vanilla" if r.number == 0 else "best" if best and r.number == best["number"] else "")
          for r in rows])]
     if comparisons:
-        seeds = len(comparisons[0].best)
+        seeds = len(comparisons[0].arm)
         parts.append(table(
             f"Final runs, {seeds} seed{'s' if seeds > 1 else ''}: best against vanilla",
             ("metric", "best", "vanilla", "difference", "95 % interval", "verdict"),
-            [(c.metric, sum(c.best) / seeds, sum(c.vanilla) / seeds, c.difference,
+            [(c.metric, sum(c.arm) / seeds, sum(c.vanilla) / seeds, c.difference,
               None if c.interval is None else f"{c.interval[0]:+.4f} to {c.interval[1]:+.4f}",
               c.verdict) for c in comparisons]))
     if best:

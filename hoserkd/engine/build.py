@@ -1,5 +1,6 @@
 """The composition root: from settings to the teacher's answers on each split."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -89,6 +90,26 @@ def compute_every_window(
     for split in NEEDED:
         precompute_signal(config, city, teacher, split, observer=observer, stop=stop,
                           device=device, window="every")
+
+
+def compute_shared_windows(
+    configs: Sequence[EngineConfig], city: City, teacher_directory: Path, *,
+    observer: Observer = SILENT, stop: StopRequested = never_stop,
+) -> None:
+    """Compute one signal for every window where settings of one teacher lack two windows or more.
+
+    What is lacking besides is left to `build_teacher_sources`.
+
+    Raises:
+        TeacherError: the teacher is damaged or of another place.
+        InterruptedRunError: `stop` said so; the next call goes on.
+    """
+    card = load_card(teacher_directory)
+    lacking = [config for config in configs
+               if config.distill.mode == "precomputed" and config.distill.window != "full"
+               and not all(_stored(config, city, card, split) for split in NEEDED)]
+    if len({config.distill.window for config in lacking}) > 1:
+        compute_every_window(lacking[0], city, teacher_directory, observer=observer, stop=stop)
 
 
 def missing_signal(

@@ -4,11 +4,20 @@ Every field carries its meaning; `hoserkd profiles show` prints it. Where the va
 `beijing` profile come from, the profile says.
 """
 
+import difflib
+import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 Window = int | Literal["full"]
 Switch = bool | Literal["auto"]
@@ -52,6 +61,11 @@ class DataConfig(Section):
     """Where the packed splits live; auto: on the device if they fit, else RAM, else on disk."""
     candidate_top_k: int = Field(64, ge=1)
     """Of more candidates than this only the nearest to the destination are kept."""
+    train_share: float = Field(1.0, gt=0, le=1)
+    """Share of the training trips that a student learns from; a smaller one lies within a larger.
+    Zones, their transitions and the time statistics remain the whole city's."""
+    share_seed: int = Field(0, ge=0)
+    """Seed of the draw behind `train_share`, apart from `seed`."""
 
 
 class StudentConfig(Section):
@@ -227,7 +241,10 @@ class TrainConfig(Section):
     """Replay the road network's pass, forward and back, as one recorded CUDA graph over all roads;
     auto: no. A CPU ignores it."""
     checkpoint_every: int = Field(500, ge=1)
-    """Optimiser steps between two resumable checkpoints; each epoch ends with one too."""
+    """Optimiser steps between two resumable checkpoints; each validation ends with one too."""
+    validate_every: int = Field(1, ge=1)
+    """Epochs between two validations, from which the best weights are chosen; the last step is
+    always judged."""
     validation_batch_size: int = Field(256, ge=1)
     deterministic: bool = True
     """Ask torch for deterministic algorithms."""
@@ -334,6 +351,67 @@ class TuneConfig(Section):
     """Empty: no final runs."""
 
 
+class StudyConfig(Section):
+    """The study of what distillation is worth: vanilla against arms, seed by seed."""
+
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}$")
+    """What the study and its runs are called; None: the city's name and `-study`."""
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.1, 0.01)
+    """Shares of the training trips, each a part of the study of its own."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (42, 43, 44)
+    """Every arm is trained with each; the arms are compared seed by seed."""
+    steps: int = Field(2000, ge=1)
+    """Optimiser steps of a training, at most; the same for every arm."""
+    max_epochs: int = Field(100, ge=1)
+    """Passes over a share, at most, which bounds the steps where the share is small."""
+    arms: dict[str, dict[str, Any]] = {"distilled": {}}
+    """By name: what each arm sets in the section `distill`, or `teacher` for another one than
+    `teacher.name`. Vanilla is always there and needs no arm."""
+
+    @model_validator(mode="after")
+    def lists_hold_each_once(self) -> Self:
+        """Check that there are shares and seeds, none of them twice."""
+        for name, values in (("shares", self.shares), ("seeds", self.seeds)):
+            if not values:
+                raise ValueError(f"{name} needs a value at least")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} holds a value twice: {list(values)}")
+        return self
+
+    @field_validator("arms")
+    @classmethod
+    def arms_are_distillations(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Check the arms' names and settings, all findings at once."""
+        findings = [] if arms else ["needs an arm, such as {distilled: {}}"]
+        for name, settings in arms.items():
+            findings += [f"arm {name}: {finding}" for finding in _arm_findings(name, settings)]
+        if findings:
+            raise ValueError("; ".join(findings))
+        return arms
+
+
+def _arm_findings(name: str, settings: dict[str, Any]) -> list[str]:
+    findings = []
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,29}", name):
+        findings.append("cannot be a name: letters, digits and _ . + - only")
+    if name == "vanilla":
+        findings.append("vanilla is always there")
+    known = [*(key for key in DistillConfig.model_fields if key != "enabled"), "teacher"]
+    for key in settings:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            findings.append(f"distill has no setting {key} for an arm"
+                            + (f"; did you mean {near[0]}?" if near else ""))
+    if not isinstance(settings.get("teacher", ""), str):
+        findings.append("teacher must be a name or a path")
+    try:
+        DistillConfig.model_validate({k: v for k, v in settings.items() if k in known[:-1]})
+    except ValidationError as error:
+        findings += [f"{'.'.join(map(str, item['loc'])) or 'distill'}: "
+                     + item["msg"].removeprefix("Value error, ") for item in error.errors()]
+    return findings
+
+
 class TrackingConfig(Section):
     """Other trackers that show a run while it lasts; the run store always records it."""
 
@@ -359,6 +437,7 @@ class EngineConfig(Section):
     generate: GenerateConfig = GenerateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = TuneConfig()
+    study: StudyConfig = StudyConfig()
     tracking: TrackingConfig = TrackingConfig()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: CUDA where there is one."""

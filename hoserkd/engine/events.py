@@ -41,7 +41,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class EpochDone:
-    """One pass over the training split, with its validation, is done."""
+    """A pass over the training trips with its validation is done, or several passes with one."""
 
     epoch: int
     step: int

@@ -53,6 +53,7 @@ from hoserkd.engine.training.self_distillation import AuxiliaryHeads
 from hoserkd.engine.training.timing import PartTimer
 from hoserkd.engine.training.validation import judge_split
 from hoserkd.engine.trips.batches import TripSource, epoch_batches
+from hoserkd.engine.trips.shares import drawn_members
 from hoserkd.errors import CheckpointError, DataError
 
 memory: Any = importlib.import_module("torch.utils.deterministic")
@@ -182,7 +183,10 @@ class _Work:
         source = TripSource(trips, self.tables, config.data, self.tables.device)
         for note in (source.why, self.acceleration.why):
             self.observer.notify(Note(note))
-        feed = Feed(source, trips, train.batch_size, train.accumulation, config.seed)
+        members = drawn_members(len(trips), config.data)
+        if members is not None:
+            self.observer.notify(Note(f"training on {len(members):,} of {len(trips):,} trips"))
+        feed = Feed(source, trips, train.batch_size, train.accumulation, config.seed, members)
         plan = Plan(train, config.distill, feed.steps_per_epoch)
         timer = PartTimer(self.tables.device, config.profiling.interval)
         heads = self.auxiliary_heads(checkpoint)
@@ -265,6 +269,8 @@ def settings_of(config: EngineConfig, city: City) -> dict[str, Any]:
             "train.batch_size": config.train.batch_size,
             "train.accumulation": config.train.accumulation,
             "data.candidate_top_k": config.data.candidate_top_k,
+            "data.train_share": config.data.train_share,
+            "data.share_seed": config.data.share_seed,
         },
     }
 

@@ -5,59 +5,30 @@ lives beside the study's own trials, of which number n is shown as trial n + 1.
 """
 
 import fcntl
-import math
-import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from scipy import stats
 
 from hoserkd.engine.config import EngineConfig, TuneConfig
 from hoserkd.engine.events import EpochDone, Event, Observer, Progress, Silent, StopRequested
+from hoserkd.engine.seeds import Comparison, paired
+from hoserkd.engine.tasks import Task, Train
 from hoserkd.errors import DivergenceError, InterruptedRunError, StoreError
 
 OBJECTIVE = "val_accuracy"
 COMPARED = ("test_accuracy", "val_accuracy", "test_loss_road", "test_loss_time",
             "test_time_mae_s", "test_ece")
 """What the final runs are compared on, in this order, where they have it."""
-SMALLER_IS_BETTER = ("loss", "time", "ece")
-CONFIDENCE = 0.95
 SILENT = Silent()
 Role = Literal["vanilla", "search", "final-best", "final-vanilla"]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One training of a study."""
-
-    name: str
-    role: Role
-    config: EngineConfig
-    continues: str | None = None
-    """Id of the stopped run that it goes on with."""
-
-
-class Train(Protocol):
-    """Trains one task and returns its metrics, `val_...` and `test_...`."""
-
-    def __call__(
-        self, task: Task, observer: Observer, stop: StopRequested, started: Callable[[str], None]
-    ) -> dict[str, float]:
-        """Train; call `started` with the run's id as soon as it has one.
-
-        Raises:
-            InterruptedRunError: `stop` said so.
-            DivergenceError: the setting does not train.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +44,6 @@ class TrialRow:
     epochs: int
     params: dict[str, Any]
     run: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One metric of the final runs, seed by seed."""
-
-    metric: str
-    best: list[float]
-    vanilla: list[float]
-    difference: float
-    """Mean of best minus vanilla."""
-    interval: tuple[float, float] | None
-    """Of the mean difference, by Student's t; None for a single seed."""
-
-    @property
-    def verdict(self) -> str:
-        """Say in words whether distillation helps here."""
-        if self.interval is None:
-            return "one seed: no verdict"
-        if self.interval[0] <= 0 <= self.interval[1]:
-            return "no difference"
-        smaller = any(word in self.metric for word in SMALLER_IS_BETTER)
-        return "better" if (self.difference < 0) == smaller else "worse"
 
 
 class Study:
@@ -286,7 +234,7 @@ def run_baseline(study: Study, train: Train, stop: StopRequested) -> None:
         if study.baseline is not None:
             return
         config = study.config
-        task = Task(f"{study.name}-0", "vanilla",
+        task = Task(f"{study.name}-0", ("vanilla",),
                     with_setting(config, None, config.tune.epochs, config.seed),
                     study.optuna.user_attrs.get("vanilla_run"))
         metrics = train(task, SILENT, stop, lambda run: study.remember("vanilla_run", run))
@@ -314,7 +262,7 @@ def run_trial(study: Study, trial: optuna.Trial, train: Train, stop: StopRequest
     continued = trial.user_attrs.get("continues")
     if continued is not None:
         watch.repeat(study.trials()[continued])
-    task = Task(f"{study.name}-{trial.number + 1}", "search",
+    task = Task(f"{study.name}-{trial.number + 1}", ("search",),
                 with_setting(config, trial.params, config.tune.epochs, config.seed),
                 trial.user_attrs.get("run"))
     try:
@@ -344,7 +292,7 @@ def run_finals(study: Study, train: Train, observer: Observer, stop: StopRequest
         key = f"{role}-{seed}" if params is None else f"{role}-{best.number}-{seed}"
         if key not in study.optuna.user_attrs:
             run_final(study, key, Task(
-                f"{study.name}-{role}-{seed}", role,
+                f"{study.name}-{role}-{seed}", (role,),
                 with_setting(study.config, params, tune.final_epochs, seed),
                 study.optuna.user_attrs.get(f"{key}-run")), train, stop)
         observer.notify(Progress("final runs", number + 1, len(tasks), "runs"))
@@ -368,17 +316,6 @@ def compare_finals(study: Study) -> list[Comparison]:
         return []
     return [paired(metric, [ours[metric] for ours, _ in done], [plain[metric] for _, plain in done])
             for metric in COMPARED if metric in done[0][0]]
-
-
-def paired(metric: str, best: list[float], vanilla: list[float]) -> Comparison:
-    """Return the mean difference of paired runs with its interval by Student's t."""
-    differences = [a - b for a, b in zip(best, vanilla, strict=True)]
-    mean = statistics.fmean(differences)
-    if len(differences) < 2:
-        return Comparison(metric, best, vanilla, mean, None)
-    error = statistics.stdev(differences) / math.sqrt(len(differences))
-    reach = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1))
-    return Comparison(metric, best, vanilla, mean, (mean - reach, mean + reach))
 
 
 def _row(trial: FrozenTrial) -> TrialRow:

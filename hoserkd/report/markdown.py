@@ -22,43 +22,45 @@ def render_markdown(report: Report) -> str:
         f"{first.city['name']}: {first.counts['real']:,} real trips of the {first.od} split, "
         f"{first.city['roads']:,} roads. {report.made}".strip(),
         *(_part(part) for part in summary(report)),
-        _table(headline_table(report)),
-        *(_table(table) for table in level_tables(report)),
-        *(_table(scenario_table(report, k)) for k in range(len(report.runs))),
+        table_text(headline_table(report)),
+        *(table_text(table) for table in level_tables(report)),
+        *(table_text(scenario_table(report, k)) for k in range(len(report.runs))),
     ]
     for found in report.comparisons:
-        parts += [_table(comparison_table(found)), _table(divergence_table(found)),
-                  _table(scenario_comparison_table(found))]
-    parts += [_table(seeds_table(group)) for group in report.groups]
+        parts += [table_text(comparison_table(found)), table_text(divergence_table(found)),
+                  table_text(scenario_comparison_table(found))]
+    parts += [table_text(seeds_table(group)) for group in report.groups]
     parts.append(_provenance(report))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _part(part: Part) -> str:
-    lines = [f"- {_escaped(line)}" for line in part.sentences]
-    return "\n".join([f"**{_escaped(part.heading)}**\n", *lines] if part.heading else lines)
+    lines = [f"- {escaped(line)}" for line in part.sentences]
+    return "\n".join([f"**{escaped(part.heading)}**\n", *lines] if part.heading else lines)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line."""
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
-def _table(table: Table) -> str:
+def table_text(table: Table) -> str:
+    """Return a table with its title and caption; without rows the caption alone, if any."""
     if not table.rows:
-        return f"## {_escaped(table.title)}\n\n{_escaped(table.caption)}" if table.caption else ""
-    head = "| " + " | ".join(map(_escaped, table.columns)) + " |"
+        return f"## {escaped(table.title)}\n\n{escaped(table.caption)}" if table.caption else ""
+    head = "| " + " | ".join(map(escaped, table.columns)) + " |"
     rule = "|" + "|".join(" --- " if k == 0 else " ---: " for k in range(len(table.columns))) + "|"
-    rows = ["| " + " | ".join(map(_escaped, row)) + " |" for row in table.rows]
-    caption = f"\n\n{_escaped(table.caption)}" if table.caption else ""
-    return "\n".join([f"## {_escaped(table.title)}\n", head, rule, *rows]) + caption
+    rows = ["| " + " | ".join(map(escaped, row)) + " |" for row in table.rows]
+    caption = f"\n\n{escaped(table.caption)}" if table.caption else ""
+    return "\n".join([f"## {escaped(table.title)}\n", head, rule, *rows]) + caption
 
 
 def _provenance(report: Report) -> str:
     lines = ["## Where it comes from", ""]
     for run in report.runs:
-        lines.append(f"- **{_escaped(run.name)}**: {_escaped(run.source)}")
-        lines += [f"  - {_escaped(key)}: `{_escaped(value)}`" for key, value in run.facts.items()]
-        lines += [f"  - note: {_escaped(note)}" for note in run.evaluation.notes]
+        lines.append(f"- **{escaped(run.name)}**: {escaped(run.source)}")
+        lines += [f"  - {escaped(key)}: `{escaped(value)}`" for key, value in run.facts.items()]
+        lines += [f"  - note: {escaped(note)}" for note in run.evaluation.notes]
     if report.commands:
         lines += ["", "To make it again:", "", *(f"    {line}" for line in report.commands)]
     return "\n".join(lines)

@@ -22,7 +22,7 @@ class RunRecord:
     run_id: str
     name: str
     kind: str
-    """`train`, `train-teacher`, `tune`, `generate`, `evaluate`, ..."""
+    """`train`, `train-teacher`, `tune`, `study`, `generate`, `evaluate`, ..."""
     profile: str
     status: Status
     started_at: datetime

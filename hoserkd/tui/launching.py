@@ -14,8 +14,9 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "train a teacher": ("train-teacher",),
     "ask the teacher (precompute)": ("precompute",),
     "tune": ("tune",),
+    "study": ("study",),
 }
-NAMED = ("train", "train-teacher")
+NAMED = ("train", "train-teacher", "study")
 """Commands that take `--name`."""
 
 

@@ -85,7 +85,7 @@ def studies_of(rows: Sequence[RunRow], studies: Mapping[str, str],
 
 def _study(name: str, rows: Sequence[RunRow],
            configs: Mapping[str, Mapping[str, Any]]) -> Study:
-    whole = [row for row in rows if row.kind == "tune"]
+    whole = [row for row in rows if row.kind in ("tune", "study")]
     trials = tuple(_trial(row, configs.get(row.run_id, {})) for row in rows if row.kind == "train")
     working = any(row.live for row in rows)
     status = whole[-1].status if whole and not working else "running" if working else "finished"

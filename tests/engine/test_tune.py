@@ -4,10 +4,10 @@ import pytest
 
 from hoserkd.engine.config import EngineConfig, TuneConfig
 from hoserkd.engine.events import EpochDone, Silent, never_stop
+from hoserkd.engine.seeds import paired
 from hoserkd.engine.tune import (
     Study,
     compare_finals,
-    paired,
     run_baseline,
     run_finals,
     search,

@@ -51,7 +51,7 @@ class StoredTeacher:
         self._row_offset = _tensor(files.row_offset, device)
         self._step_row = None
         if files.step_row is not None:
-            self._step_row = _tensor(_rows_at(files, window), device)
+            self._step_row = _tensor(rows_at(files, window), device)
 
     def signal(self, batch: StepBatch, step: Int[Tensor, " Q"]) -> TeacherSignal:
         """Look the answers up by the steps' numbers in the split."""
@@ -161,7 +161,7 @@ def check_window(window: Window, teacher: Teacher) -> None:
             f"{teacher.card.name} has {room + 1} (block_size)", hint=f"use a window up to {room}")
 
 
-def _rows_at(files: SignalFiles, window: Window) -> Int[np.ndarray, " S"]:
+def rows_at(files: SignalFiles, window: Window) -> Int[np.ndarray, " S"]:
     """Return each step's row for a window that may be shorter than the stored one."""
     step_row = np.asarray(files.step_row)
     if files.row_shorter is None or files.row_depth is None or window == "full":

@@ -27,16 +27,16 @@ class TrainState:
     step: int = 0
     """Optimiser steps so far; the position in the epoch's order follows from it."""
     judged: int = 0
-    """Step at which the last validation took place."""
+    """Step at which an epoch was last closed, by a validation where one was due."""
     best_epoch: int | None = None
     """Epoch of the best weights; None before the first validation."""
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     """The validation of the best weights, without prefix."""
     sums: dict[str, float] = field(default_factory=dict)
-    """Sums over the running epoch's steps, from which its training loss comes."""
+    """Sums over the steps since the last validation, from which the training loss comes."""
     epoch_s: float = 0.0
-    """Seconds spent on the running epoch."""
+    """Seconds spent since the last validation."""
 
 
 @dataclass(frozen=True, slots=True)

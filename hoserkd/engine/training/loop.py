@@ -32,6 +32,12 @@ SaveBest = Callable[[Path, TrainState], None]
 """Writes the weights as a model file."""
 
 
+def epoch_steps(trips: int, batch_size: int, accumulation: int) -> int:
+    """Return how many optimiser steps a pass over so many trips takes."""
+    batches = -(-trips // batch_size)
+    return -(-batches // accumulation)
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """The training split, in an order that depends on the seed and the epoch alone."""
@@ -41,16 +47,19 @@ class Feed:
     batch_size: int
     accumulation: int
     seed: int
+    members: Int64[np.ndarray, " n"] | None = None
+    """Ids of the trips that an epoch draws; None: all of the split."""
 
     @property
     def steps_per_epoch(self) -> int:
         """Return how many optimiser steps an epoch has; the last may have fewer batches."""
-        batches = -(-len(self.trajectories) // self.batch_size)
-        return -(-batches // self.accumulation)
+        trips = len(self.trajectories) if self.members is None else len(self.members)
+        return epoch_steps(trips, self.batch_size, self.accumulation)
 
     def groups(self, epoch: int) -> Groups:
         """Return the trips of every batch of every optimiser step of an epoch."""
-        batches = epoch_batches(self.trajectories, self.batch_size, self.seed, epoch, shuffle=True)
+        batches = epoch_batches(self.trajectories, self.batch_size, self.seed, epoch, shuffle=True,
+                                members=self.members)
         size = self.accumulation
         return [batches[i:i + size] for i in range(0, len(batches), size)]
 
@@ -86,7 +95,7 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """Return the running epoch; an epoch runs until it has been judged."""
+        """Return the running epoch; an epoch runs until it has been closed."""
         epoch, done = divmod(self.state.step, self.plan.steps_per_epoch)
         return epoch - 1 if done == 0 and self.state.judged < self.state.step else epoch
 
@@ -110,8 +119,12 @@ class Training:
             self.save_last()
 
     def close_epoch(self, seconds: float) -> None:
-        """Validate, keep the best weights, and save."""
+        """Validate where it is due, keep the best weights, and save."""
         state, epoch = self.state, self.epoch
+        if not self.plan.validates_at(state.step):
+            state.epoch_s += seconds
+            state.judged = state.step
+            return
         self._flush()
         started = time.perf_counter()
         values = self.plan.at(max(state.step - 1, 0))

@@ -78,6 +78,11 @@ class Plan:
         planned = self.train.epochs * self.steps_per_epoch
         return planned if self.train.max_steps is None else min(planned, self.train.max_steps)
 
+    def validates_at(self, step: int) -> bool:
+        """Return whether the epoch that ends with so many steps is followed by a validation."""
+        every = self.steps_per_epoch * self.train.validate_every
+        return step % every == 0 or step >= self.total_steps
+
     def at(self, step: int) -> StepValues:
         """Return the values of a step, counted from 0."""
         train, distill, total = self.train, self.distill, self.total_steps

@@ -29,6 +29,23 @@ from hoserkd.engine.types import NavigatorOutput, StepBatch, TeacherSignal, Time
 from hoserkd.errors import ConfigError
 
 
+def checked_layers(layers: Sequence[int], blocks: int) -> tuple[int, ...]:
+    """Return the blocks that get a head, each once and in order, of a student with `blocks`.
+
+    Raises:
+        ConfigError: a block does not exist, or is the last, whose head is the teacher.
+    """
+    found = tuple(sorted(set(layers)))
+    last = blocks - 1
+    wrong = [layer for layer in found if not 0 <= layer < last]
+    if wrong or not found:
+        raise ConfigError(
+            f"distill.aux_layers: {list(layers)} must name blocks from 0 to {last - 1}: the "
+            f"student has {last + 1} (student.layers), and the last one's head is the teacher",
+            hint="set distill.aux_layers, or student.layers higher")
+    return found
+
+
 class AuxiliaryHeads(nn.Module):
     """Navigators on chosen blocks of a student's trajectory encoder."""
 
@@ -42,14 +59,7 @@ class AuxiliaryHeads(nn.Module):
             ConfigError: a block does not exist, or is the last, whose head is the teacher.
         """
         super().__init__()
-        self.layers = tuple(sorted(set(layers)))
-        last = model.config.layers - 1
-        wrong = [layer for layer in self.layers if not 0 <= layer < last]
-        if wrong or not self.layers:
-            raise ConfigError(
-                f"distill.aux_layers: {list(layers)} must name blocks from 0 to {last - 1}: the "
-                f"student has {last + 1} (student.layers), and the last one's head is the teacher",
-                hint="set distill.aux_layers, or student.layers higher")
+        self.layers = checked_layers(layers, model.config.layers)
         self.heads = nn.ModuleList([
             Navigator(model.config.hidden_dim, model.config.time_quantiles) for _ in self.layers])
 

@@ -31,9 +31,13 @@ AHEAD = 2
 
 
 def epoch_batches(
-    trajectories: TrajectorySet, batch_size: int, seed: int, epoch: int, shuffle: bool
+    trajectories: TrajectorySet, batch_size: int, seed: int, epoch: int, shuffle: bool,
+    members: Int64[np.ndarray, " n"] | None = None,
 ) -> list[Int64[np.ndarray, " B"]]:
     """Return the trip ids of every batch of an epoch; each trip is in exactly one.
+
+    Args:
+        members: The only trips to draw from; None: all.
 
     Shuffled, a batch is a random draw, so that its gradient is that of the split in the mean:
     batches of trips of one length cost accuracy (docs/decisions/0011). Within a batch trips lie in
@@ -41,9 +45,11 @@ def epoch_batches(
     whole split does. Depends on the lengths and the arguments alone.
     """
     length = np.diff(trajectories.offset)
+    if members is None:
+        members = np.arange(len(length))
     if not shuffle:
-        return _cut(np.argsort(length, kind="stable"), batch_size)
-    order = np.random.default_rng([seed, epoch]).permutation(len(length))
+        return _cut(members[np.argsort(length[members], kind="stable")], batch_size)
+    order = members[np.random.default_rng([seed, epoch]).permutation(len(members))]
     return [trips[np.argsort(length[trips], kind="stable")] for trips in _cut(order, batch_size)]
 
 

@@ -1,0 +1,104 @@
+"""The trainings of a study, each a run of the store."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hoserkd.commands.context import Context
+
+if TYPE_CHECKING:
+    from hoserkd.engine.city.storage import City
+    from hoserkd.engine.config import EngineConfig
+    from hoserkd.engine.events import Observer, StopRequested
+    from hoserkd.engine.tasks import Task
+    from hoserkd.engine.train import TrainResult
+    from hoserkd.store.recorder import RunRecorder
+
+    Measure = Callable[["Task", "TrainResult", "Observer", "StopRequested"], dict[str, float]]
+
+RESULT = "study"
+"""Label under which a training's figures, and a whole study's answer, are recorded."""
+
+
+class Trainings:
+    """Trains the tasks of a study."""
+
+    def __init__(self, context: Context, town: "City", study: str, *,
+                 screen: "Observer | None" = None, measure: "Measure | None" = None) -> None:
+        """Get ready.
+
+        Args:
+            study: Its name, which the runs bear.
+            screen: What shows the trainings' events; None: as every command does.
+            measure: What else is asked of a trained student; recorded with the run.
+        """
+        self.context = context
+        self.town = town
+        self.study = study
+        self._screen = screen or context.observer
+        self._measure = measure
+        self._parent: str | None = None
+
+    @contextmanager
+    def recording(self, kind: str) -> "Iterator[RunRecorder]":
+        """Give the run that stands for the whole study, a new one or the one that was stopped."""
+        earlier = self.context.store.runs(kind=kind, study=self.study, limit=1)
+        if earlier:
+            recorder = self.context.resume_run(earlier[0].run_id)
+        else:
+            recorder = self.context.start_run(
+                kind, self.study, data_sha256=self.town.sha256, study=self.study)
+        self._parent = recorder.run_id
+        with recorder:
+            yield recorder
+
+    def train(self, task: "Task", observer: "Observer", stop: "StopRequested",
+              started: Callable[[str], None]) -> dict[str, float]:
+        """Train one task as a run of the store."""
+        from hoserkd.engine.build import build_teacher_sources
+        from hoserkd.engine.events import Broadcast
+        from hoserkd.engine.train import train_student
+        from hoserkd.engine.training.checkpoint import LAST
+
+        sources = None
+        if asks_teacher(task.config):
+            sources = build_teacher_sources(task.config, self.town,
+                                            teacher_place(self.context, task.config))
+        with self._recorder(task) as recorder:
+            started(recorder.run_id)
+            listening = Broadcast((self._screen, recorder, observer))
+            result = train_student(
+                task.config, self.town, directory=recorder.directory, teacher_sources=sources,
+                observer=listening, stop=stop, resume=(recorder.directory / LAST).is_file())
+            recorder.artifact(result.best, "model")
+            if self._measure is None:
+                return result.metrics
+            metrics = result.metrics | self._measure(task, result, self._screen, stop)
+            recorder.evaluation(metrics, label=RESULT)
+        return metrics
+
+    def _recorder(self, task: "Task") -> "RunRecorder":
+        if task.continues is not None:
+            return self.context.resume_run(task.continues)
+        return self.context.start_run(
+            "train", task.name, [self._parent] if self._parent else [], config=task.config,
+            data_sha256=self.town.sha256, tags=task.tags, study=self.study)
+
+
+def asks_teacher(config: "EngineConfig") -> bool:
+    """Return whether somebody but the student itself teaches."""
+    return config.distill.enabled and config.distill.source != "self"
+
+
+def teacher_place(context: Context, config: "EngineConfig") -> Path:
+    """Return the teacher's folder; with a HOSER as teacher its file, or that of its run."""
+    from hoserkd.engine.teacher.storage import find_teacher
+
+    name = config.teacher.name
+    if config.distill.source == "lmtad":
+        return find_teacher(name, context.paths.data_dir / "teachers")
+    file = Path(name).expanduser()
+    if file.is_file():
+        return file
+    return Path(context.store.run(name, kind="train").directory) / "best.safetensors"

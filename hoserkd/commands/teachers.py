@@ -64,8 +64,7 @@ def show(
     directory = find_teacher(teacher, context.paths.data_dir / "teachers")
     card = load_card(directory)
     payload = card_payload(directory, card)
-    rows = [*card_rows(card), *((key.replace("_", " "), value) for key, value in card.meta.items()
-                                if not isinstance(value, dict | list)),
+    rows = [*card_rows(card), *meta_rows(card),
             ("hash", card.sha256), ("folder", str(directory))]
     if city is not None:
         from hoserkd.engine.city.storage import load_city
@@ -164,6 +163,14 @@ def card_rows(card: "TeacherCard") -> list[tuple[str, Any]]:
         ("bounds", f"lat {grid.min_lat:.5f} to {grid.max_lat:.5f}, "
                    f"lng {grid.min_lng:.5f} to {grid.max_lng:.5f}"),
     ]
+
+
+def meta_rows(card: "TeacherCard") -> list[tuple[str, Any]]:
+    """Return what the teacher's maker noted; epochs are counted from 1, as everywhere on screen."""
+    plain = {key: value for key, value in card.meta.items() if not isinstance(value, dict | list)}
+    if isinstance(epoch := plain.get("best_epoch"), int):
+        plain["best_epoch"] = epoch + 1
+    return [(key.replace("_", " "), value) for key, value in plain.items()]
 
 
 def report_rows(report: "GridReport") -> list[tuple[str, Any]]:

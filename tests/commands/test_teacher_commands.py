@@ -36,6 +36,9 @@ def test_teacher_goes_all_the_way(prepared, home):
     shown = json.loads(prepared("teachers", "show", "tiny", "--city", "city", "--json").stdout)
     assert shown["city"]["clamped_share"] == 0
     assert shown["sha256"] == payload["sha256"]
+    (epoch,) = [line for line in prepared("teachers", "show", "tiny").stdout.splitlines()
+                if "best epoch" in line]
+    assert epoch.split() == ["best", "epoch", "1"]
 
     judged = prepared("teachers", "judge", "tiny", "--city", "city", "--device", "cpu", "--json")
     assert judged.exit_code == 0, judged.stderr

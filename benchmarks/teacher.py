@@ -1,6 +1,6 @@
 """How long the teacher's word on every training step takes, beside asking step by step.
 
-    python -m benchmarks.teacher [--quick] [--long]
+    python -m benchmarks.teacher [--quick] [--cases "window 4" ...]
 
 Cases: `window 4`, `window 8` and `full` contexts on all training trips of San Francisco (0.001
 degree cells), with a teacher of the full size (8 x 12 x 768) or a small one (4 x 4 x 128), weights
@@ -8,13 +8,13 @@ random: they do not change the cost. The plain form asks about each step by itse
 with the head over the whole vocabulary, as the known implementation does; it is measured on a
 sample of steps and extrapolated to all, and our stored logits are held against its answers
 (`max_error`). `--quick` takes 20,000 trips or, without real trips, a made-up city, and the small
-teacher alone; `--long` adds window 8 at the full size. Real trips: HOSERKD_REAL_DATA, default
-../shared/data.
+teacher alone; window 8 at the full size is run only where it is named. Real trips:
+HOSERKD_REAL_DATA, default ../shared/data.
 """
 
+import argparse
 import os
 import shutil
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -58,11 +58,10 @@ LONG = (Wanted("8", "full size", 256),)
 
 def main() -> None:
     """Run all cases."""
-    quick = "--quick" in sys.argv[1:]
-    if unknown := set(sys.argv[1:]) - {"--quick", "--long"}:
-        raise SystemExit(f"{str(__doc__).splitlines()[2].strip()}\nunknown: {sorted(unknown)}")
-    cases = [c for c in CASES + (LONG if "--long" in sys.argv else ())
-             if not quick or c.size == "small"]
+    options = _options()
+    quick = options.quick
+    cases = [c for c in CASES + LONG if c.name in options.cases] if options.cases else [
+        c for c in CASES if not quick or c.size == "small"]
     report = Report("teacher")
     work = Path(tempfile.mkdtemp(prefix="hoserkd-teacher-"))
     try:
@@ -199,6 +198,13 @@ def _last_logits(teacher: "Teacher", contexts: list[list[int]]) -> Any:
 
 def _window(text: str) -> "Window":
     return "full" if text == "full" else int(text)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=[case.name for case in CASES + LONG])
+    parser.add_argument("--quick", action="store_true", help="fewer trips, the small teacher")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

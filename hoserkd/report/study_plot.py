@@ -45,7 +45,10 @@ def render_plot(report: StudyReport) -> str:
             grid[1][column].set_title("Arm minus vanilla, paired by seed")
             grid[1][column].set_xlabel("share of the training trips")
         _share_axis(grid[1][0], [plan.share for plan in report.shares])
-        grid[0][0].legend(fontsize=8, title="seeds, mean and 95 % interval", title_fontsize=8)
+        # Above the panels: within them it would hide an interval sooner or later.
+        canvas.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper left", fontsize=8,
+                      ncols=len(COLOURS), title="Seeds, their mean and its 95 % interval",
+                      title_fontsize=8, alignment="left")
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     # Points of print are no unit to some viewers.

@@ -190,6 +190,9 @@ class Dashboard(App[None]):
         """Show what was read, if it differs from what is shown."""
         self.reading = False
         self.taken += 1
+        if not self.screen_stack:
+            # It came while the dashboard was closing: nobody is left to show it to.
+            return
         notice = self._base.query_one("#notice", Static)
         notice.display = message.snapshot.trouble is not None
         notice.update(Text(message.snapshot.trouble or ""))

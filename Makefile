@@ -1,5 +1,6 @@
 # make demo    installs into .venv and runs the whole way on the embedded city
-# make test    installs into .venv and runs the tests
+# make test    installs into .venv and runs the tests; shapes of the engine's arrays are checked
+#              on the way (tests/shape_checks.py), unless JAXTYPING_DISABLE=1 is set
 # make check   lint, types, import contract, tests
 # make lock    pins the versions that .venv holds
 # VENV=DIR     another environment; PYTHON=NAME another Python to make it with

@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import shape_checks
+from jaxtyping import config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _REAL_DATA = os.environ.get("HOSERKD_REAL_DATA")
+
+if not config.jaxtyping_disable:
+    shape_checks.install()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +47,14 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     # Tests that run in parallel inherit a width that nobody chose.
     monkeypatch.delenv("COLUMNS", raising=False)
     return folder
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the checks of shapes out of a test of `torch.compile`, which cannot trace them."""
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
+    for owner, name, bare in shape_checks.WRAPPED:
+        monkeypatch.setattr(owner, name, bare)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ EARTH_RADIUS_M = 6371008.8
 
 
 def great_circle_m(
-    a: Float64[np.ndarray, "*#axes 2"], b: Float64[np.ndarray, "*axes 2"]
+    a: Float64[np.ndarray, "*#axes 2"], b: Float64[np.ndarray, "*#axes 2"]
 ) -> Float64[np.ndarray, "*axes"]:
     """Return the great-circle distance in metres between points (lon, lat) in degrees.
 
@@ -20,26 +20,22 @@ def great_circle_m(
         np.sin((lat_b - lat_a) / 2) ** 2
         + np.cos(lat_a) * np.cos(lat_b) * np.sin((lon_b - lon_a) / 2) ** 2
     )
-    distance: Float64[np.ndarray, "*axes"] = (
-        2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(half_chord, 0.0, 1.0)))
-    )
-    return distance
+    return np.asarray(2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(half_chord, 0.0, 1.0))))
 
 
 def bearing_rad(
-    a: Float64[np.ndarray, "*#axes 2"], b: Float64[np.ndarray, "*axes 2"]
+    a: Float64[np.ndarray, "*#axes 2"], b: Float64[np.ndarray, "*#axes 2"]
 ) -> Float64[np.ndarray, "*axes"]:
     """Return the initial bearing from a to b in radians, clockwise from north, in (-pi, pi]."""
     lon_a, lat_a = np.radians(a[..., 0]), np.radians(a[..., 1])
     lon_b, lat_b = np.radians(b[..., 0]), np.radians(b[..., 1])
     east = np.sin(lon_b - lon_a) * np.cos(lat_b)
     north = np.cos(lat_a) * np.sin(lat_b) - np.sin(lat_a) * np.cos(lat_b) * np.cos(lon_b - lon_a)
-    bearing: Float64[np.ndarray, "*axes"] = np.arctan2(east, north)
-    return bearing
+    return np.asarray(np.arctan2(east, north))
 
 
 def heading_rad(
-    start: Float64[np.ndarray, "*#axes 2"], end: Float64[np.ndarray, "*axes 2"]
+    start: Float64[np.ndarray, "*#axes 2"], end: Float64[np.ndarray, "*#axes 2"]
 ) -> Float64[np.ndarray, "*axes"]:
     """Return the heading of a chord on the plane that touches the Earth at its start, in radians.
 
@@ -48,8 +44,7 @@ def heading_rad(
     """
     step = np.radians(end - start)
     east = step[..., 0] * np.cos(np.radians(start[..., 1]))
-    heading: Float64[np.ndarray, "*axes"] = np.arctan2(east, step[..., 1])
-    return heading
+    return np.asarray(np.arctan2(east, step[..., 1]))
 
 
 def folded_share(
@@ -57,8 +52,7 @@ def folded_share(
 ) -> Float64[np.ndarray, "*axes"]:
     """Return the difference of two angles folded to [0, pi], divided by pi."""
     difference = np.abs(a - b) % (2 * np.pi)
-    share: Float64[np.ndarray, "*axes"] = np.minimum(difference, 2 * np.pi - difference) / np.pi
-    return share
+    return np.asarray(np.minimum(difference, 2 * np.pi - difference) / np.pi)
 
 
 def unwrap_lonlat(lonlat: Float64[np.ndarray, "P 2"]) -> Float64[np.ndarray, "P 2"]:

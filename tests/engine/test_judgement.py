@@ -17,7 +17,7 @@ from hoserkd.engine.metrics.baselines import (
     shortest_paths,
 )
 from hoserkd.engine.metrics.catalogue import BY_NAME
-from hoserkd.engine.metrics.packed import take_trips
+from hoserkd.engine.metrics.packed import destinations, origins, take_trips
 from hoserkd.engine.metrics.scenarios import TripEnds, learn_places, scenario_masks
 from hoserkd.engine.types import TimeStatistics
 from hoserkd.errors import DataError
@@ -139,7 +139,7 @@ def test_scenarios_by_area_length_and_novelty_are_exhaustive(city):
     test, train = city.split("test"), city.split("train")
     places = learn_places(test, train, network.centroid_lonlat, np.arange(network.roads),
                           Scenario())
-    first, last = test.road[test.offset[:-1]], test.road[test.offset[1:] - 1]
+    first, last = origins(test), destinations(test)
     masks = scenario_masks(TripEnds(first, last, np.zeros(len(test), int)), places, Scenario())
     area = sum(masks[x].astype(int) for x in ("centre", "suburb", "to centre", "from centre"))
     np.testing.assert_array_equal(area, 1)

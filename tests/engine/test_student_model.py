@@ -164,6 +164,7 @@ def compiled(network):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("trips", [6, 11])
 def test_compiling_changes_answers_and_gradients_by_rounding_only(
     compiled, tables, source, trips
@@ -183,6 +184,7 @@ def test_compiling_changes_answers_and_gradients_by_rounding_only(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
 def test_compiled_forward_pass_is_one_graph(compiled, tables, source):
     model = compiled[0]
     batch = source.batch(np.arange(6))

@@ -72,7 +72,8 @@ def _cut_by_metis(
     graph = pymetis.CSRAdjacency(adj_starts=offset, adjacent=neighbour)
     options = pymetis.Options(seed=seed % 2**31)
     _, part = pymetis.part_graph(zones, adjacency=graph, options=options, recursive=False)
-    return np.asarray(part, np.int64)
+    # An array of C's long long, which numpy holds for another type than int64.
+    return np.asarray(part).astype(np.int64)
 
 
 def _cut_by_kahip(

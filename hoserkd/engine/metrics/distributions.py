@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Real
 
 from hoserkd.engine.metrics.compiling import kernel, over_ranges
 from hoserkd.engine.metrics.sphere import EARTH_RADIUS_KM, arc, unit_vectors
@@ -166,7 +166,7 @@ def histogram(
 
 
 def jensen_shannon(
-    p: Float64[np.ndarray, "*n c"], q: Float64[np.ndarray, "*n c"]
+    p: Real[np.ndarray, "*n c"], q: Real[np.ndarray, "*n c"]
 ) -> Float64[np.ndarray, "*n"]:
     """Return JS(p, q) = KL(p, m)/2 + KL(q, m)/2, m = (p + q)/2, of counts along the last axis.
 
@@ -182,7 +182,7 @@ def jensen_shannon(
 
 
 def cosine(
-    p: Float64[np.ndarray, "*n c"], q: Float64[np.ndarray, "*n c"]
+    p: Real[np.ndarray, "*n c"], q: Real[np.ndarray, "*n c"]
 ) -> Float64[np.ndarray, "*n"]:
     """Return the cosine of the angle between count vectors along the last axis."""
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -119,7 +119,7 @@ def cheapest_paths(
     per_chord = _cost_per_chord(candidates, turn_cost, end)
     asked, back = np.unique(np.stack([origin, destination], axis=1), axis=0, return_inverse=True)
     cost = np.empty(len(asked))
-    found: dict[int, list[Int32[np.ndarray, " n"]]] = {}
+    found: dict[int, list[Int32[np.ndarray, " _"]]] = {}
     first, last = np.ascontiguousarray(asked[:, 0]), np.ascontiguousarray(asked[:, 1])
 
     def work(start: int, stop: int) -> None:

@@ -276,9 +276,8 @@ def _counted(
         rows = [_step_bins(f, edge) for f in (real.features, *(x.features for x in rated))]
         counted.append(_Packed(name, tuple(rows), jsd))
     crowds = [real.trips, *(x.trips for x in rated)]
-    zone = real.network.zone.astype(np.int64)
     visits = [road_visits(trips, real.network.roads) for trips in crowds]
-    changes = [zone_changes(trips, zone) for trips in crowds]
+    changes = [zone_changes(trips, real.network.zone) for trips in crowds]
     counted.append(_Packed("road_usage", used_columns(*visits), both))
     counted.append(_Packed("zone_flow", used_columns(*changes), both))
     return counted

@@ -172,7 +172,7 @@ def drawn_weights(
 
 
 @lru_cache(maxsize=4)
-def _weights_of_means(trips: int, how: Resampling) -> list[UInt8[np.ndarray, "N b"]]:
+def _weights_of_means(trips: int, how: Resampling) -> list[UInt8[np.ndarray, "N _"]]:
     """Return all draws behind the means of so many trips, block by block.
 
     Kept, since a set of trips has many means.

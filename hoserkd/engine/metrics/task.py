@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int32, Int64
 
 from hoserkd.engine.geo import bearing_rad, folded_share, great_circle_m
 from hoserkd.engine.metrics.packed import step_mask, sum_by_trip
@@ -94,7 +94,7 @@ def road_visits(trips: TrajectorySet, roads: int) -> PackedCounts:
     return PackedCounts(np.asarray(trips.offset), np.asarray(trips.road).astype(np.int64), roads)
 
 
-def zone_changes(trips: TrajectorySet, zone: Int64[np.ndarray, " R"]) -> PackedCounts:
+def zone_changes(trips: TrajectorySet, zone: Int32[np.ndarray, " R"]) -> PackedCounts:
     """Return each trip's moves from zone to zone; column a * Z + b is a move from a to b."""
     zones = int(zone.max(initial=0)) + 1
     here = np.flatnonzero(step_mask(trips))

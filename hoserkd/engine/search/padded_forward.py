@@ -82,7 +82,7 @@ class PaddedForward:
                         minutes.clamp(max=5)[:, None, None] / 5, beyond[:, None, None])
 
     def _gather(
-        self, layer: int, attention: RelativeAttention, qkv: Float[Tensor, "M 3c"],
+        self, layer: int, attention: RelativeAttention, qkv: Float[Tensor, "M 3*c"],
         rows: Int[Tensor, "M L"], relation: Relation,
     ) -> Float[Tensor, "M c"]:
         """Keep the keys and values of a block's new nodes; return what its heads gather."""

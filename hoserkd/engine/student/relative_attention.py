@@ -115,7 +115,7 @@ class RelativeAttention(nn.Module):
         return self.output(torch.cat(gathered))
 
     def project(
-        self, qkv: Float[Tensor, "B T 3c"]
+        self, qkv: Float[Tensor, "B T 3*H*h"]
     ) -> tuple[Float[Tensor, "B H T h"], Float[Tensor, "B H T h"], Float[Tensor, "B H T h"]]:
         """Split the output of `c_attn` into queries, keys and values by head."""
         trips, length, width = qkv.shape

@@ -79,7 +79,7 @@ def judge_anomalies(teacher: Teacher, network: RoadNetwork, trips: TrajectorySet
     if not real:
         return []
 
-    def scores(tokens: list[Int64[np.ndarray, " T"]]) -> Float64[np.ndarray, " N"]:
+    def scores(tokens: list[Int64[np.ndarray, " _"]]) -> Float64[np.ndarray, " N"]:
         packed = _packed(tokens, teacher)
         return score_tokens(teacher.model, packed, observer=observer, stop=stop).log_perplexity
 
@@ -176,7 +176,7 @@ def _moved(tokens: Int64[np.ndarray, " T"], grid: Grid, by: Int64[np.ndarray, ".
     return np.where(inside, down * grid.cols + right, tokens)
 
 
-def _packed(trips: list[Int64[np.ndarray, " T"]], teacher: Teacher) -> TokenTrips:
+def _packed(trips: list[Int64[np.ndarray, " _"]], teacher: Teacher) -> TokenTrips:
     points = np.array([len(tokens) for tokens in trips])
     tokens = torch.from_numpy(np.concatenate(trips).astype(np.int32)).to(teacher.model.device)
     return cell_trips(tokens, points, teacher.card)

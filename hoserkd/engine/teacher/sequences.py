@@ -73,7 +73,7 @@ def cell_trips(token: Int[Tensor, " P"], points: Int64[np.ndarray, " N"], card: 
 
 
 def token_batches(length: Int64[np.ndarray, " N"], batch_tokens: int,
-                  shuffle: tuple[int, int] | None = None) -> list[Int64[np.ndarray, " B"]]:
+                  shuffle: tuple[int, int] | None = None) -> list[Int64[np.ndarray, " _"]]:
     """Return the trips of every batch of an epoch, of like length, each trip once.
 
     There are as many batches, of the same shapes, in every epoch: which trips of a length meet

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Shaped, UInt8
 
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import Window
@@ -47,7 +47,7 @@ class SignalFiles:
     logits: Shaped[np.ndarray, " K"]
     row_offset: Int[np.ndarray, " M+1"]
     step_row: Int[np.ndarray, " S"] | None
-    row_depth: Int[np.ndarray, " M"] | None
+    row_depth: UInt8[np.ndarray, " M"] | None
     row_shorter: Int[np.ndarray, " M"] | None
 
 

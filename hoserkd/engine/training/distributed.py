@@ -35,7 +35,7 @@ class Ranks:
         """Return this process's part of a batch: every `world`-th trip, so of equal lengths."""
         return trips[self.rank::self.world]
 
-    def shares(self, batches: Sequence[Int[np.ndarray, " N"]]) -> list[Int[np.ndarray, " n"]]:
+    def shares(self, batches: Sequence[Int[np.ndarray, " _"]]) -> list[Int[np.ndarray, " _"]]:
         """Return this process's parts of several batches, without the empty ones."""
         return [share for trips in batches if len(share := self.share(trips))]
 

@@ -136,7 +136,7 @@ class Learner:
         return state
 
     def load(
-        self, batches: Iterator[StepBatch], group: Sequence[Int[np.ndarray, " n"]],
+        self, batches: Iterator[StepBatch], group: Sequence[Int[np.ndarray, " _"]],
         lengths: Int[np.ndarray, " N"], values: StepValues, draw: tuple[int, ...],
     ) -> list[Loaded]:
         """Return the next `len(group)` batches with the teacher's answers.

@@ -25,7 +25,7 @@ from hoserkd.engine.trips.batches import TripSource, epoch_batches
 from hoserkd.engine.types import TrajectorySet
 from hoserkd.errors import DivergenceError, InterruptedRunError
 
-Groups = list[list[Int64[np.ndarray, " n"]]]
+Groups = list[list[Int64[np.ndarray, " _"]]]
 Judge = Callable[[StepValues], dict[str, float]]
 """Returns the metrics of the validation split, given the values of the last step."""
 SaveBest = Callable[[Path, TrainState], None]

@@ -92,7 +92,7 @@ def judge_split(
     model: Hoser,
     tables: NetworkTables,
     source: TripSource,
-    batches: Sequence[Int[np.ndarray, " n"]],
+    batches: Sequence[Int[np.ndarray, " _"]],
     times: TimeStatistics,
     *,
     amp: torch.dtype | None = None,

@@ -33,7 +33,7 @@ AHEAD = 2
 def epoch_batches(
     trajectories: TrajectorySet, batch_size: int, seed: int, epoch: int, shuffle: bool,
     members: Int64[np.ndarray, " n"] | None = None,
-) -> list[Int64[np.ndarray, " B"]]:
+) -> list[Int64[np.ndarray, " _"]]:
     """Return the trip ids of every batch of an epoch; each trip is in exactly one.
 
     Args:
@@ -122,7 +122,7 @@ class TripSource:
         """Return the steps of the given trips, in the given order, on the device."""
         return self._assemble(self._gather(trips))
 
-    def prefetch(self, batches: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[StepBatch]:
+    def prefetch(self, batches: Sequence[Int64[np.ndarray, " _"]]) -> Iterator[StepBatch]:
         """Yield the batches one by one, gathering the next ones meanwhile where that helps."""
         if self.residency == "device" or (self.residency == "ram" and self._device.type == "cpu"):
             for trips in batches:
@@ -205,5 +205,5 @@ class TripSource:
         return np.asarray(running[last] - running[self._offset[:-1]])
 
 
-def _cut(order: Int64[np.ndarray, " N"], batch_size: int) -> list[Int64[np.ndarray, " B"]]:
+def _cut(order: Int64[np.ndarray, " N"], batch_size: int) -> list[Int64[np.ndarray, " _"]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

@@ -110,7 +110,7 @@ class Rejections:
     counts: dict[str, Counter[Cause]] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=dict)
     """Trips seen, good and bad."""
-    _found: list[tuple[str, Int64[np.ndarray, "4 N"]]] = field(default_factory=list)
+    _found: list[tuple[str, Int64[np.ndarray, "4 _"]]] = field(default_factory=list)
 
     def add(self, split: str, trips: ParsedTrips) -> None:
         """Count the judged trips of a part of `split`."""

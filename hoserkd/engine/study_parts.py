@@ -20,7 +20,7 @@ from hoserkd.engine.trips.batches import TripSource, epoch_batches
 from hoserkd.engine.trips.shares import drawn_members
 
 
-def trip_parts(city: City, data: DataConfig) -> dict[str, Int64[np.ndarray, " n"]]:
+def trip_parts(city: City, data: DataConfig) -> dict[str, Int64[np.ndarray, " _"]]:
     """Return the ids of the test trips in each of `study.PARTS`; a part may be empty."""
     test, train = city.split("test"), city.split("train")
     steps = np.diff(test.offset) - 1
@@ -35,7 +35,7 @@ def trip_parts(city: City, data: DataConfig) -> dict[str, Int64[np.ndarray, " n"
 
 
 def part_sizes(
-    city: City, parts: Mapping[str, Int64[np.ndarray, " n"]]
+    city: City, parts: Mapping[str, Int64[np.ndarray, " _"]]
 ) -> dict[str, PartSize]:
     """Return the size of the test split and of its parts."""
     steps = np.diff(city.split("test").offset) - 1
@@ -46,7 +46,7 @@ def part_sizes(
 
 def judge_parts(
     config: EngineConfig, city: City, model: Path,
-    parts: Mapping[str, Int64[np.ndarray, " n"]], observer: Observer, stop: StopRequested,
+    parts: Mapping[str, Int64[np.ndarray, " _"]], observer: Observer, stop: StopRequested,
 ) -> dict[str, float]:
     """Return the figures of a student file on parts of the test split, as `test_PART_FIGURE`.
 

@@ -177,8 +177,8 @@ def _quantile_sums(
     kept = kept_steps(batch)
     covered = covered_steps(quantiles, navigator.point, batch, exam.times)
     return {"pinball": pinball_term(quantiles, navigator.levels, batch, exam.times).total,
-            "covered": (covered & kept).sum(),
-            "crossing": (crossing_steps(quantiles, batch) & kept).sum()}
+            "covered": (covered & kept).sum(dtype=torch.float64),
+            "crossing": (crossing_steps(quantiles, batch) & kept).sum(dtype=torch.float64)}
 
 
 def _teacher_sums(

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 from hoserkd.tui.app import Dashboard
 
+SETTLING_S = 0.2
+MOST_LOOKS = 20
+
 
 def screenshot(app: Dashboard, width: int, height: int, keys: Sequence[str] = ()) -> str:
     """Return the dashboard as SVG text, `width` by `height` characters, after pressing `keys`."""
@@ -20,5 +23,13 @@ async def _screenshot(app: Dashboard, width: int, height: int, keys: Sequence[st
         app.read()
         while app.reading:
             await pilot.pause(0.05)
-        await pilot.pause(0.1)
-        return app.export_screenshot()
+        # What has the focus decides the keys shown below, and both settle a little later.
+        shown, before = app.export_screenshot(), ""
+        for _ in range(MOST_LOOKS):
+            if shown == before:
+                break
+            before = shown
+            await pilot.pause(SETTLING_S)
+            await pilot.pause()
+            shown = app.export_screenshot()
+        return shown

@@ -358,6 +358,7 @@ def test_mixed_precision_changes_nothing_beyond_rounding(city, tmp_path, amp):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.usefixtures("unchecked")
 def test_compiling_changes_nothing_beyond_rounding(city, tmp_path):
     exact = first_losses(city, tmp_path / "exact")
     assert first_losses(city, tmp_path / "compiled", compile=True) == pytest.approx(exact, rel=1e-4)

@@ -154,6 +154,7 @@ def test_the_pass_that_is_recorded_is_the_encoding_of_all_roads():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("options", "tolerance"), [
     ({"tf32": True}, 2e-3), ({"all_roads": True}, 1e-4), ({"cuda_graphs": True}, 1e-4),
     ({"recompute": True}, 1e-4), ({"amp": "bf16"}, 1e-2), ({"amp": "fp16"}, 1e-2),

@@ -28,7 +28,7 @@ from hoserkd.engine.training.acceleration import (
     matrix_precision,
 )
 from hoserkd.engine.trips.batches import TripSource
-from hoserkd.errors import InterruptedRunError
+from hoserkd.errors import ConfigError, InterruptedRunError
 
 CPU = torch.device("cpu")
 STEPS = np.full(1000, 30)
@@ -68,6 +68,16 @@ def test_options_of_a_gpu_do_nothing_on_a_cpu():
         TrainConfig(tf32=True, cuda_graphs=True), StudentConfig(), STEPS, CPU)
     assert not chosen.tf32
     assert not chosen.cuda_graphs
+
+
+def test_compiling_without_a_compiler_is_refused_before_anything_is_done(
+    city, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match=r"a C\+\+ compiler \(no-such-compiler\)"):
+        train_student(toy_config(compile=True), city, directory=tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert not choose_acceleration(TrainConfig(), StudentConfig(), STEPS, CPU).compiled
 
 
 def test_recompute_is_chosen_where_the_longest_trips_would_not_fit(monkeypatch):

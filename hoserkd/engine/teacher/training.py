@@ -44,7 +44,7 @@ from hoserkd.engine.teacher.storage import (
     load_teacher,
     save_teacher,
 )
-from hoserkd.engine.training.acceleration import decided, matrix_precision
+from hoserkd.engine.training.acceleration import compiles, decided, matrix_precision
 from hoserkd.engine.training.checkpoint import UNREADABLE, restore_rng, rng_state
 from hoserkd.engine.training.optim import Optimiser
 from hoserkd.engine.training.schedule import learning_rate
@@ -194,7 +194,7 @@ class _Training:
         self._train, self._val = _trips(city, self._card, self._device)
         self._model = LMTAD(self._card.dimensions).to(self._device)
         self._forward = self._model
-        if decided(config.train.compile, False):
+        if compiles(config.train, self._device):
             self._forward = cast(LMTAD, torch.compile(self._model, dynamic=True))
         teacher = config.teacher
         self._optimiser = Optimiser(self._model, TrainConfig(

@@ -3,6 +3,10 @@
 Each changes results by rounding at most. `auto` picks what docs/performance.md found to be best.
 """
 
+import importlib.util
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from hoserkd.engine.config import StudentConfig, Switch, TrainConfig
 from hoserkd.engine.device import resolve_amp
 from hoserkd.engine.trips.batches import cut_groups, group_trips
 from hoserkd.engine.trips.residency import available_ram
+from hoserkd.errors import ConfigError
 
 KEPT_WIDTHS = 21
 """Numbers that a block keeps for the backward pass per step and unit of its width: two norms, the
@@ -48,6 +53,9 @@ def choose_acceleration(
 
     Args:
         steps: Steps of every training trip, for the largest batch that there may be.
+
+    Raises:
+        ConfigError: see `compiles`.
     """
     cuda = device.type == "cuda"
     amp = resolve_amp(train.amp, device)
@@ -57,7 +65,7 @@ def choose_acceleration(
     return Acceleration(
         amp=amp,
         tf32=cuda and decided(train.tf32, True),
-        compiled=decided(train.compile, False),
+        compiled=compiles(train, device),
         recompute=decided(train.recompute, too_large),
         all_roads=decided(train.all_roads, False),
         cuda_graphs=cuda and decided(train.cuda_graphs, False),
@@ -68,6 +76,26 @@ def choose_acceleration(
 def decided(switch: Switch, auto: bool) -> bool:
     """Return what a switch says, `auto` being answered by the caller."""
     return auto if switch == "auto" else switch
+
+
+def compiles(train: TrainConfig, device: torch.device) -> bool:
+    """Return whether the model is to be compiled.
+
+    Raises:
+        ConfigError: it is, and what torch.compile needs is not on this machine.
+    """
+    if not decided(train.compile, False):
+        return False
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    missing = []
+    if shutil.which(compiler) is None:
+        missing.append(f"a C++ compiler ({compiler})")
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        missing.append("the package triton")
+    if missing:
+        raise ConfigError(f"train.compile: torch.compile needs {' and '.join(missing)}",
+                          hint="install what is missing, or leave train.compile at auto")
+    return True
 
 
 def kept_bytes(

@@ -133,6 +133,7 @@ class Bench:
         return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
     def _generate(self, target: Target, student: "LoadedStudent | None") -> Path:
+        from hoserkd.engine.files import file_sha256
         from hoserkd.engine.generate import draw_queries, generate_trips
         from hoserkd.engine.trips.generated import save_chunks
 
@@ -143,7 +144,9 @@ class Bench:
         if target.run is not None:
             path = Path(target.run.directory) / "generated" / name
         else:
-            path = self.folder / f"{Path(target.name).stem}-{name}"
+            # Models of one file name in several folders must not write over each other.
+            content = file_sha256(target.model)[:8] if target.model else ""
+            path = self.folder / f"{Path(target.name).stem}-{content}-{name}"
         self.context.console.note(
             f"{target.name} has no trips for {self.od} ODs: generating "
             f"{config.generate.num:,} by {config.generate.search}")

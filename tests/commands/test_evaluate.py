@@ -150,6 +150,28 @@ def test_a_public_checkpoint_is_judged_by_the_trips_it_makes(run_cli, tmp_path):
     assert {"next_step_accuracy", "completion"} <= judged["metrics"].keys()
 
 
+def test_models_of_one_name_keep_their_own_trips(run_cli, tmp_path):
+    import torch
+
+    recorded = Path(__file__).parent.parent / "data" / "hoser"
+    city = tmp_path / "city"
+    assert run_cli("prepare", "--source", recorded / "city", "--city", city).exit_code == 0
+    weights = torch.load(recorded / "best.pth", weights_only=True)
+    files = []
+    for folder, sign in (("a", 1), ("b", -1)):
+        (tmp_path / folder).mkdir()
+        files.append(tmp_path / folder / "best.pth")
+        turned = weights | {"navigator.v_proj.weight": sign * weights["navigator.v_proj.weight"]}
+        torch.save(turned, files[-1])
+    answer = run_cli("evaluate", "--model", files[0], "--model", files[1], "--city", city, "--json",
+                     "--set", "generate.num=10", "--set", "evaluate.bootstrap=0")
+    assert answer.exit_code == 0, answer.stderr
+    judged = json.loads(answer.stdout)["evaluations"]
+    assert len({j["source"] for j in judged}) == len({j["facts"]["trips sha256"] for j in judged})
+    assert len({j["source"] for j in judged}) == 2
+    assert [j["name"] for j in judged] == [str(file) for file in files]
+
+
 def test_nothing_to_judge_is_told_in_one_line(run_cli):
     answer = run_cli("evaluate")
     assert answer.exit_code == 2

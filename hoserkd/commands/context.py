@@ -152,6 +152,7 @@ class Context:
         from hoserkd.settings import config_json
 
         used = config or self.config
+        self._check_trackers(used)
         recorder = self.store.create_run(
             kind, self.profile, name, config_json(used), used.seed, device or used.device,
             parents, data_sha256, tags=tags, study=study, on_failure=self.console.warn)
@@ -163,11 +164,21 @@ class Context:
 
     def resume_run(self, reference: str) -> "RunRecorder":
         """Go on with a run that has stopped."""
+        self._check_trackers(self.config)
         recorder = self.store.resume_run(reference, on_failure=self.console.warn)
         self._mirror(recorder, self.config)
         return recorder
 
+    @staticmethod
+    def _check_trackers(config: "EngineConfig") -> None:
+        if config.tracking.mirror:
+            from hoserkd.store.trackers import check_trackers
+
+            check_trackers(config.tracking.mirror)
+
     def _mirror(self, recorder: "RunRecorder", config: "EngineConfig") -> None:
+        if not config.tracking.mirror:
+            return
         from hoserkd.store.mirror import Mirror
         from hoserkd.store.trackers import mirror_opener
 

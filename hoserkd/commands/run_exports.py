@@ -50,7 +50,12 @@ def export_runs(
         UsageError: nothing was asked for, or one file for several runs.
     """
     from hoserkd.settings import stored_config
-    from hoserkd.store.export import export_tables, export_tensorboard, export_wandb
+    from hoserkd.store.export import (
+        export_tables,
+        export_tensorboard,
+        export_wandb,
+        folder_names,
+    )
 
     if not any(getattr(targets, field.name) for field in fields(targets)):
         raise UsageError("runs export: say to what", hint="such as --csv DIR; see --help")
@@ -61,9 +66,10 @@ def export_runs(
     for form, folder in (("csv", targets.csv), ("parquet", targets.parquet)):
         if folder is not None:
             written += export_tables(store, ids, folder, form)
+    names = folder_names(runs)
     for run in runs:
         if targets.tensorboard:
-            written.append(export_tensorboard(store, run, targets.tensorboard))
+            written.append(export_tensorboard(store, run, targets.tensorboard, names[run.run_id]))
         if targets.wandb_offline:
             project = stored_config(run.config_json, f"run {run.name}").tracking.project
             written.append(export_wandb(store, run, targets.wandb_offline, project))

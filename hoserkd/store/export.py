@@ -1,6 +1,7 @@
 """Runs out of the store: tables for other tools, and what other trackers read."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -9,12 +10,15 @@ from hoserkd.store.database import TABLES
 from hoserkd.store.records import RunRecord, Series
 from hoserkd.store.runs import RunStore
 from hoserkd.store.trackers import (
+    SETTINGS,
     TensorBoardTracker,
     Tracker,
     WandbTracker,
+    settings_text,
     wait_for_wandb,
 )
 
+EVENT_FILES = "events.out.tfevents.*"
 FORMS = {"csv": "(FORMAT csv, HEADER)", "parquet": "(FORMAT parquet, COMPRESSION zstd)"}
 
 
@@ -47,11 +51,28 @@ def export_tables(store: RunStore, run_ids: Sequence[str], folder: Path, form: s
     return files
 
 
-def export_tensorboard(store: RunStore, run: RunRecord, folder: Path) -> Path:
-    """Write a run as TensorBoard event files in a folder of its name, and return that folder."""
-    place = folder / run.name
+def export_tensorboard(store: RunStore, run: RunRecord, folder: Path, name: str | None = None
+                       ) -> Path:
+    """Write a run as TensorBoard event files in a folder of its name, and return that folder.
+
+    What an earlier export left there is replaced; TensorBoard would show every point twice.
+
+    Args:
+        name: Of the folder; None: the run's.
+    """
+    place = folder / (name or run.name)
+    earlier = list(place.glob(EVENT_FILES))
     _replay(store, run, TensorBoardTracker(place))
+    for file in earlier:
+        file.unlink(missing_ok=True)
     return place
+
+
+def folder_names(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Return a folder's name for each run id: the run's name, with the id where names clash."""
+    times = Counter(run.name for run in runs)
+    return {run.run_id: run.name if times[run.name] == 1 else f"{run.name}-{run.run_id}"
+            for run in runs}
 
 
 def export_wandb(store: RunStore, run: RunRecord, folder: Path, project: str) -> Path:
@@ -66,12 +87,21 @@ def export_wandb(store: RunStore, run: RunRecord, folder: Path, project: str) ->
 def tracked_rows(
     store: RunStore, run_id: str
 ) -> Iterator[tuple[dict[str, float], int, float]]:
-    """Yield (figures by name, step, seconds since 1970): steps, timings, epochs, machine."""
+    """Yield (figures by name, step, seconds since 1970) of all that a run recorded.
+
+    Steps, timings, epochs, judgements whose figures are plain numbers, and the machine.
+    """
     yield from _by_step("train/", store.metrics(run_id))
     yield from _by_step("timings_ms/", store.timings(run_id))
     for epoch in store.epochs(run_id):
         values = {f"epoch/{name}": value for name, value in epoch.metrics.items()}
         yield values, epoch.step, epoch.at.timestamp()
+    last = max((int(series.step[-1]) for series in store.metrics(run_id).values()), default=0)
+    for judged in store.evaluations(run_id):
+        values = {f"{judged.label}/{name}": float(value) for name, value in judged.payload.items()
+                  if isinstance(value, int | float) and not isinstance(value, bool)}
+        if values:
+            yield values, last, judged.at.timestamp()
     for name, series in store.system(run_id).items():
         for number, (at_s, value) in enumerate(zip(series.at_s, series.value, strict=True)):
             yield {f"system/{name}": float(value)}, number, float(at_s)
@@ -82,7 +112,7 @@ def _replay(store: RunStore, run: RunRecord, tracker: Tracker) -> None:
         with store.reading():
             for values, step, at_s in tracked_rows(store, run.run_id):
                 tracker.scalars(values, step, at_s)
-        tracker.text("settings", json.dumps(json.loads(run.config_json), indent=2))
+        tracker.text(SETTINGS, settings_text(json.loads(run.config_json)))
     finally:
         tracker.close()
 

@@ -113,8 +113,6 @@ class RunRecorder:
         if self._ended:
             return
         self._sampler.close()
-        for mirror in self._mirrors:
-            mirror.close()
         self._append("end", {"status": status, "message": message})
         self._ended = True
         try:
@@ -124,6 +122,9 @@ class RunRecorder:
         except OSError as error:
             self._failed(error)
         self._spool.close()
+        # After the run's own record: a tracker may keep us waiting, and the user may not wait.
+        for mirror in self._mirrors:
+            mirror.close()
         if self._on_finish is not None:
             self._on_finish()
 

@@ -1,6 +1,8 @@
 """Writers for other trackers: TensorBoard files, and W&B runs that need no network."""
 
-from collections.abc import Callable, Mapping
+import json
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,6 +11,10 @@ from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
     from hoserkd.engine.config import EngineConfig
+
+
+SETTINGS = "settings"
+"""Name of the text that holds a run's settings."""
 
 
 class Tracker(Protocol):
@@ -103,10 +109,30 @@ def mirror_opener(kind: str, run: Any, config: "EngineConfig") -> Callable[[], T
     _need(kind)
     folder = run.directory / kind
     if kind == "tensorboard":
-        return lambda: TensorBoardTracker(folder)
+        return lambda: _with_settings(TensorBoardTracker(folder), config)
     return lambda: WandbTracker(
         folder, run_id=run.run_id, name=run.name, project=config.tracking.project,
         config=config.model_dump(mode="json"), online=config.tracking.online)
+
+
+def check_trackers(kinds: Sequence[str]) -> None:
+    """See that the trackers are installed, before a run begins.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for kind in kinds:
+        _need(kind)
+
+
+def _with_settings(tracker: Tracker, config: "EngineConfig") -> Tracker:
+    tracker.text(SETTINGS, settings_text(config.model_dump(mode="json")))
+    return tracker
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Return the settings as TensorBoard's text tab shows them: indented code."""
+    return textwrap.indent(json.dumps(settings, indent=2), "    ")
 
 
 def _need(package: str) -> None:

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -7,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hoserkd.engine.events import EpochDone, SplitJudged, StepDone
+from hoserkd.engine.events import EpochDone, Progress, SplitJudged, StepDone
 from hoserkd.errors import UsageError
-from hoserkd.store.export import export_tensorboard, tracked_rows
+from hoserkd.store.export import export_tensorboard, folder_names, tracked_rows
 from hoserkd.store.mirror import Mirror
 from hoserkd.store.recorder import RunRecorder
 from hoserkd.store.retention import Retention, Waste, clear, find_waste
@@ -46,6 +48,7 @@ def recorded(store: RunStore, name: str = "r", status: str = "finished", **given
     for step in (1, 2):
         run.notify(StepDone(step, 0, 2, {"loss": 1 / step, "accuracy": 0.5}, {"forward": 2.0}))
     run.notify(EpochDone(0, 2, {"val_accuracy": 0.7}))
+    run.notify(SplitJudged("test", {"test_accuracy": 0.6}))
     run.finish(status)  # type: ignore[arg-type]
     return run
 
@@ -57,12 +60,21 @@ def test_tracked_rows_hold_every_figure_once(store: RunStore) -> None:
         ({"train/accuracy": 0.5, "train/loss": 1.0}, 1),
         ({"train/accuracy": 0.5, "train/loss": 0.5}, 2),
         ({"timings_ms/forward": 2.0}, 1), ({"timings_ms/forward": 2.0}, 2),
-        ({"epoch/val_accuracy": 0.7}, 2)]
+        ({"epoch/val_accuracy": 0.7}, 2), ({"test/test_accuracy": 0.6}, 2)]
+
+
+def test_exported_folders_of_runs_of_one_name_are_two(store: RunStore) -> None:
+    first, second, other = recorded(store), recorded(store), recorded(store, "other")
+    names = folder_names(store.runs())
+    assert names == {first.run_id: f"r-{first.run_id}", second.run_id: f"r-{second.run_id}",
+                     other.run_id: "other"}
 
 
 def test_tensorboard_reads_back_what_was_exported(store: RunStore, tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     recorded(store)
+    export_tensorboard(store, store.run("r"), tmp_path)
+    # Again: the same points must not stand there twice.
     folder = export_tensorboard(store, store.run("r"), tmp_path)
     assert folder == tmp_path / "r"
     events = accumulator.EventAccumulator(str(folder))
@@ -103,6 +115,12 @@ def test_mirror_passes_steps_epochs_and_judgements_on() -> None:
     assert book.closed
 
 
+def test_tracker_is_not_opened_for_a_run_that_shows_nothing() -> None:
+    mirror = Mirror(pytest.fail, pytest.fail)
+    mirror.notify(Progress("reading", 1, 2, "trips"))
+    mirror.close()
+
+
 def test_broken_tracker_ends_the_mirror_and_not_the_run(store: RunStore) -> None:
     told: list[str] = []
     run = store.create_run("train", "demo", "r")
@@ -121,8 +139,12 @@ def test_tracker_that_cannot_be_opened_costs_one_word(store: RunStore) -> None:
 
     told: list[str] = []
     run = store.create_run("train", "demo", "r")
-    run.mirror(Mirror(refuse, told.append))
+    run.mirror(Mirror(refuse, told.append, waiting=2))
+    for step in range(1, 9):
+        run.notify(StepDone(step, 0, 9, {"loss": 1.0}))
+    began = time.perf_counter()
     run.finish("finished")
+    assert time.perf_counter() - began < 2
     assert told == ["mirroring to a tracker has ended: not logged in"]
 
 
@@ -143,6 +165,43 @@ def test_slow_tracker_never_blocks_the_run() -> None:
     release.set()
     mirror.close()
     assert "were not mirrored" in told[0]
+
+
+def test_hanging_tracker_neither_holds_the_end_nor_the_record(store: RunStore) -> None:
+    told: list[str] = []
+    release = threading.Event()
+
+    def hang() -> Notebook:
+        release.wait(60)
+        return Notebook()
+
+    run = store.create_run("train", "demo", "r")
+    run.mirror(Mirror(hang, told.append, waiting=2, close_s=0.2))
+    for step in range(1, 9):
+        run.notify(StepDone(step, 0, 9, {"loss": 1.0}))
+    began = time.perf_counter()
+    run.finish("finished")
+    assert time.perf_counter() - began < 2
+    assert "does not answer" in told[0]
+    assert (store.run("r").status, store.run("r").step) == ("finished", 8)
+    release.set()
+
+
+def test_process_ends_though_a_tracker_hangs(tmp_path: Path) -> None:
+    code = f"""
+import time
+from hoserkd.engine.events import StepDone
+from hoserkd.store.mirror import Mirror
+from hoserkd.store.runs import RunStore
+
+with RunStore(__import__("pathlib").Path({str(tmp_path / "store")!r})).create_run(
+        "train", "demo", "r") as run:
+    run.mirror(Mirror(lambda: time.sleep(600), print, close_s=0.1))
+    run.notify(StepDone(1, 0, 1, {{"loss": 1.0}}))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert "does not answer" in ended.stdout
 
 
 def test_gc_finds_old_runs_that_came_to_nothing(store: RunStore) -> None:

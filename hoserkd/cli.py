@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, MutableMapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
@@ -14,7 +17,7 @@ import typer
 from hoserkd import __version__
 from hoserkd.commands.completion import complete_setting
 from hoserkd.commands.context import SESSION, GlobalOptions, Session, open_console
-from hoserkd.errors import HoserkdError, UsageError
+from hoserkd.errors import HoserkdError, UsageError, refused_error
 
 GROUPS = {
     "Make": ("prepare", "train-teacher", "export-teacher", "precompute", "train", "tune",
@@ -40,10 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     session = Session()
     token = SESSION.set(session)
     try:
-        try:
-            return _run(arguments, session)
-        finally:
-            session.close()
+        with terminated_like_ctrl_c():
+            try:
+                return _run(arguments, session)
+            finally:
+                session.close()
     except HoserkdError as error:
         open_console().error(error)
         return error.exit_code
@@ -56,8 +60,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has left, as `| head` does: nothing more to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        fault = refused_error(error)
+        open_console().error(fault)
+        return fault.exit_code
     finally:
         SESSION.reset(token)
+
+
+@contextmanager
+def terminated_like_ctrl_c() -> Iterator[None]:
+    """Make SIGTERM unwind as Ctrl-C does, so that runs are closed and no temporary file stays."""
+    if (threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL):
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def hoist(arguments: Sequence[str]) -> tuple[GlobalOptions, list[str]]:

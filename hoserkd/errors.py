@@ -1,5 +1,7 @@
 """The mistakes that a user can make or meet, each shown as one line with a hint."""
 
+import errno
+
 
 class HoserkdError(Exception):
     """Anything a user can mend. `message` says what and where, `hint` what to do next."""
@@ -60,3 +62,34 @@ class InterruptedRunError(HoserkdError):
     """The user asked to stop; the state that resumes has been saved."""
 
     exit_code = 130
+
+
+class RefusedError(HoserkdError):
+    """The disk or the system refused: full, read-only, forbidden, gone."""
+
+
+_NO_ROOM = "make room; what was saved before is whole, and the work can go on from it"
+_NOT_ALLOWED = ("let this user write there, or name other folders with --store, --data-dir or "
+                "--output")
+_HINTS = {
+    errno.ENOSPC: _NO_ROOM, errno.EDQUOT: _NO_ROOM, errno.EFBIG: _NO_ROOM,
+    errno.EACCES: _NOT_ALLOWED, errno.EPERM: _NOT_ALLOWED, errno.EROFS: _NOT_ALLOWED,
+    errno.ENOENT: "a file went away while it was needed; the same command makes or names it again",
+    errno.EIO: "the disk does not answer as it should; what was saved before is whole",
+    errno.EMFILE: "more files are open than `ulimit -n` allows: raise it",
+}
+
+
+def refused_error(error: OSError) -> RefusedError:
+    """Return what the system refused as one line: where, what, and what to do."""
+    what = (error.strerror or str(error) or type(error).__name__).lower()
+    where = error.filename if error.filename2 is None else error.filename2
+    return RefusedError(what if where is None else f"{where}: {what}",
+                       hint=_HINTS.get(error.errno or 0))
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what a record says about why something ended."""
+    if isinstance(error, OSError):
+        error = refused_error(error)
+    return error.message if isinstance(error, HoserkdError) else repr(error)

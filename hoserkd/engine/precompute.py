@@ -256,11 +256,15 @@ def _ticked(partial: Path) -> set[int]:
 
 def _finish(partial: Path, final: Path) -> None:
     """Give the finished folder its name; one that is there already makes way."""
-    for path in (partial / "plan.json", *partial.glob("done-*.txt")):
-        path.unlink()
+    # Hidden before it is taken apart, so that nobody meets half of it.
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if final.exists():
-        shutil.rmtree(final)
+        final.rename(old)
     partial.rename(final)
+    for path in (final / "plan.json", *final.glob("done-*.txt")):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _report(directory: Path, meta: dict[str, Any], seconds: float, *, reused: bool

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from hoserkd.engine.config import EngineConfig, TuneConfig
 from hoserkd.engine.events import EpochDone, Event, Observer, Progress, Silent, StopRequested
 from hoserkd.engine.seeds import Comparison, paired
+from hoserkd.engine.study_journal import StudyJournal
 from hoserkd.engine.tasks import Task, Train
 from hoserkd.errors import DivergenceError, InterruptedRunError, StoreError
 
@@ -69,7 +69,7 @@ class Study:
         self._locks.mkdir(exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         journal = directory / f"{name}.log"
-        storage = JournalStorage(JournalFileBackend(str(journal)))
+        storage = JournalStorage(StudyJournal(journal))
         known = {s.study_name for s in optuna.get_all_study_summaries(storage)}
         if name in known and not resume:
             raise StoreError(f"study {name} exists already ({journal})",

@@ -3,6 +3,9 @@
 DuckDB lets one process write or several read, never both, so nobody keeps it open.
 """
 
+import contextlib
+import errno
+import os
 import random
 import threading
 import time
@@ -14,6 +17,7 @@ from typing import Any
 from hoserkd.errors import StoreError
 
 DATABASE = "hoserkd.duckdb"
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 _IN_PROCESS = threading.RLock()
 """One connection a process: DuckDB refuses a second one with other options."""
 
@@ -23,6 +27,10 @@ TABLES = ("runs", "metrics", "timings", "epochs", "evaluations", "artifacts", "n
 
 class BusyError(StoreError):
     """Another process holds the database."""
+
+
+class UnwritableError(StoreError):
+    """The disk is full, or the folder is not ours to write."""
 
 
 def _first_tables(connection: Any) -> None:
@@ -86,8 +94,10 @@ def open_database(path: Path, *, read_only: bool, patience_s: float) -> Iterator
 
     Raises:
         BusyError: others hold it.
-        StoreError: it cannot be read, or a newer hoserkd made it.
+        StoreError: it cannot be read or written, or a newer hoserkd made it.
     """
+    import duckdb
+
     with _IN_PROCESS:
         connection = _connect(path, read_only, patience_s)
         try:
@@ -96,8 +106,11 @@ def open_database(path: Path, *, read_only: bool, patience_s: float) -> Iterator
             else:
                 migrate(connection)
             yield connection
+        except duckdb.Error as error:
+            raise _unreadable(path, error) from error
         finally:
-            connection.close()
+            with contextlib.suppress(duckdb.Error):  # its last words on a full disk
+                connection.close()
 
 
 @contextmanager
@@ -140,6 +153,11 @@ def _connect(path: Path, read_only: bool, patience_s: float) -> Any:
 
 def _unreadable(path: Path, error: Exception) -> StoreError:
     first_line = str(error).splitlines()[0]
+    if any(os.strerror(number) in first_line for number in _REFUSALS):
+        return UnwritableError(
+            f"{path}: {first_line.rpartition(': ')[2].lower()}",
+            hint="nothing is lost: the runs' own records are read in once there is room and "
+                 "leave to write")
     return StoreError(f"{path}: the run store cannot be opened: {first_line}",
                       hint="`hoserkd runs repair` rebuilds it from the runs' own records")
 

@@ -18,7 +18,7 @@ from hoserkd.engine.events import (
     StepDone,
 )
 from hoserkd.engine.files import write_json
-from hoserkd.errors import HoserkdError, InterruptedRunError
+from hoserkd.errors import InterruptedRunError, describe_error, refused_error
 from hoserkd.store.machine import SAMPLE_S, MachineSampler
 from hoserkd.store.mirror import Mirror
 from hoserkd.store.records import Status
@@ -34,8 +34,8 @@ PROGRESS_S = 1.0
 class RunRecorder:
     """Writes one run's events to its spool. As a context manager it also records the ending.
 
-    `notify` costs microseconds and never raises: a full disk costs records, not the training;
-    the first failure is told through `on_failure`.
+    `notify` costs microseconds and never raises: on a full disk events wait for room, and the
+    training goes on; the first failure is told through `on_failure`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RunRecorder:
     def begin(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Write the first event of this process's share of the run: `start` or `resume`."""
         self._append(kind, fields)
-        self._spool.flush()
+        self._flush()
 
     def mirror(self, mirror: Mirror) -> None:
         """Pass events on to `mirror`, and close it at the end."""
@@ -121,7 +121,10 @@ class RunRecorder:
                 **self._header, "status": status, "message": message, "ended_at": time.time()})
         except OSError as error:
             self._failed(error)
-        self._spool.close()
+        try:
+            self._spool.close()
+        except OSError as error:
+            self._failed(error)
         # After the run's own record: a tracker may keep us waiting, and the user may not wait.
         for mirror in self._mirrors:
             mirror.close()
@@ -138,8 +141,7 @@ class RunRecorder:
         elif isinstance(error, InterruptedRunError | KeyboardInterrupt):
             self.finish("stopped", str(error) or "interrupted")
         else:
-            message = error.message if isinstance(error, HoserkdError) else repr(error)
-            self.finish("failed", message)
+            self.finish("failed", describe_error(error))
 
     def _progress(self, event: Progress) -> None:
         now = time.monotonic()
@@ -168,7 +170,8 @@ class RunRecorder:
         if self.failure is None:
             self.failure = error
             if self._on_failure is not None:
-                self._on_failure(f"run {self.run_id}: not everything could be recorded: {error}")
+                self._on_failure(f"run {self.run_id}: not everything could be recorded so far: "
+                                 f"{refused_error(error).message}")
 
 
 def read_header(directory: Path) -> dict[str, Any]:

@@ -21,7 +21,13 @@ from typing import Any
 
 from hoserkd.engine.files import write_json
 from hoserkd.errors import StoreError
-from hoserkd.store.database import DATABASE, BusyError, empty_database, open_database
+from hoserkd.store.database import (
+    DATABASE,
+    BusyError,
+    UnwritableError,
+    empty_database,
+    open_database,
+)
 from hoserkd.store.ingest import LABELS_FILE, ingest, read_labels, scan_folders
 from hoserkd.store.provenance import provenance
 from hoserkd.store.recorder import (
@@ -348,10 +354,10 @@ class RunStore:
 
     def repair(self) -> SyncReport:
         """Build the database anew from the runs' own records; the old file is kept as `.old`."""
+        # First the log: beside a database that is not its own it would spoil the new one.
+        self.database.with_suffix(".duckdb.wal").unlink(missing_ok=True)
         if self.database.exists():
             self.database.replace(self.database.with_suffix(".duckdb.old"))
-        wal = self.database.with_suffix(".duckdb.wal")
-        wal.unlink(missing_ok=True)
         self._synced = None
         return self.sync(READ_PATIENCE_S)
 
@@ -366,7 +372,7 @@ class RunStore:
 
     def _try_sync(self) -> None:
         # At the end of a run: whoever reads next will sync if this fails.
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(StoreError, OSError):
             self.sync()
 
     def metric_names(self) -> tuple[str, ...]:
@@ -398,8 +404,16 @@ class RunStore:
             with empty_database() as connection:
                 yield connection
             return
-        # Many readers at once: one of them brings the news in, the others do not queue up for it.
-        self.sync(STALE_PATIENCE_S if self.lag_s() > STALE_S else 0.0)
+        try:
+            # Many readers at once: one brings the news in, the others do not queue up for it.
+            self.sync(STALE_PATIENCE_S if self.lag_s() > STALE_S else 0.0)
+        except UnwritableError:
+            # A full disk or another's folder can be read all the same.
+            if not self.database.exists():
+                with empty_database() as connection:
+                    ingest(connection, self.runs_directory)
+                    yield connection
+                return
         if not self.database.exists():
             raise BusyError(f"{self.database}: another process is making the run store",
                             hint="try again in a moment")

@@ -4,6 +4,8 @@ A line counts as committed when `write` has returned: it then survives the death
 The writer holds a lock on the file, which is how others know that it lives.
 """
 
+import contextlib
+import errno
 import fcntl
 import json
 import math
@@ -11,15 +13,19 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hoserkd.engine.files import cut_torn_tail
 from hoserkd.errors import StoreError
 
 SPOOL = "events.jsonl"
 FSYNC_S = 1.0
 """A power cut loses at most so many seconds; a killed process loses nothing."""
+MOST_WAITING = 10_000
+"""Events that are kept for a disk that takes none; of more, the oldest are lost."""
 LOCK_PATIENCE_S = 1.0
 """Longer than anybody holds the lock only to look whether a writer lives."""
 
@@ -38,13 +44,14 @@ class Spool:
         self._mutex = threading.Lock()
         self._closing = threading.Event()
         self._dirty = False
+        self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
         if not _lock(self._descriptor, fcntl.LOCK_EX, LOCK_PATIENCE_S):
             os.close(self._descriptor)
             raise StoreError(
                 f"{path}: another process is writing this run",
                 hint="wait for it, or stop it; `hoserkd runs list` shows what runs",
             )
-        self._size = _cut_torn_tail(self._descriptor)
+        self._size = cut_torn_tail(self._descriptor)
         self._seq = _last_seq(self._descriptor, self._size)
         _OPEN.add(self)
         self._flusher = threading.Thread(target=self._flush_often, daemon=True, name="spool-fsync")
@@ -54,38 +61,46 @@ class Spool:
         """Write one event; committed when this returns.
 
         Raises:
-            OSError: nothing was written; the spool is as it was before.
+            OSError: it is not written: it waits in memory and goes out with a later one, in
+                order. The file is as it was before.
         """
         with self._mutex:
-            record = {"seq": self._seq + 1, "t": round(time.time(), 3), "type": kind, **fields}
-            line = (_encode(record) + "\n").encode()
-            try:
-                written = os.write(self._descriptor, line)
-            except OSError:
-                os.ftruncate(self._descriptor, self._size)
-                raise
-            if written != len(line):
-                os.ftruncate(self._descriptor, self._size)
-                raise OSError(28, "no space left for a whole event", str(self.path))
-            self._size += written
             self._seq += 1
-            self._dirty = True
+            record = {"seq": self._seq, "t": round(time.time(), 3), "type": kind, **fields}
+            self._waiting.append((_encode(record) + "\n").encode())
+            self._drain()
 
     def flush(self) -> None:
-        """Bring what was written to the disk itself."""
+        """Bring what was written, and what waits, to the disk itself.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        with self._mutex:
+            self._drain()
         if self._dirty:
             self._dirty = False
-            os.fsync(self._descriptor)
+            try:
+                os.fsync(self._descriptor)
+            except OSError:
+                self._dirty = True
+                raise
 
     def close(self) -> None:
-        """Flush, stop the flusher and give the lock back."""
+        """Flush, stop the flusher and give the lock back.
+
+        Raises:
+            OSError: the last events are lost; the lock is given back all the same.
+        """
         if self._closing.is_set():
             return
         self._closing.set()
         self._flusher.join()
-        self.flush()
-        _OPEN.discard(self)
-        os.close(self._descriptor)
+        try:
+            self.flush()
+        finally:
+            _OPEN.discard(self)
+            os.close(self._descriptor)
 
     def let_go(self) -> None:
         """Close the file in a forked child, which would otherwise keep the lock alive."""
@@ -96,7 +111,27 @@ class Spool:
 
     def _flush_often(self) -> None:
         while not self._closing.wait(FSYNC_S):
-            self.flush()
+            # Whoever appends hears of a full disk; here is only the next try.
+            with contextlib.suppress(OSError):
+                self.flush()
+
+    def _drain(self) -> None:
+        while self._waiting:
+            self._write(self._waiting[0])
+            self._waiting.popleft()
+
+    def _write(self, line: bytes) -> None:
+        try:
+            written = os.write(self._descriptor, line)
+        except OSError as error:
+            os.ftruncate(self._descriptor, self._size)
+            error.filename = str(self.path)
+            raise
+        if written != len(line):
+            os.ftruncate(self._descriptor, self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        self._size += written
+        self._dirty = True
 
 
 _OPEN: "weakref.WeakSet[Spool]" = weakref.WeakSet()
@@ -173,21 +208,6 @@ def _lock(descriptor: int, kind: int, patience_s: float) -> bool:
             time.sleep(0.02)
         else:
             return True
-
-
-def _cut_torn_tail(descriptor: int) -> int:
-    size = os.fstat(descriptor).st_size
-    end = size
-    while end > 0:
-        start = max(0, end - (1 << 16))
-        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    if end != size:
-        os.ftruncate(descriptor, end)
-    return end
 
 
 def _last_seq(descriptor: int, size: int) -> int:

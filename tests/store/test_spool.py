@@ -128,7 +128,7 @@ def test_forked_child_does_not_keep_a_dead_run_alive(tmp_path: Path) -> None:
     assert not alive
 
 
-def test_full_disk_leaves_the_spool_as_it_was(tmp_path: Path) -> None:
+def test_full_disk_leaves_the_spool_as_it_was_and_loses_nothing(tmp_path: Path) -> None:
     """A limit on the file's size answers a write as a full disk does: with less, then with none."""
     path = tmp_path / "s"
     script = """
@@ -151,4 +151,5 @@ spool.close()
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True,
                           text=True, check=True)
     assert done.stdout == "refused\nrefused\n"
-    assert [(e["seq"], e["message"][0]) for e in events(path)] == [(1, "x"), (2, "z")]
+    assert [(e["seq"], e["message"][0]) for e in events(path)] == [
+        (1, "x"), (2, "y"), (3, "y"), (4, "z")]

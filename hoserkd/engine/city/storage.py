@@ -199,7 +199,8 @@ class CityWriter:
                  "arrays": self.arrays}
         target = self.directory / content
         if target.exists():
-            shutil.rmtree(target)
+            # Out of sight before it is taken apart: the same content, perhaps damaged.
+            target.rename(self._staging.with_suffix(".old"))
         self._staging.rename(target)
         write_json(self.directory / "manifest.json", whole)
         sweep(self.directory, keep=content)

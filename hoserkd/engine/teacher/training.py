@@ -124,6 +124,9 @@ def train_teacher(
     training = _Training(config, city, directory, _settings(config, city), observer)
     if found is not None:
         training.restore(found)
+    else:
+        # From now on the folder says whose it is, whenever this process dies.
+        training.save()
     with matrix_precision(training.on_cuda and decided(config.train.tf32, True)):
         result = training.run(stop)
     return replace(result, seconds=time.perf_counter() - start)
@@ -226,10 +229,10 @@ class _Training:
             self._judge(time.perf_counter() - start)
             progress.epoch += 1
             progress.batch, progress.loss_sum, progress.token_sum = 0, 0.0, 0
-            self._save()
+            self.save()
         card = add_to_card(self._directory, {"anomalies": self._judge_anomalies(stop)})
         progress.finished = True
-        self._save()
+        self.save()
         return TeacherResult(self._directory, card, progress.best_epoch,
                              math.exp(progress.best_loss), 0.0, trained=True)
 
@@ -243,7 +246,7 @@ class _Training:
         for batch in batches[progress.batch:]:
             if stop():
                 self._take(meter)
-                self._save()
+                self.save()
                 raise InterruptedRunError(
                     f"teacher training stopped after step {progress.step} of {self._total}; the "
                     "state is saved", hint="go on with --resume")
@@ -258,7 +261,7 @@ class _Training:
                 self._report(meter, rate)
             if not last and progress.step % self._config.train.checkpoint_every == 0:
                 self._take(meter)
-                self._save()
+                self.save()
         self._take(meter)
 
     def _step(self, tokens: Tensor, rate: float) -> tuple[Tensor, Tensor]:
@@ -317,7 +320,8 @@ class _Training:
         self._progress.loss_sum += loss
         self._progress.token_sum += tokens
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write all that going on needs, whole or not at all."""
         progress = self._progress
         content = {
             "format": OWN_CHECKPOINT, "card": json.dumps(self._card.to_json()),

@@ -192,3 +192,21 @@ def test_squares_are_counted_in_metres_along_parallel_and_meridian():
     lonlat = np.array([[10 + narrow * 0.5, 60.0], [10 + narrow * 1.5, 60 + step * 2.5]])
     cells = square_cells(lonlat, (10.0, 60.0), 200.0)
     assert [(c >> 32, c & 0xFFFFFFFF) for c in cells.tolist()] == [(0, 0), (1, 2)]
+
+
+@pytest.mark.parametrize("spread_degrees", [0.01, 2.0, 60.0])
+def test_pairs_of_any_spread_and_length_equal_the_plain_tables(spread_degrees):
+    rng = np.random.default_rng(5)
+    lonlat = rng.uniform(-1, 1, (50, 2)) * spread_degrees + [116.4, 20.0]
+    paths = [rng.integers(0, 50, length).tolist() for length in (1, 2, 9, 30, 5, 1)]
+    trips = pack(paths, [list(range(len(p))) for p in paths])
+    pairs = np.array([(i, j) for i in range(6) for j in range(6)])
+    found = pair_distances(trips, trips, pairs, lonlat)
+    for row, (i, j) in enumerate(pairs):
+        a, b = ([tuple(lonlat[r]) for r in paths[k]] for k in (i, j))
+        assert found.dtw_km[row] == pytest.approx(plain_dtw(a, b), rel=1e-9, abs=1e-9)
+        assert found.frechet_km[row] == pytest.approx(plain_frechet(a, b), rel=1e-9, abs=1e-9)
+        assert found.hausdorff_km[row] == pytest.approx(plain_hausdorff(a, b), rel=1e-9, abs=1e-9)
+        assert found.edr[row] == plain_edr(a, b)
+        swapped = [[p[::-1] for p in path] for path in (a, b)]
+        assert found.edr_public[row] == plain_edr(*swapped)

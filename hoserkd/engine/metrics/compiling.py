@@ -21,18 +21,23 @@ def workers() -> int:
     return max(1, os.cpu_count() or 1)
 
 
-def over_ranges(work: Callable[[int, int], None], count: int) -> None:
+def over_ranges(
+    work: Callable[[int, int], None], count: int, *, least: int = MIN_CHUNK
+) -> None:
     """Call `work(start, stop)` for ranges that cover 0..count, on all cores.
 
     `work` must write each row of its output from the row's number alone, so that the result does
     not depend on how many cores there are.
+
+    Args:
+        least: Rows that are worth a thread's while.
     """
     threads = workers()
-    if threads == 1 or count < 2 * MIN_CHUNK:
+    if threads == 1 or count < 2 * least:
         work(0, count)
         return
     # More chunks than threads, since rows differ in cost.
-    chunk = max(MIN_CHUNK, -(-count // (8 * threads)))
+    chunk = max(least, -(-count // (8 * threads)))
     starts = range(0, count, chunk)
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, s, min(s + chunk, count)) for s in starts]:

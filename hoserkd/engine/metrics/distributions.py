@@ -11,8 +11,17 @@ import numpy as np
 from jaxtyping import Float64, Int64, Real
 
 from hoserkd.engine.metrics.compiling import kernel, over_ranges
-from hoserkd.engine.metrics.sphere import EARTH_RADIUS_KM, arc, unit_vectors
+from hoserkd.engine.metrics.sphere import (
+    EARTH_RADIUS_KM,
+    arcs,
+    chords2,
+    gather_points,
+    unit_vectors,
+)
 from hoserkd.engine.types import TrajectorySet
+
+LEAST_COUNTED = 1 << 16
+"""Values that a thread counts in less time than it takes to start one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +46,50 @@ class Histogram:
 
 
 @kernel
+def _mean_point(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    lonlat, road, first, count
+):
+    """Return the unit vector of the roads' mean longitude and latitude."""
+    lon, lat = 0.0, 0.0
+    for p in range(first, first + count):
+        lon += lonlat[road[p], 0]
+        lat += lonlat[road[p], 1]
+    lon, lat = math.radians(lon / count), math.radians(lat / count)
+    return math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)
+
+
+@kernel
 def _features(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
     offset, road, entered, lonlat, xyz, start, stop, distance, radius, step_min
 ):
     """Fill distance and radius (radians) and the steps' minutes of trips start..stop."""
+    longest = 0
+    for trip in range(start, stop):
+        longest = max(longest, offset[trip + 1] - offset[trip])
+    x, y, z = np.empty((3, longest))
+    square, away = np.empty((2, longest))
     for trip in range(start, stop):
         first, last = offset[trip], offset[trip + 1]
-        lon, lat = lonlat[road[first], 0], lonlat[road[first], 1]
-        x, y, z = xyz[road[first], 0], xyz[road[first], 1], xyz[road[first], 2]
-        along = 0.0
-        for p in range(first + 1, last):
-            r = road[p]
-            lon += lonlat[r, 0]
-            lat += lonlat[r, 1]
-            a, b, c = xyz[r, 0], xyz[r, 1], xyz[r, 2]
-            along += arc((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2)
-            x, y, z = a, b, c
-            step_min[p - 1 - trip] = (entered[p] - entered[p - 1]) / 60.0
-        distance[trip] = along
         count = last - first
-        lon, lat = math.radians(lon / count), math.radians(lat / count)
-        x, y = math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon)
-        z = math.sin(lat)
-        away = 0.0
-        for p in range(first, last):
-            r = road[p]
-            away += arc((x - xyz[r, 0]) ** 2 + (y - xyz[r, 1]) ** 2 + (z - xyz[r, 2]) ** 2)
-        radius[trip] = away / count
+        gather_points(xyz, road, first, count, x, y, z)
+        for p in range(count - 1):
+            a, b, c = x[p + 1] - x[p], y[p + 1] - y[p], z[p + 1] - z[p]
+            square[p] = a * a + b * b + c * c
+        arcs(square, count - 1, away)
+        along = 0.0
+        for p in range(count - 1):
+            along += away[p]
+        distance[trip] = along
+        at, minutes = entered[first:last], step_min[first - trip:last - trip - 1]
+        for p in range(count - 1):
+            minutes[p] = (at[p + 1] - at[p]) / 60.0
+        x0, y0, z0 = _mean_point(lonlat, road, first, count)
+        chords2(x0, y0, z0, x, y, z, count, square)
+        arcs(square, count, away)
+        total = 0.0
+        for p in range(count):
+            total += away[p]
+        radius[trip] = total / count
 
 
 def trip_features(
@@ -153,7 +179,7 @@ def bin_counts(
         _count(values, edge, _scale(edge), start, stop, counts)
         parts.append(counts)
 
-    over_ranges(work, len(values))
+    over_ranges(work, len(values), least=LEAST_COUNTED)
     return np.asarray(np.sum(parts, axis=0, dtype=np.int64))
 
 

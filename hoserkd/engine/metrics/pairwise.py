@@ -12,7 +12,15 @@ from jaxtyping import Float64, Int64
 from hoserkd.engine.geo import great_circle_m
 from hoserkd.engine.metrics.compiling import kernel, over_ranges
 from hoserkd.engine.metrics.packed import destinations, origins, ranks_within
-from hoserkd.engine.metrics.sphere import EARTH_RADIUS_KM, arc, chord2, chord_of_m, unit_vectors
+from hoserkd.engine.metrics.sphere import (
+    EARTH_RADIUS_KM,
+    arc,
+    arcs,
+    chord_of_m,
+    chords2,
+    gather_points,
+    unit_vectors,
+)
 from hoserkd.engine.types import TrajectorySet
 
 
@@ -45,47 +53,91 @@ class PairDistances:
 
 
 @kernel
+def _widest(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    offset, trip, start, stop
+):
+    """Return the most points of the trips that pairs start..stop name."""
+    widest = 0
+    for p in range(start, stop):
+        widest = max(widest, offset[trip[p] + 1] - offset[trip[p]])
+    return widest
+
+
+@kernel
+def _move_on(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
+    square, square_swapped, away, eps2, count, dtw, frechet, edr, public
+):
+    """Replace the rows of the four tables by their next ones; return the least of square.
+
+    One loop for all four: each waits for its own last entry only, so the processor overlaps them.
+    Comparisons stand for min and max, which would look for NaN; none can be here.
+    """
+    one = np.int32(1)
+    nearest = np.inf
+    dtw_diagonal, frechet_diagonal = dtw[0], frechet[0]
+    edr_diagonal, public_diagonal = edr[0], public[0]
+    dtw_left, frechet_left = np.inf, np.inf
+    edr_left, public_left = edr_diagonal + one, public_diagonal + one
+    dtw[0], frechet[0], edr[0], public[0] = dtw_left, frechet_left, edr_left, public_left
+    for j in range(count):
+        here = square[j]
+        nearest = here if here < nearest else nearest
+        above = dtw[j + 1]
+        best = above if above < dtw_diagonal else dtw_diagonal
+        best = dtw_left if dtw_left < best else best
+        dtw_left = away[j] + best
+        dtw[j + 1], dtw_diagonal = dtw_left, above
+        above = frechet[j + 1]
+        best = above if above < frechet_diagonal else frechet_diagonal
+        best = frechet_left if frechet_left < best else best
+        frechet_left = here if here > best else best
+        frechet[j + 1], frechet_diagonal = frechet_left, above
+        edits = edr[j + 1]
+        replaced = edr_diagonal + np.int32(here >= eps2)
+        gap = (edits if edits < edr_left else edr_left) + one
+        edr_left = replaced if replaced < gap else gap
+        edr[j + 1], edr_diagonal = edr_left, edits
+        edits = public[j + 1]
+        replaced = public_diagonal + np.int32(square_swapped[j] >= eps2)
+        gap = (edits if edits < public_left else public_left) + one
+        public_left = replaced if replaced < gap else gap
+        public[j + 1], public_diagonal = public_left, edits
+    return nearest
+
+
+@kernel
 def _pairs(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
     xyz, swapped, offset_a, road_a, offset_b, road_b, pair_a, pair_b, eps2, start, stop, out
 ):
-    """Fill rows start..stop of out (M, 5): dtw, hausdorff, frechet, edr, edr_public."""
+    """Fill rows start..stop of out (M, 5): dtw, hausdorff, frechet, edr, edr_public.
+
+    Each row of a pair's table of distances is made at once, then every measure moves on by it.
+    """
+    widest = _widest(offset_b, pair_b, start, stop)
+    x, y, z, x_swapped, y_swapped, z_swapped = np.empty((6, widest))
+    square, square_swapped, away, nearest_b = np.empty((4, widest))
+    dtw, frechet = np.empty((2, widest + 1))
+    edr, public = np.empty((2, widest + 1), np.int32)
     for p in range(start, stop):
         a0, b0 = offset_a[pair_a[p]], offset_b[pair_b[p]]
         n, m = offset_a[pair_a[p] + 1] - a0, offset_b[pair_b[p] + 1] - b0
-        dtw = np.full(m + 1, np.inf)
-        frechet = np.full(m + 1, np.inf)
-        edr = np.arange(m + 1)
-        public = np.arange(m + 1)
-        nearest_b = np.full(m, np.inf)
+        gather_points(xyz, road_b, b0, m, x, y, z)
+        gather_points(swapped, road_b, b0, m, x_swapped, y_swapped, z_swapped)
+        for j in range(m + 1):
+            dtw[j], frechet[j], edr[j], public[j] = np.inf, np.inf, j, j
         dtw[0], frechet[0] = 0.0, 0.0
+        nearest_b[:m] = np.inf
         farthest = 0.0
         for i in range(n):
             here = road_a[a0 + i]
-            dtw_diagonal, frechet_diagonal = dtw[0], frechet[0]
-            edr_diagonal, public_diagonal = edr[0], public[0]
-            dtw[0], frechet[0] = np.inf, np.inf
-            edr[0] += 1
-            public[0] += 1
-            nearest_a = np.inf
+            chords2(xyz[here, 0], xyz[here, 1], xyz[here, 2], x, y, z, m, square)
+            chords2(swapped[here, 0], swapped[here, 1], swapped[here, 2],
+                    x_swapped, y_swapped, z_swapped, m, square_swapped)
+            arcs(square, m, away)
             for j in range(m):
-                there = road_b[b0 + j]
-                square = chord2(xyz, here, there)
-                nearest_a = min(nearest_a, square)
-                nearest_b[j] = min(nearest_b[j], square)
-                above, left = dtw[j + 1], dtw[j]
-                dtw[j + 1] = arc(square) + min(dtw_diagonal, min(above, left))
-                dtw_diagonal = above
-                above, left = frechet[j + 1], frechet[j]
-                frechet[j + 1] = max(square, min(frechet_diagonal, min(above, left)))
-                frechet_diagonal = above
-                edits = edr[j + 1]
-                cost = 0 if square < eps2 else 1
-                edr[j + 1] = min(edr_diagonal + cost, min(edits, edr[j]) + 1)
-                edr_diagonal = edits
-                edits = public[j + 1]
-                cost = 0 if chord2(swapped, here, there) < eps2 else 1
-                public[j + 1] = min(public_diagonal + cost, min(edits, public[j]) + 1)
-                public_diagonal = edits
+                nearest_b[j] = square[j] if square[j] < nearest_b[j] else nearest_b[j]
+            nearest_a = _move_on(
+                square, square_swapped, away, eps2, m, dtw, frechet, edr, public)
             farthest = max(farthest, nearest_a)
         for j in range(m):
             farthest = max(farthest, nearest_b[j])

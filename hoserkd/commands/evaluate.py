@@ -148,7 +148,7 @@ def _document(report: "Report") -> dict[str, Any]:
     """Return what evaluation.json holds (docs/metrics.md)."""
     from dataclasses import asdict
 
-    from hoserkd.engine.evaluate import comparison_json
+    from hoserkd.engine.metrics.evaluation import comparison_json
 
     return {
         "kind": "evaluation",
@@ -161,8 +161,8 @@ def _document(report: "Report") -> dict[str, Any]:
 
 def _write(report: "Report", folder: Path, exports: tuple[str, ...]) -> dict[str, Path]:
     """Write the report in every form and return the files by kind."""
-    from hoserkd.engine.evaluate import SCHEMA_VERSION
     from hoserkd.engine.files import replacing, write_json
+    from hoserkd.engine.metrics.evaluation import SCHEMA_VERSION
     from hoserkd.report.html import render_html
     from hoserkd.report.markdown import render_markdown
     from hoserkd.text import plain

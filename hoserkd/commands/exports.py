@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
-    from hoserkd.engine.evaluate import Evaluation
+    from hoserkd.engine.metrics.evaluation import Evaluation
     from hoserkd.report.records import Report
 
 EXPORTS = ("geojson", "kepler", "points-csv", "points-parquet", "geoparquet")

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from hoserkd.engine.evaluate import Evaluation
+from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
 
 DECIMALS = 6

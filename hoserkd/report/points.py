@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from hoserkd.engine.evaluate import Evaluation
 from hoserkd.engine.files import replacing
+from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.types import TrajectorySet
 from hoserkd.report.geojson import DECIMALS, described, trip_shape
 

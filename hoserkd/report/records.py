@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from hoserkd.engine.evaluate import Evaluation
 from hoserkd.engine.metrics.comparison import Comparison
+from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.metrics.statistics import Figure
 
 

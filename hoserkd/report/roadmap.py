@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from hoserkd.engine.evaluate import Evaluation
+from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.metrics.task import path_length_m
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
 

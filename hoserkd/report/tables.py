@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hoserkd.engine.evaluate import Evaluation
 from hoserkd.engine.metrics.baselines import FLOOR, FREQUENT, SHORTEST, STRAIGHTEST
 from hoserkd.engine.metrics.catalogue import BY_NAME, LEVELS, METRICS, Metric
 from hoserkd.engine.metrics.comparison import PAIRED, Comparison
+from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.metrics.statistics import Figure, PairedTest
 from hoserkd.report.records import Report, SeedGroup
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from hoserkd.engine.evaluate import Evaluation
 from hoserkd.engine.metrics.baselines import FLOOR, FREQUENT, SHORTEST
 from hoserkd.engine.metrics.catalogue import BY_NAME
 from hoserkd.engine.metrics.comparison import PAIRED, Comparison
+from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.metrics.statistics import Figure
 from hoserkd.report.records import Report
 from hoserkd.report.tables import SIGNIFICANT, figure_text, p_text, value_text

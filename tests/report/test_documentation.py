@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hoserkd.commands.exports import EXPORTS
-from hoserkd.engine.evaluate import comparison_json
 from hoserkd.engine.metrics.catalogue import METRICS
+from hoserkd.engine.metrics.evaluation import comparison_json
 from hoserkd.engine.metrics.statistics import PairedTest
 
 

@@ -12,12 +12,17 @@ from hoserkd.engine.metrics.paths import (
     turn_counts,
     turn_surprise,
 )
+from hoserkd.engine.metrics.rating import SHARE
+from hoserkd.engine.metrics.statistics import Figure, Resampling, ratio_figure
+from hoserkd.engine.metrics.task import most_frequent_next, straightest_next
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork, TrajectorySet
 
 FLOOR = "floor"
 SHORTEST = "shortest path"
 FREQUENT = "most frequent turns"
 STRAIGHTEST = "straightest turns"
+STEP_TRIPS = 20_000
+"""Real trips on which the rules for the next road are judged."""
 
 
 def real_sample(trips: TrajectorySet, count: int, seed: int) -> GeneratedTrips:
@@ -78,3 +83,17 @@ def same_queries(a: GeneratedTrips, b: GeneratedTrips) -> bool:
     """Return whether two sets of trips answer the same queries in the same order."""
     return all(np.array_equal(getattr(a, n), getattr(b, n))
                for n in ("origin", "destination", "departure_s"))
+
+
+def rules_of_next_road(
+    network: RoadNetwork, train: TrajectorySet, trips: TrajectorySet, how: Resampling
+) -> dict[str, dict[str, Figure]]:
+    """Return the next-step accuracy of the two simplest rules on real trips."""
+    if len(trips) > STEP_TRIPS:
+        chosen = np.random.default_rng(how.seed).choice(len(trips), STEP_TRIPS, replace=False)
+        trips = take_trips(trips, np.sort(chosen))
+    right = {FREQUENT: most_frequent_next(network, train, trips),
+             STRAIGHTEST: straightest_next(network, trips)}
+    offset = trips.step_offset()
+    return {name: {"next_step_accuracy": ratio_figure(
+        values, np.ones(len(values)), offset, how, SHARE)} for name, values in right.items()}

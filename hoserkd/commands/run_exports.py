@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Self
 from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
+    from hoserkd.engine.city.storage import City
+    from hoserkd.engine.config import EngineConfig
+    from hoserkd.engine.student.storage import LoadedStudent
     from hoserkd.store.records import RunRecord
     from hoserkd.store.runs import RunStore
+
+
+SUFFIXES = {"hoser": ".pth", "torch-export": ".pt2"}
+"""How the file of a form is called after the run; other forms are folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +29,7 @@ class Targets:
     tensorboard: Path | None = None
     wandb_offline: Path | None = None
     hoser: Path | None = None
+    torch_export: Path | None = None
 
     def with_format(self, form: str, output: Path | None, name: str) -> Self:
         """Return these targets and one more, given by its name.
@@ -34,7 +42,7 @@ class Targets:
         if field not in known:
             raise UsageError(f"--format: there is no form {form!r}",
                              hint=f"one of {', '.join(known).replace('_', '-')}")
-        default = Path(f"{name}.pth") if form == "hoser" else Path(f"{name}-{form}")
+        default = Path(f"{name}{SUFFIXES.get(form, f'-{form}')}")
         return replace(self, **{field: output or default})
 
 
@@ -59,8 +67,9 @@ def export_runs(
 
     if not any(getattr(targets, field.name) for field in fields(targets)):
         raise UsageError("runs export: say to what", hint="such as --csv DIR; see --help")
-    if targets.hoser and len(runs) != 1:
-        raise UsageError(f"--hoser writes one student, found {len(runs)} runs")
+    for option, file in (("--hoser", targets.hoser), ("--torch-export", targets.torch_export)):
+        if file and len(runs) != 1:
+            raise UsageError(f"{option} writes one student, found {len(runs)} runs")
     ids = [run.run_id for run in runs]
     written: list[Path] = []
     for form, folder in (("csv", targets.csv), ("parquet", targets.parquet)):
@@ -75,6 +84,8 @@ def export_runs(
             written.append(export_wandb(store, run, targets.wandb_offline, project))
         if targets.hoser:
             written.append(_export_hoser(run, targets.hoser, city))
+        if targets.torch_export:
+            written.append(_export_program(run, targets.torch_export, city))
     return written
 
 
@@ -93,12 +104,30 @@ def public_caveat(run: "RunRecord") -> str | None:
 
 
 def _export_hoser(run: "RunRecord", path: Path, city: str | None) -> Path:
-    from hoserkd.commands.context import open_context
-    from hoserkd.engine.city.storage import load_city
     from hoserkd.engine.student.public_export import save_public_checkpoint
-    from hoserkd.engine.student.storage import load_student
 
-    town = load_city(open_context("runs export", run=run.run_id).city_dir(city))
-    student = load_student(Path(run.directory) / "best.safetensors", town)
+    _, student, town = _student_of(run, city)
     save_public_checkpoint(path, student, town)
     return path
+
+
+def _export_program(run: "RunRecord", path: Path, city: str | None) -> Path:
+    from hoserkd.engine.deployment.program import export_next_roads, save_next_roads
+
+    config, student, town = _student_of(run, city)
+    save_next_roads(path, export_next_roads(student, town, config.data.candidate_top_k))
+    return path
+
+
+def _student_of(
+    run: "RunRecord", city: str | None
+) -> "tuple[EngineConfig, LoadedStudent, City]":
+    """Return a run's settings, its best student and the city of both."""
+    from hoserkd.commands.context import open_context
+    from hoserkd.engine.city.storage import load_city
+    from hoserkd.engine.student.storage import load_student
+
+    context = open_context("runs export", run=run.run_id)
+    town = load_city(context.city_dir(city))
+    student = load_student(Path(run.directory) / "best.safetensors", town)
+    return context.config, student, town

@@ -148,14 +148,18 @@ def export(
         None, metavar="DIR", help="Write W&B runs for `wandb sync`; needs no network."),
     hoser: Path | None = typer.Option(
         None, metavar="FILE", help="Write the student as the public HOSER code loads it."),
+    torch_export: Path | None = typer.Option(
+        None, metavar="FILE.pt2",
+        help="Write the student's next-road predictor as a program that runs without hoserkd."),
     form: str | None = typer.Option(
         None, "--format", metavar="FORM",
-        help="The same by name: csv, parquet, tensorboard, wandb-offline or hoser."),
+        help="The same by name: csv, parquet, tensorboard, wandb-offline, hoser or "
+             "torch-export."),
     output: Path | None = typer.Option(
         None, metavar="PATH", help="Where --format writes; without it, under the run's name."),
     city: str | None = typer.Option(
         None, metavar="NAME|DIR", autocompletion=complete_city,
-        help="Prepared city of the student that --hoser writes; the run's if not given."),
+        help="Prepared city of the student that is written; the run's if not given."),
 ) -> None:
     """Export what the store holds on runs, or a run's student, for other tools.
 
@@ -164,7 +168,7 @@ def export(
     from hoserkd.commands.run_exports import Targets, export_runs, public_caveat
 
     console, store = open_console(), open_store()
-    targets = Targets(csv, parquet, tensorboard, wandb_offline, hoser)
+    targets = Targets(csv, parquet, tensorboard, wandb_offline, hoser, torch_export)
     found = [store.run(reference) for reference in runs]
     if form is not None:
         targets = targets.with_format(form, output, found[0].name)

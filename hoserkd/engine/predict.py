@@ -38,9 +38,17 @@ class NextRoads:
 class Predictor:
     """Answers questions about one city with one student; the road network is encoded once."""
 
-    def __init__(self, student: LoadedStudent, city: City, device: str = "cpu") -> None:
+    def __init__(self, student: LoadedStudent, city: City, device: str = "cpu",
+                 candidate_top_k: int = DataConfig().candidate_top_k) -> None:
+        """Encode the road network.
+
+        Args:
+            device: Such as `cpu` or `cuda:0`.
+            candidate_top_k: Of more candidates than this the nearest to the destination count.
+        """
         place = torch.device(device)
         self._city = city
+        self._data = DataConfig(candidate_top_k=candidate_top_k)
         self._model = student.model.to(place).eval()
         self._times = student.meta.times
         self._tables = build_network_tables(city.network, student.meta.config.features, place)
@@ -73,7 +81,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _ask(self, question: TrajectorySet, present: int) -> NextRoads:
-        source = TripSource(question, self._tables, DataConfig(), self._tables.device, "ram")
+        source = TripSource(question, self._tables, self._data, self._tables.device, "ram")
         batch = source.batch(np.array([0]))
         last = slice(int(batch.candidate_offset[-2]), int(batch.candidate_offset[-1]))
         if last.start == last.stop:

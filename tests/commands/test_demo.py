@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,22 @@ def test_library_page_runs_as_written(made: Path, monkeypatch: pytest.MonkeyPatc
         exec(compile(block, "library.md", "exec"), names)
     assert names["answer"].probability.sum() == pytest.approx(1)
     assert len(names["trips"]) == 8
+
+
+def test_deploy_page_runs_as_written_where_hoserkd_is_not(
+    made: Path, tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "deploy.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOSERKD_HOME", str(made))
+    line = re.findall(r"^hoserkd (.*)$", page, re.M)[0]
+    answer = run_cli(*line.split())
+    assert answer.exit_code == 0, answer.stderr
+    script = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)[0]
+    (tmp_path / "ask.py").write_text(f"import sys\nsys.modules['hoserkd'] = None\n{script}")
+    done = subprocess.run([sys.executable, "ask.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"0 -> \d+: \d+% after \d+ s", done.stdout)
 
 
 def test_tui_pictures_of_every_page_of_a_demo(

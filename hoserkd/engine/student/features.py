@@ -47,9 +47,9 @@ def candidate_features(
     trim = tables.max_candidates > top_k
     step, slot, offset = expand_segments(count, None if trim else size)
     candidate = tables.candidate_road[first[step] + slot]
-    metres = _great_circle_m(tables, candidate, destination[step]).to(torch.float32)
+    metres = centroid_distance_m(tables, candidate, destination[step]).to(torch.float32)
     if trim:
-        kept = torch.nonzero(_nearest(metres, step, offset, top_k)).squeeze(1)
+        kept = torch.nonzero(nearest_candidates(metres, step, offset, top_k)).squeeze(1)
         step, slot, candidate, metres = step[kept], slot[kept], candidate[kept], metres[kept]
         offset = _offsets(count.clamp(max=top_k))
     return CandidateSet(
@@ -57,8 +57,8 @@ def candidate_features(
         step=step,
         road=candidate,
         slot=slot,
-        distance=_beyond_nearest(metres, step, len(road)),
-        angle=_angles(tables, road, destination, step, first[step] + slot),
+        distance=beyond_nearest(metres, step, len(road)),
+        angle=turn_angles(tables, road, destination, step, first[step] + slot),
     )
 
 
@@ -120,39 +120,48 @@ def _offsets(count: Int[Tensor, " S"]) -> Int[Tensor, " S+1"]:
     return torch.nn.functional.pad(count.cumsum(0), (1, 0))
 
 
-def _great_circle_m(
+def centroid_distance_m(
     tables: NetworkTables, road: Int[Tensor, " K"], other: Int[Tensor, " K"]
 ) -> Float64[Tensor, " K"]:
+    """Return the great-circle metres between the centroids of pairs of roads."""
     here, there = tables.centroid_rad[road], tables.centroid_rad[other]
     half = ((there - here) / 2).sin().square()
     chord = half[:, 1] + here[:, 1].cos() * there[:, 1].cos() * half[:, 0]
     return 2 * EARTH_RADIUS_M * chord.clamp(max=1).sqrt().asin()
 
 
-def _nearest(
+def nearest_candidates(
     metres: Float[Tensor, " K"], step: Int[Tensor, " K"], offset: Int[Tensor, " S+1"], top_k: int
 ) -> Bool[Tensor, " K"]:
     """Return which candidates are among the `top_k` nearest of their step; ties go in order."""
     by_distance = torch.argsort(metres, stable=True)
     order = by_distance[torch.argsort(step[by_distance], stable=True)]
-    rank = torch.arange(len(metres), device=metres.device) - offset[step]
+    rank = torch.arange(metres.shape[0], device=metres.device) - offset[step]
     return torch.empty_like(rank).index_copy_(0, order, rank) < top_k
 
 
-def _beyond_nearest(
+def beyond_nearest(
     metres: Float[Tensor, " K"], step: Int[Tensor, " K"], steps: int
 ) -> Float[Tensor, " K"]:
+    """Return m_c of ENGINE.md section 2 from the candidates' metres to the destination."""
     nearest = metres.new_full((steps,), torch.inf).scatter_reduce(0, step, metres, "amin")
     return torch.log1p((metres - nearest[step]) / 100)
 
 
-def _angles(
+def turn_angles(
     tables: NetworkTables,
     road: Int[Tensor, " S"],
     destination: Int[Tensor, " S"],
     step: Int[Tensor, " K"],
     entry: Int[Tensor, " K"],
 ) -> Float[Tensor, " K"]:
+    """Return alpha_c of ENGINE.md section 2.
+
+    Args:
+        road: The present road of each step.
+        step: Which step each candidate belongs to.
+        entry: Where each candidate stands in the network's packed candidates.
+    """
     ahead = bearing_rad(tables.end_lonlat[road], tables.end_lonlat[destination], tables.features)
     turn = (tables.candidate_bearing[entry] - ahead[step]).abs().to(torch.float32)
     return torch.where(turn > torch.pi, 2 * torch.pi - turn, turn) / torch.pi

@@ -1,0 +1,75 @@
+"""`import hoserkd.engine` is the public interface: cheap, whole, and the same for mypy."""
+
+import ast
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hoserkd.engine as engine
+from hoserkd.engine.types import GeneratedTrips
+
+SOURCE = Path(str(engine.__file__)).read_text("utf-8")
+
+
+def test_import_loads_nothing_and_dir_names_everything() -> None:
+    probe = ("import sys, hoserkd.engine as e\n"
+             "assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules)\n"
+             "assert set(e.__all__) <= set(dir(e))\n"
+             "assert not hasattr(e, 'nothing')")
+    subprocess.run([sys.executable, "-c", probe], check=True)
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "library.md").read_text("utf-8")
+    for name in engine.__all__:
+        assert getattr(engine, name).__doc__, name
+        assert f"`{name}`" in page, name
+
+
+def test_names_for_mypy_are_those_that_are_loaded() -> None:
+    guarded = next(node for node in ast.parse(SOURCE).body if isinstance(node, ast.If))
+    typed = {alias.name: str(node.module).removeprefix("hoserkd.engine.")
+             for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert typed == engine._HOME
+    assert sorted(typed) == sorted(engine.__all__)
+
+
+def part(roads: list[list[int]], first: int) -> GeneratedTrips:
+    count = len(roads)
+    flat = np.array([road for trip in roads for road in trip], np.int32)
+    return GeneratedTrips(
+        origin=np.arange(first, first + count), destination=np.arange(count),
+        departure_s=np.zeros(count, np.int64),
+        offset=np.cumsum([0, *map(len, roads)]), road=flat, entered_at_s=flat.astype(np.int64),
+        log_prob=np.zeros(count), reached=np.ones(count, bool), reason=("reached",) * count,
+        requested=np.full((count, 2), first))
+
+
+def test_join_trips_keeps_every_trip_in_order() -> None:
+    trips = [[4, 5], [], [6]], [[7]], [[8, 9, 10]]
+    joined = engine.join_trips([part(list(roads), i) for i, roads in enumerate(trips)])
+    pieces = np.split(joined.road, joined.offset[1:-1])
+    assert [piece.tolist() for piece in pieces] == [[4, 5], [], [6], [7], [8, 9, 10]]
+    assert joined.requested is not None
+    assert joined.requested[:, 0].tolist() == [0, 0, 0, 1, 2]
+    assert len(joined) == len(joined.reason) == 5
+
+
+def test_build_queries_finds_roads_by_id_and_marks_those_unknown() -> None:
+    from test_deployment import toy_city
+
+    city = toy_city()
+    ids = city.network.road_id
+    queries = engine.build_queries(city, [
+        engine.TripRequest(int(ids[7]), int(ids[3]), datetime(1970, 1, 2)),
+        engine.TripRequest(3, int(ids[3]), datetime(1970, 1, 1, 0, 1))])
+    assert queries.origin.tolist() == [7, -1]
+    assert queries.destination.tolist() == [3, 3]
+    assert queries.departure_s.tolist() == [86400, 60]
+    assert len(engine.build_queries(city, [])) == 0
+    with pytest.raises(Exception, match="no trip"):
+        engine.search_trips(None, city, engine.build_queries(city, []))  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ DuckDB lets one process write or several read, never both, so nobody keeps it op
 
 import contextlib
 import errno
+import fcntl
 import os
 import random
 import threading
@@ -99,6 +100,8 @@ def open_database(path: Path, *, read_only: bool, patience_s: float) -> Iterator
     import duckdb
 
     with _IN_PROCESS:
+        if not read_only and not path.exists():
+            _make(path)
         connection = _connect(path, read_only, patience_s)
         try:
             if read_only:
@@ -124,6 +127,32 @@ def empty_database() -> Iterator[Any]:
         yield connection
     finally:
         connection.close()
+
+
+def _make(path: Path) -> None:
+    """Make an empty database, whole or not at all: DuckDB itself may die half-way."""
+    import duckdb
+
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return  # another process was quicker
+        new = path.with_name(f".{path.name}.new")
+        log = new.with_name(f"{new.name}.wal")
+        new.unlink(missing_ok=True)
+        log.unlink(missing_ok=True)
+        try:
+            connection = _connect(new, False, 0.0)
+            try:
+                migrate(connection)
+            finally:
+                connection.close()
+            new.replace(path)
+        except duckdb.Error as error:
+            raise _unreadable(path, error) from error
+        finally:
+            new.unlink(missing_ok=True)
+            log.unlink(missing_ok=True)
 
 
 def _connect(path: Path, read_only: bool, patience_s: float) -> Any:

@@ -51,6 +51,11 @@ CREATE OR REPLACE TEMP TABLE rewinds AS
 DELETE FROM incoming USING rewinds AS r
     WHERE incoming.run_id = r.run_id AND incoming.step > r.step AND incoming.seq < r.seq
       AND incoming.type IN ('step', 'epoch');
+-- Judgements come at a training's end, which is still ahead: they will be made again.
+DELETE FROM incoming USING rewinds AS r
+    WHERE incoming.run_id = r.run_id AND incoming.seq < r.seq AND incoming.type = 'evaluation';
+DELETE FROM evaluations USING rewinds AS r
+    WHERE evaluations.run_id = r.run_id AND evaluations.seq < r.seq;
 DELETE FROM metrics USING rewinds AS r
     WHERE metrics.run_id = r.run_id AND metrics.step > r.step AND metrics.seq < r.seq;
 DELETE FROM timings USING rewinds AS r

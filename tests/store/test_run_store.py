@@ -21,7 +21,7 @@ from hoserkd.engine.events import (
     StepDone,
 )
 from hoserkd.errors import DivergenceError, InterruptedRunError, StoreError, UsageError
-from hoserkd.store.database import DATABASE, MIGRATIONS, migrate
+from hoserkd.store.database import DATABASE, MIGRATIONS, UnwritableError, migrate
 from hoserkd.store.machine import sample_gpu
 from hoserkd.store.recorder import RunRecorder
 from hoserkd.store.runs import RunStore, UnknownRunError, resolve_reference
@@ -165,6 +165,53 @@ def test_rewind_voids_what_came_after(store: RunStore) -> None:
     record = store.run("first")
     assert (record.best_value, record.step) == (0.6, 14)
     run.finish("stopped")
+
+
+@pytest.mark.parametrize("read_between", [True, False])
+def test_a_training_killed_after_its_judgement_is_judged_once(
+        store: RunStore, read_between: bool) -> None:
+    run = begun(store)
+    steps(run, 1, 3)
+    run.notify(SplitJudged("test", {"test_accuracy": 0.4}))
+    if read_between:
+        store.sync()
+    run.notify(Rewound(3))
+    run.notify(SplitJudged("test", {"test_accuracy": 0.5}))
+    assert [e.payload for e in store.evaluations(run.run_id)] == [{"test_accuracy": 0.5}]
+    run.finish("finished")
+
+
+def test_a_database_is_made_whole_or_not_at_all(
+        store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun(store).finish("finished")
+    store.database.unlink()
+    half = store.directory / f".{store.database.name}.new"
+    half.write_bytes(b"what a killed process left")
+
+    def die(_: object) -> None:
+        assert not store.database.exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hoserkd.store.database.migrate", die)
+        with pytest.raises(KeyboardInterrupt):
+            store.runs()
+    assert not store.database.exists()
+    assert not half.exists()
+    assert [run.name for run in store.runs()] == ["first"]
+
+
+def test_a_store_that_cannot_be_written_is_read_all_the_same(
+        store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise UnwritableError("no space left on device")
+
+    begun(store).finish("finished")
+    monkeypatch.setattr(store, "sync", refuse)
+    assert [run.name for run in store.runs()] == ["first"]
+    store.database.unlink()
+    assert [run.status for run in store.runs()] == ["finished"]
+    assert not store.database.exists()
 
 
 def test_resumed_run_goes_on_in_the_same_record(store: RunStore) -> None:

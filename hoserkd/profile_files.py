@@ -7,7 +7,7 @@ from typing import Any
 
 from hoserkd.errors import ConfigError
 from hoserkd.setting_keys import flatten, is_known, merge, near_text, nearest, refuse
-from hoserkd.yaml_reader import read_document
+from hoserkd.yaml_reader import MAX_BYTES, read_document
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -74,7 +74,9 @@ def find_profile(reference: str, folders: Sequence[Path]) -> Path:
 def _load(path: Path, folders: Sequence[Path], below: tuple[Path, ...]) -> Profile:
     where = str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            # One more than is allowed, so that the reader of the text refuses what is longer.
+            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"profile {where}: cannot be read: {error}") from error
     document = read_document(text, where)

@@ -8,8 +8,15 @@ import yaml
 
 from hoserkd.errors import ConfigError
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 17
 """Profiles are a page or two; more than this is not a profile."""
+MAX_DEPTH = 20
+"""Settings lie two deep; reading deeper ones takes time that grows with the square."""
+MAX_DIGITS = 300
+"""Of a whole number: more than any setting has, and few enough for Python to convert."""
+_OPENING = (yaml.BlockMappingStartToken, yaml.BlockSequenceStartToken, yaml.FlowMappingStartToken,
+            yaml.FlowSequenceStartToken)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
 class _Loader(yaml.SafeLoader):
@@ -76,7 +83,12 @@ def read_value(text: str, where: str) -> Any:
 
 def _compose(text: str, where: str) -> Any:
     try:
+        depth = 0
         for token in yaml.scan(text, _Loader):
+            depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+            if depth > MAX_DEPTH:
+                raise ConfigError(f"{where}:{token.start_mark.line + 1}: nested more than "
+                                  f"{MAX_DEPTH} deep, which no setting is")
             if isinstance(token, yaml.TagToken | yaml.AnchorToken | yaml.AliasToken):
                 raise ConfigError(
                     f"{where}:{token.start_mark.line + 1}: tags, anchors and aliases are not read",
@@ -112,6 +124,10 @@ def _value(node: Any, prefix: str, document: Document) -> Any:
         return _mapping(node, prefix, document)
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, prefix, document) for item in node.value]
+    if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MAX_DIGITS:
+        document.findings.append(f"{node.start_mark.line + 1}: {prefix.rstrip('.')}: a number of "
+                                 f"{len(node.value)} digits is no setting's value")
+        return None
     return _SCALARS.construct(node)
 
 

@@ -9,6 +9,7 @@ What is read here comes from strangers: names, kinds, sizes and ratios are check
 is written, and nothing appears at the target before all of it is right.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -32,7 +33,7 @@ from hoserkd.engine.bundle_archive import (
     seal_holds,
     write_archive,
 )
-from hoserkd.engine.files import file_sha256
+from hoserkd.engine.files import file_sha256, parse_json
 from hoserkd.errors import BundleError
 
 FORMAT = "hoserkd bundle"
@@ -208,6 +209,11 @@ def _examine(path: Path, limits: Limits, directory: Path | None) -> Verification
         reading.faults.append(error.message)
     except BROKEN as error:
         reading.faults.append(f"the archive cannot be read on: {error}")
+    except OSError as error:
+        # What a zip that sends its reader before the start of the file comes to.
+        if error.errno != errno.EINVAL:
+            raise
+        reading.faults.append(f"the archive cannot be read on: {error}")
     named = sorted(reading.manifest.files) if reading.manifest else []
     reading.faults += [f"{name}: missing" for name in named if name.casefold() not in reading.seen]
     return Verification(reading.manifest, tuple(reading.faults))
@@ -274,7 +280,7 @@ def _copy(entry: Entry, size: int, directory: Path | None) -> FileFact:
 
 def _parse_manifest(data: bytes) -> Manifest:
     try:
-        document = json.loads(data)
+        document = parse_json(data)
         if document["format"] != FORMAT:
             raise BundleError(f"{MANIFEST}: not of a hoserkd bundle")
         if document["version"] > VERSION:
@@ -283,6 +289,6 @@ def _parse_manifest(data: bytes) -> Manifest:
         files = {str(name): FileFact(int(fact["size"]), str(fact["sha256"]))
                  for name, fact in document["files"].items()}
         about = dict(document["about"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise BundleError(f"{MANIFEST}: unreadable: {error}") from error
     return Manifest(about=about, files=files)

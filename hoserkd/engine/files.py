@@ -115,6 +115,18 @@ def cut_torn_tail(descriptor: int) -> int:
     return end
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text of a stranger holds.
+
+    Raises:
+        ValueError: It is no JSON, or nests too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
     digest = hashlib.sha256()

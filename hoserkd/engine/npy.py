@@ -6,12 +6,19 @@ full disk it can leave a short file and raise nothing.
 
 import os
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Self
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Shaped
 
 NPY_HEADER_BYTES = 128
+NOT_AN_ARRAY = (
+    OSError, ValueError, EOFError, SyntaxError, TypeError, KeyError, OverflowError, MemoryError,
+    RecursionError, TokenError, BadZipFile,
+)
+"""What numpy raises at a file that is no array: it parses the header as Python's literals."""
 
 
 def write_npy(file: IO[bytes], values: Shaped[np.ndarray, "..."]) -> None:

@@ -149,6 +149,53 @@ def test_huge_memo_index_is_refused_before_memory_is_asked_for(tmp_path):
         read_archive(as_zip(tmp_path / "p.pt", b"Nr\xff\xff\xff\x7f."))
 
 
+def doubled(times: int, inner: bytes = b")", pair: bytes = b"\x86") -> bytes:
+    """Return the instructions that make a pair of itself, again and again."""
+    return inner + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + pair for i in range(times))
+
+
+@pytest.mark.parametrize("content", [
+    doubled(60) + b".",
+    b"}" + doubled(60) + b"K\x01s.",
+    b"cbuiltins\nset\n(" + doubled(60) + b"etR.",
+    b"ctorch\ndevice\n(" + doubled(60) + b"tR.",
+    b"cmodels\nA\n)R}" + doubled(60) + b"K\x01sb.",
+    b"(" + doubled(20) + b"h\x13" * 40 + b"d.",
+], ids=["tuple", "key", "set", "device", "attribute", "many keys"])
+def test_values_inside_of_values_are_refused_before_they_cost(content, tmp_path):
+    with pytest.raises(TeacherError, match=r"values inside of values|device|damaged"):
+        read_archive(as_zip(tmp_path / "d.pt", content))
+
+
+def test_lists_inside_of_lists_are_not_written_out_in_messages(tmp_path):
+    deep = b"]" + b"".join(
+        b"q" + bytes([i]) + b"0](h" + bytes([i]) + b"h" + bytes([i]) + b"e" for i in range(60))
+    for holder in (b"ctorch\ndevice\n(" + deep + b"tR.", b"(" + deep + b"Q."):
+        with pytest.raises(TeacherError) as caught:
+            read_archive(as_zip(tmp_path / "l.pt", holder))
+        assert len(caught.value.message) < 1000
+
+
+@pytest.mark.parametrize("number", [1 << 64, -(1 << 64), 7 ** 4000])
+def test_numbers_beyond_64_bits_are_refused(number, tmp_path):
+    with pytest.raises(TeacherError, match="bits"):
+        read_archive(as_zip(tmp_path / "n.pt", pickle.dumps({"n": number}, protocol=2)))
+    kept = {"n": [2**63 - 1, -(2**63)]}
+    assert read_archive(as_zip(tmp_path / "k.pt", pickle.dumps(kept))).root == kept
+
+
+def test_a_checkpoint_that_unfolds_one_tensor_many_times_is_refused(tmp_path):
+    weight = torch.zeros(4000)
+    torch.save({f"w{i}": weight for i in range(9)}, tmp_path / "many.pt")
+    archive = read_archive(tmp_path / "many.pt")
+    with pytest.raises(TeacherError, match="144,000 bytes, but the file has"):
+        archive.tensors(archive.root)
+    torch.save({"w": torch.zeros(1).expand(1 << 40)}, tmp_path / "wide.pt")
+    archive = read_archive(tmp_path / "wide.pt")
+    with pytest.raises(TeacherError, match="repeats them"):
+        archive.tensor(archive.root["w"])
+
+
 def test_tensor_larger_than_its_storage_is_refused(tmp_path):
     torch.save({"model": {"w": torch.zeros(4)}}, tmp_path / "t.pt")
     archive = read_archive(tmp_path / "t.pt")

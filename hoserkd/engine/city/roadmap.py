@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,12 +184,17 @@ def highway_class(text: str) -> str:
     if not text.startswith(("[", "(")):
         return text or UNNAMED_HIGHWAY
     try:
-        values = ast.literal_eval(text) if len(text) <= 10_000 else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        values = None
-    if not isinstance(values, list | tuple):
+        with warnings.catch_warnings():
+            # What Python thinks of a stranger's spelling is not the user's concern.
+            warnings.simplefilter("ignore")
+            values = ast.literal_eval(text) if len(text) <= 10_000 else None
+        # Inside, for an integer can be too long to be written.
+        entries = [str(value).strip() for value in values] if isinstance(values, list | tuple) \
+            else None
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        entries = None
+    if entries is None:
         return text
-    entries = [str(value).strip() for value in values]
     return next((entry for entry in entries if entry not in ("", UNNAMED_HIGHWAY)), UNNAMED_HIGHWAY)
 
 

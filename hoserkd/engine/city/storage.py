@@ -11,6 +11,7 @@ process that was killed leaves at most a folder that nothing names, swept by the
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +22,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
-from hoserkd.engine.files import file_sha256, write_json
-from hoserkd.engine.npy import save_npy
+from hoserkd.engine.city.checks import check_network, check_trips, checked_times
+from hoserkd.engine.files import file_sha256, parse_json, write_json
+from hoserkd.engine.npy import NOT_AN_ARRAY, save_npy
 from hoserkd.engine.types import Candidates, RoadNetwork, TimeStatistics, TrajectorySet
 from hoserkd.errors import DataError
 
 FORMAT = 1
 SPLITS = ("train", "val", "test")
 CONTENT = "content-"
+CONTENT_NAME = re.compile(r"content-[0-9a-f]{1,64}")
 NETWORK_ARRAYS = (
     "road_id", "length_m", "highway", "free_flow_kmh", "centroid_lonlat", "start_lonlat",
     "end_lonlat", "shape_offset", "shape_lonlat", "adjacency", "adjacency_attr", "zone",
@@ -62,11 +65,16 @@ class City:
             raise DataError(
                 f"{self.directory}: holds no {name} trips, as a city out of a bundle does not",
                 hint="give OD pairs in a file (--od FILE.csv), or the whole city with --city")
-        loaded = {
-            array: _load_array(self.directory, self.manifest, f"trips/{name}/{array}", mapped=True)
-            for array in TRIP_ARRAYS
-        }
-        return TrajectorySet(**loaded)
+        try:
+            trips = TrajectorySet(**{
+                array: _load_array(
+                    self.directory, self.manifest, f"trips/{name}/{array}", mapped=True)
+                for array in TRIP_ARRAYS
+            })
+            check_trips(trips, self.network.roads)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(self.directory / "manifest.json", f"{name}: {error}") from error
+        return trips
 
 
 def load_city(directory: Path) -> City:
@@ -93,15 +101,16 @@ def load_city(directory: Path) -> City:
                 if verbatim in manifest["arrays"] else None
             ),
         )
+        check_network(network)
         return City(
             directory=directory,
-            name=manifest["name"],
-            sha256=manifest["sha256"],
+            name=str(manifest["name"]),
+            sha256=str(manifest["sha256"]),
             network=network,
-            times=TimeStatistics(**manifest["times"]),
+            times=checked_times(manifest["times"]),
             manifest=manifest,
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(directory / "manifest.json", f"{error!r}") from error
 
 
@@ -113,7 +122,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     path = directory / "manifest.json"
     try:
-        manifest = json.loads(path.read_text("utf-8"))
+        manifest = parse_json(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise DataError(
             f"{directory}: holds no prepared city",
@@ -137,13 +146,17 @@ def _damaged(path: Path, what: str) -> DataError:
 def _load_array(
     directory: Path, manifest: dict[str, Any], name: str, *, mapped: bool = False
 ) -> Shaped[np.ndarray, "..."]:
-    path = directory / str(manifest["content"]) / f"{name}.npy"
+    content = str(manifest["content"])
+    if not CONTENT_NAME.fullmatch(content):
+        raise _damaged(directory / "manifest.json", f"{content[:40]!r} is no folder of a city")
+    path = directory / content / f"{name}.npy"
     said = manifest["arrays"][name]
     try:
-        array: Shaped[np.ndarray, "..."] = np.load(
-            path, mmap_mode="r" if mapped else None, allow_pickle=False
-        )
-    except (OSError, ValueError, EOFError) as error:
+        # As a map first: a header may claim any size, and only the file's own is believed.
+        array: Shaped[np.ndarray, "..."] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not mapped:
+            array = np.array(array)
+    except NOT_AN_ARRAY as error:
         raise _damaged(path, str(error)) from error
     if list(array.shape) != said["shape"] or str(array.dtype) != said["dtype"]:
         raise _damaged(path, f"{array.dtype} {list(array.shape)}, the manifest says {said}")

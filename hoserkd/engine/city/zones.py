@@ -1,9 +1,7 @@
 """Zones: balanced parts of the road graph, and how often trips change between them."""
 
 from pathlib import Path
-from tokenize import TokenError
 from typing import Literal
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -11,13 +9,9 @@ from scipy.sparse import csr_matrix
 
 from hoserkd.engine.city.roadmap import parse_integer
 from hoserkd.engine.city.source import Findings
+from hoserkd.engine.npy import NOT_AN_ARRAY
 from hoserkd.errors import ConfigError, DataError
 
-NOT_AN_ARRAY = (
-    OSError, ValueError, EOFError, SyntaxError, TypeError, KeyError, OverflowError, MemoryError,
-    RecursionError, TokenError, BadZipFile,
-)
-"""What numpy raises at a file that is no array: it parses the header as Python's literals."""
 KAHIP_STRONG = 2
 KAHIP_IMBALANCE = 0.03
 MAX_ZONES = 4096

@@ -1,11 +1,14 @@
 """Where queries come from: the trips of a split, a list of zones, or a file."""
 
 import csv
+import math
+import re
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from hoserkd.engine.city.roadmap import parse_integer
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.geo import EARTH_RADIUS_M
 from hoserkd.engine.search.queries import Queries
@@ -16,6 +19,7 @@ COLUMNS = ("origin", "destination", "departure")
 POINT_COLUMNS = ("origin_lon", "origin_lat", "destination_lon", "destination_lat")
 ZONES = "zones:"
 MOST_SHOWN = 5
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?")
 
 
 def draw_queries(city: City, od: str, num: int | None, seed: int) -> Queries:
@@ -118,20 +122,22 @@ def read_queries(path: Path, city: City, seed: int) -> Queries:
     Raises:
         DataError: A column is missing, or rows cannot be read.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        points = set(POINT_COLUMNS) <= set(reader.fieldnames or ())
-        missing = [name for name in COLUMNS[:2] if name not in (reader.fieldnames or ())]
-        if missing and not points:
-            raise DataError(
-                f"{path}:1: no column {' or '.join(missing)}, found "
-                f"{', '.join(reader.fieldnames or ()) or 'nothing'}",
-                hint=f"the first line must be {','.join(COLUMNS)}, or "
-                     f"{','.join(POINT_COLUMNS)},departure")
-        try:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = names
             rows = [(reader.line_num, row) for row in reader]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not CSV in UTF-8: {error}") from error
+    points = set(POINT_COLUMNS) <= set(names)
+    missing = [name for name in COLUMNS[:2] if name not in names]
+    if missing and not points:
+        raise DataError(
+            f"{path}:1: no column {' or '.join(missing)}, found "
+            f"{', '.join(names)[:300] or 'nothing'}",
+            hint=f"the first line must be {','.join(COLUMNS)}, or "
+                 f"{','.join(POINT_COLUMNS)},departure")
     return _parse_rows(path, rows, city, seed, points)
 
 
@@ -139,18 +145,18 @@ def _parse_rows(
     path: Path, rows: list[tuple[int, dict[str, str]]], city: City, seed: int, points: bool
 ) -> Queries:
     columns = POINT_COLUMNS if points else COLUMNS[:2]
-    number = float if points else int
+    number = _degrees if points else _road_id
     ends = np.zeros((len(rows), len(columns)), np.float64 if points else np.int64)
     departure_s = np.zeros(len(rows), np.int64)
     missing = np.zeros(len(rows), bool)
-    wrong = []
+    wrong: list[str] = []
     for i, (line, row) in enumerate(rows):
         try:
-            ends[i] = [number(row[column]) for column in columns]
+            ends[i] = [number(column, row[column]) for column in columns]
             text = (row.get("departure") or "").strip()
             missing[i] = not text
             departure_s[i] = 0 if missing[i] else parse_time(text)
-        except (ValueError, TypeError, OverflowError) as error:
+        except ValueError as error:
             wrong.append(f"{path}:{line}: {error}")
     if wrong:
         more = f"; and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
@@ -168,6 +174,23 @@ def _parse_rows(
     road, away_m = nearest_roads(network, ends.reshape(-1, 2))
     return Queries(road[::2].copy(), road[1::2].copy(), departure_s,
                    snapped_m=away_m.reshape(-1, 2))
+
+
+def _road_id(column: str, text: str | None) -> int:
+    value = parse_integer(text or "")
+    if value is None:
+        raise ValueError(f"{column} {(text or '')[:40]!r} is no road id")
+    return value
+
+
+def _degrees(column: str, text: str | None) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= (90 if column.endswith("lat") else 360):
+        raise ValueError(f"{column} {(text or '')[:40]!r} is no angle in degrees")
+    return value
 
 
 def nearest_roads(
@@ -200,7 +223,10 @@ def parse_time(text: str) -> int:
     Raises:
         ValueError: The text is no such time.
     """
+    plain = text.strip().removesuffix("Z").replace(" ", "T")
     try:
-        return int(np.datetime64(text.strip().removesuffix("Z").replace(" ", "T"), "s").astype(int))
+        if TIME.fullmatch(plain):
+            return int(np.datetime64(plain, "s").astype(int))
     except ValueError:
-        raise ValueError(f"departure {text!r} is not a time") from None
+        pass
+    raise ValueError(f"departure {text[:40]!r} is not a time")

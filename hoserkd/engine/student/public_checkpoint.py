@@ -1,19 +1,18 @@
 """Reads a public HOSER checkpoint (`best.pth`): a state dict without settings."""
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from hoserkd.engine.config import StudentConfig
+from hoserkd.engine.teacher.pickles import TensorRef, read_archive
 from hoserkd.engine.types import RoadNetwork
-from hoserkd.errors import CheckpointError
+from hoserkd.errors import CheckpointError, TeacherError
 
 BUFFERS = re.compile(
     r"road2zone|road_network_encoder\.(road_attr_\w+|road_edge_index|intersection_attr"
@@ -56,16 +55,19 @@ class PublicCheckpoint:
         for what, (theirs, ours) in pairs.items():
             if theirs is None or ours is None:
                 continue
-            if differ := int((theirs.numpy() != ours).sum()):
+            if theirs.shape != ours.shape:
+                raise CheckpointError(f"{path}: the model has {what} of {list(theirs.shape)} "
+                                      f"roads, the city has {network.roads}")
+            if differ := int((theirs.double().numpy() != ours).sum()):
                 raise CheckpointError(
                     f"{path}: {differ} of the {network.roads} roads have other {what} "
                     "in the model than in the city",
                     hint="prepare the city from the files that the model was trained on, "
                     "road_network_partition included",
                 )
-        if edges is not None and not _same_edges(edges.numpy(), network.adjacency):
+        if edges is not None and not _same_edges(edges.double().numpy(), network.adjacency):
             raise CheckpointError(
-                f"{path}: the model has {edges.shape[1]} adjacency edges, the city "
+                f"{path}: the model has {edges.numel() // 2} adjacency edges, the city "
                 f"{network.adjacency.shape[1]}, and they are not the same",
                 hint="prepare the city from the files that the model was trained on",
             )
@@ -77,13 +79,7 @@ def read_public_checkpoint(path: Path) -> PublicCheckpoint:
     Raises:
         CheckpointError: The file is no such checkpoint, or of dimensions that do not fit.
     """
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: not a public student: {reason}", hint=HINT) from error
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise CheckpointError(f"{path}: not a public student: no dict of tensors", hint=HINT)
+    loaded = _read_tensors(path)
     buffers = {name: value for name, value in loaded.items() if BUFFERS.fullmatch(name)}
     weights = {
         name: value for name, value in loaded.items()
@@ -94,7 +90,7 @@ def read_public_checkpoint(path: Path) -> PublicCheckpoint:
     except KeyError as error:
         raise CheckpointError(f"{path}: not a public student: {error} is missing",
                               hint=HINT) from error
-    except ValidationError as error:
+    except (ValidationError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path}: dimensions that do not fit: {error}") from error
     encoder = "road_network_encoder."
     return PublicCheckpoint(
@@ -105,6 +101,19 @@ def read_public_checkpoint(path: Path) -> PublicCheckpoint:
         weights=weights,
         buffers=buffers,
     )
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        archive = read_archive(path)
+        found = archive.root
+        if not isinstance(found, dict) or not all(
+                isinstance(k, str) and isinstance(v, TensorRef) for k, v in found.items()):
+            raise CheckpointError(f"{path}: not a public student: no dict of tensors", hint=HINT)
+        return archive.tensors(found)
+    except TeacherError as error:
+        reason = error.message.removeprefix(f"{path}: ")
+        raise CheckpointError(f"{path}: not a public student: {reason}", hint=HINT) from error
 
 
 def _config(weights: Mapping[str, Tensor]) -> StudentConfig:

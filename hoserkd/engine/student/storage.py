@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from hoserkd.engine.city.checks import checked_times
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import StudentConfig
-from hoserkd.engine.files import replacing
+from hoserkd.engine.files import parse_json, replacing
 from hoserkd.engine.student.hoser import Hoser
 from hoserkd.engine.student.public_checkpoint import PublicCheckpoint, read_public_checkpoint
 from hoserkd.engine.types import RoadNetwork, TimeStatistics
@@ -112,13 +112,13 @@ def _weights(model: Hoser) -> dict[str, Tensor]:
 def _read(path: Path) -> tuple[StudentMeta, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER_KEY, "{}"))
+            header = parse_json((file.metadata() or {}).get(HEADER_KEY, "{}"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, KeyError) as error:
         raise CheckpointError(f"{path}: not a student file: {error}",
                               hint="expected a .safetensors of a run, or a public best.pth"
                               ) from error
-    if header.pop("format", None) != FORMAT:
+    if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
         raise CheckpointError(
             f"{path}: not a student file: its header lacks the mark {FORMAT!r}",
             hint="expected a .safetensors of a run, or a public best.pth",
@@ -129,9 +129,9 @@ def _read(path: Path) -> tuple[StudentMeta, dict[str, Tensor]]:
 def _meta(path: Path, header: dict[str, Any]) -> StudentMeta:
     try:
         config = StudentConfig.model_validate(header.pop("config"))
-        times = TimeStatistics(**header.pop("times"))
+        times = checked_times(header.pop("times"))
         return StudentMeta(config=config, times=times, **header)
-    except (KeyError, TypeError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the header of the student file is damaged: {error}",
                               hint="was it written by a newer hoserkd?") from error
 
@@ -168,7 +168,12 @@ def _counts(sizes: Mapping[str, int]) -> str:
 
 
 def _filled(path: Path, meta: StudentMeta, weights: Mapping[str, Tensor]) -> Hoser:
-    model = Hoser(meta.config, meta.roads, meta.highway_types, meta.zones)
+    # Its shapes first, without memory: a stranger's file may claim any width.
+    if meta.config.layers > len(weights):
+        raise CheckpointError(f"{path}: it says {meta.config.layers} layers and holds "
+                              f"{len(weights)} tensors")
+    with torch.device("meta"):
+        model = Hoser(meta.config, meta.roads, meta.highway_types, meta.zones)
     expected = {name: value.shape for name, value in model.state_dict().items()}
     found = {name: value.shape for name, value in weights.items()}
     wrong = [
@@ -179,6 +184,7 @@ def _filled(path: Path, meta: StudentMeta, weights: Mapping[str, Tensor]) -> Hos
     if wrong:
         raise CheckpointError(f"{path}: {len(wrong)} tensors do not fit the model: "
                               + "; ".join(wrong[:4]) + ("; ..." if len(wrong) > 4 else ""))
+    model = Hoser(meta.config, meta.roads, meta.highway_types, meta.zones)
     model.load_state_dict(dict(weights))
     return model.eval()
 

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from hoserkd.engine.city.grid import Grid
-from hoserkd.engine.files import write_json
+from hoserkd.engine.files import parse_json, write_json
 from hoserkd.errors import TeacherError
 
 FORMAT = "hoserkd-teacher"
 VERSION = 1
 CARD = "teacher.json"
+
+
+LARGEST = {"vocab_size": 1 << 28, "block_size": 1 << 20, "n_layer": 512, "n_head": 1024,
+           "n_embd": 1 << 16}
+"""Beyond which a card is taken for damaged, before anything of that size is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +46,13 @@ class LMTADDimensions:
         Raises:
             KeyError, TypeError, ValueError: A field is missing or is no number.
         """
-        names = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
-        return cls(**{name: int(value[name]) for name in names},
-                   dropout=float(value.get("dropout", 0.0)))
+        found = {name: int(value[name]) for name in LARGEST}
+        wrong = [f"{name} {found[name]}" for name in LARGEST
+                 if not 1 <= found[name] <= LARGEST[name]]
+        dropout = float(value.get("dropout", 0.0))
+        if wrong or not 0 <= dropout <= 1 or found["n_embd"] % found["n_head"]:
+            raise ValueError(f"no model has {', '.join(wrong) or 'these dimensions'}")
+        return cls(**found, dropout=dropout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,7 @@ def load_card(directory: Path) -> TeacherCard:
     """
     path = directory / CARD
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise TeacherError(
             f"{directory}: no teacher here: it has no {CARD}",
@@ -112,7 +121,7 @@ def load_card(directory: Path) -> TeacherCard:
             grid=Grid.from_json(content["grid"]), sot_id=int(tokens["sot"]),
             eot_id=int(tokens["eot"]), pad_id=int(tokens["pad"]),
             weights_sha256=str(content["weights_sha256"]), meta=dict(content.get("meta", {})))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise TeacherError(f"{path}: missing or wrong field: {error!r}") from error
     check_vocabulary(card, str(path))
     return card

@@ -1,21 +1,20 @@
 """From a training checkpoint, public or ours, to a safe export that says all about itself."""
 
-import json
+import math
 import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from hoserkd.engine.city.grid import Grid, kilometre_cell
-from hoserkd.engine.files import file_sha256
+from hoserkd.engine.files import file_sha256, parse_json
 from hoserkd.engine.teacher.lmtad import LMTADDimensions
-from hoserkd.engine.teacher.pickles import Archive, Record, TensorRef, read_archive
+from hoserkd.engine.teacher.pickles import Archive, Record, TensorRef, read_archive, told
 from hoserkd.engine.teacher.storage import (
     CARD,
     Teacher,
@@ -31,6 +30,8 @@ from hoserkd.errors import TeacherError
 __all__ = ["ExportOptions", "Teacher", "TeacherCard", "export_checkpoint", "load_card",
            "load_teacher", "parse_bounds", "parse_cell_size", "save_teacher"]
 
+MAX_SIDE = 1 << 20
+"""Of a grid, in cells; LM-TAD's has a few hundred."""
 OWN_CHECKPOINT = "hoserkd-teacher-checkpoint"
 
 
@@ -141,7 +142,7 @@ def _read(path: Path, options: ExportOptions) -> tuple[TeacherCard, dict[str, Te
         public = _Public(path, archive, state, _record(root, "model_config"),
                          _record(root, "dataset_config"))
         card = _public_card(public, options)
-    tensors = {name: archive.tensor(ref) for name, ref in state.items()}
+    tensors = archive.tensors(state)
     head = tensors.pop("lm_head.weight", None)
     if head is not None and not head.equal(tensors.get("transformer.wte.weight", head)):
         raise TeacherError(f"{path}: lm_head and the token embedding differ; LM-TAD ties them")
@@ -170,7 +171,8 @@ def _public_card(public: _Public, options: ExportOptions) -> TeacherCard:
             hint="give the grid it was trained with: --grid-rows and --grid-cols")
     saved = public.archive.root
     best = saved.get("best_val_loss")
-    best = float(public.archive.tensor(best)) if isinstance(best, TensorRef) else best
+    if isinstance(best, TensorRef):
+        best = float(public.archive.tensor(best)) if best.numel == 1 else None
     meta = {"source": public.path.name, "source_sha256": file_sha256(public.path),
             "kind": "public LM-TAD checkpoint", "special_ids_from": source,
             "iterations": _number(saved.get("iter_num")), "val_loss": _number(best)}
@@ -190,22 +192,26 @@ def _dimensions(public: _Public) -> LMTADDimensions:
     if any(name.endswith(".bias") and "attn.bias" not in name for name in public.state):
         raise TeacherError(f"{path}: its layers have biases; LM-TAD's have none")
     embedding, position = (public.state.get(f"transformer.{n}.weight") for n in ("wte", "wpe"))
-    if embedding is None or position is None or len(embedding.shape) != 2:
+    if embedding is None or position is None or not (
+            len(embedding.shape) == len(position.shape) == 2):
         raise TeacherError(f"{path}: not LM-TAD: transformer.wte and transformer.wpe are missing")
     layers = {int(found[1]) for name in public.state
-              if (found := re.match(r"transformer\.h\.(\d+)\.", name))}
+              if (found := re.match(r"transformer\.h\.(\d{1,4})\.", name))}
     weights = {"vocab_size": embedding.shape[0], "n_embd": embedding.shape[1],
                "block_size": position.shape[0], "n_layer": len(layers)}
     stated = {name: config.get(name) for name in weights}
-    wrong = [f"{name} {stated[name]} (config) but {value} (weights)"
+    wrong = [f"{name} {told(stated[name])} (config) but {value} (weights)"
              for name, value in weights.items() if stated[name] not in (None, value)]
     if wrong:
         raise TeacherError(f"{path}: its settings contradict its weights: {'; '.join(wrong)}")
     heads = config.get("n_head")
     if not isinstance(heads, int) or heads < 1 or embedding.shape[1] % heads:
-        raise TeacherError(f"{path}: n_head is {heads!r}, which must divide the width "
+        raise TeacherError(f"{path}: n_head is {told(heads)}, which must divide the width "
                            f"{embedding.shape[1]}; the weights do not tell it")
-    return LMTADDimensions(**weights, n_head=heads, dropout=float(config.get("dropout") or 0.0))
+    dropout = _number(config.get("dropout")) or 0.0
+    if not 0 <= dropout <= 1:
+        raise TeacherError(f"{path}: its dropout is {dropout}, which is no share")
+    return LMTADDimensions(**weights, n_head=heads, dropout=float(dropout))
 
 
 def _special_ids(public: _Public, size: int, vocab: Path | None) -> tuple[int, int, int, str]:
@@ -214,29 +220,30 @@ def _special_ids(public: _Public, size: int, vocab: Path | None) -> tuple[int, i
     if vocab is None:
         if pad != size - 3:
             raise TeacherError(
-                f"{public.path}: its pad_token is {pad!r}, but PAD, EOT, SOT should be the last "
-                f"three of {size} tokens, so PAD {size - 3}", hint="give --vocab vocab.json")
+                f"{public.path}: its pad_token is {told(pad)}, but PAD, EOT, SOT should be the "
+                f"last three of {size} tokens, so PAD {size - 3}", hint="give --vocab vocab.json")
         return size - 3, size - 2, size - 1, "pad_token, then LM-TAD's order PAD, EOT, SOT"
     words = _read_vocabulary(vocab)
     if len(words) != size or set(words.values()) != set(range(size)):
         raise TeacherError(
             f"{vocab} has {len(words)} tokens with ids up to {max(words.values(), default=0)}, but "
             f"the weights of {public.path} have {size} tokens")
-    misplaced = [word for word, token in words.items() if word.isdigit() and int(word) != token]
+    misplaced = [word for word, token in words.items()
+                 if word.isdecimal() and word != str(token)]
     if misplaced:
         word = misplaced[0]
         raise TeacherError(f"{vocab}: cell {word} has id {words[word]}; expected ids in the order "
                            f"of the cells")
     if pad is not None and pad != words["PAD"]:
-        raise TeacherError(f"{vocab} says PAD is {words['PAD']}, {public.path} says {pad}")
+        raise TeacherError(f"{vocab} says PAD is {words['PAD']}, {public.path} says {told(pad)}")
     return words["PAD"], words["EOT"], words["SOT"], vocab.name
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
     try:
-        words = json.loads(path.read_text(encoding="utf-8"))
+        words = parse_json(path.read_text(encoding="utf-8"))
         words = {str(word): int(token) for word, token in words.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError) as error:
         raise TeacherError(f"{path}: no vocabulary of LM-TAD: {error}") from error
     missing = [word for word in ("PAD", "EOT", "SOT") if word not in words]
     if missing:
@@ -246,7 +253,8 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
 
 def _grid(public: _Public, options: ExportOptions) -> Grid:
     stated = public.dataset_config.get("grip_size")
-    stated = tuple(stated) if isinstance(stated, (tuple, list)) and len(stated) == 2 else None
+    stated = tuple(stated) if isinstance(stated, (tuple, list)) and len(stated) == 2 and all(
+        isinstance(n, int) and 0 < n < MAX_SIDE for n in stated) else None
     given = (options.rows, options.cols) if options.rows and options.cols else None
     if given and stated and given != stated:
         raise TeacherError(
@@ -280,7 +288,7 @@ def lay_grid(options: ExportOptions, shape: tuple[int, int] | None) -> Grid:
     if shape is None or shape == (grid.rows, grid.cols):
         return grid
     # Bounds may also be meant as the outer edges of whole cells.
-    whole = tuple(ceil(span / (cell * factor) - 1e-6) for span, cell in
+    whole = tuple(math.ceil(span / (cell * factor) - 1e-6) for span, cell in
                   zip((north - south, east - west), options.cell_deg, strict=True))
     if shape[0] not in (grid.rows, whole[0]) or shape[1] not in (grid.cols, whole[1]):
         raise TeacherError(
@@ -293,13 +301,13 @@ def lay_grid(options: ExportOptions, shape: tuple[int, int] | None) -> Grid:
 
 def _own_card(path: Path, root: Mapping[str, Any], options: ExportOptions) -> TeacherCard:
     try:
-        content = json.loads(root["card"])
+        content = parse_json(root["card"])
         tokens = content["tokens"]
         card = TeacherCard(
             path.parent.name, LMTADDimensions.from_json(content["model"]),
             Grid.from_json(content["grid"]), int(tokens["sot"]), int(tokens["eot"]),
             int(tokens["pad"]), "", {**content.get("meta", {}), "source": path.name})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise TeacherError(f"{path}: damaged checkpoint of train-teacher: {error!r}") from error
     return _with_grid_of(options, card)
 
@@ -317,4 +325,5 @@ def _with_grid_of(options: ExportOptions, card: TeacherCard) -> TeacherCard:
 
 
 def _number(value: object) -> int | float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if known and math.isfinite(value) else None  # type: ignore[arg-type, return-value]

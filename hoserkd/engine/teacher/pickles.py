@@ -8,12 +8,12 @@ never read.
 """
 
 import io
+import math
 import pickle
-import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,12 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hoserkd.engine.teacher.pickle_cost import RefusedPickleError as _Refused
+from hoserkd.engine.teacher.pickle_cost import check_cost
 from hoserkd.errors import TeacherError
 
 MAX_PICKLE_BYTES = 256 << 20
 """A public checkpoint's pickle, tensors apart, is below 1 MB."""
-MAX_MEMO = 1 << 24
-"""CPython allocates the memo up to the largest index that a pickle names."""
+MAX_SHARED = 4
+"""So many times its size a file may hold in tensors that share their numbers."""
 RECORD_MODULES = frozenset({"models", "datasets", "dataset", "data", "config", "configs", "utils",
                             "argparse", "pathlib", "__main__", "preprocess"})
 """Roots of the modules whose classes are kept as inert records."""
@@ -39,12 +41,12 @@ STORAGE_TYPES = MappingProxyType({
     "BoolStorage": torch.bool,
 })
 SCALAR_TYPES = frozenset(("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"))
-OPCODES = """PROTO STOP MARK POP POP_MARK DUP FRAME MEMOIZE PUT BINPUT LONG_BINPUT GET
+OPCODES = frozenset("""PROTO STOP MARK POP POP_MARK DUP FRAME MEMOIZE PUT BINPUT LONG_BINPUT GET
     BINGET LONG_BINGET NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT
     BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 UNICODE STRING BINSTRING SHORT_BINSTRING
     BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE
     TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS EMPTY_SET ADDITEMS FROZENSET GLOBAL
-    STACK_GLOBAL REDUCE NEWOBJ NEWOBJ_EX BUILD BINPERSID"""
+    STACK_GLOBAL REDUCE NEWOBJ NEWOBJ_EX BUILD BINPERSID""".split())  # noqa: SIM905
 """The instructions that build data; those missing here (INST, OBJ, EXT1, ...) are never needed."""
 
 
@@ -55,7 +57,7 @@ class Record:
 
     def __init__(self, *arguments: object, **keywords: object) -> None:
         self.arguments = arguments
-        self.state: dict[str, Any] = {str(k): v for k, v in keywords.items()}
+        self.state: dict[str, Any] = dict(keywords)
 
     def __new__(cls, *arguments: object, **keywords: object) -> Self:
         """Keep what a pickle passes to `__new__` alone (NEWOBJ calls no `__init__`)."""
@@ -67,7 +69,7 @@ class Record:
     def __setstate__(self, state: object) -> None:
         """Keep a dictionary of attributes; anything else is dropped."""
         if isinstance(state, dict):
-            self.state.update({str(k): v for k, v in state.items()})
+            self.state.update({k: v for k, v in state.items() if isinstance(k, str)})
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return an attribute that the object had."""
@@ -99,6 +101,11 @@ class TensorRef(_Sealed):
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
+    @property
+    def numel(self) -> int:
+        """Number of numbers."""
+        return math.prod(self.shape)
+
 
 class _ScalarType:
     """Stands in for a numpy dtype."""
@@ -107,7 +114,7 @@ class _ScalarType:
 
     def __init__(self, code: object, *_: object) -> None:
         if code not in SCALAR_TYPES:
-            raise _Refused(f"a numpy number of type {code!r:.40}")
+            raise _Refused(f"a numpy number of type {told(code)}")
         self.code = "<" + str(code)
 
     def __setstate__(self, state: object) -> None:
@@ -131,10 +138,6 @@ class _Function:
         raise _Refused("a change to a function")
 
 
-class _Refused(ValueError):  # noqa: N818 - the message says what was refused
-    """Something in the pickle that a teacher's checkpoint does not need."""
-
-
 @dataclass(frozen=True, slots=True)
 class Archive:
     """An open checkpoint: its object tree, with tensors as `TensorRef` until `tensor` reads one."""
@@ -156,7 +159,7 @@ class Archive:
                 if archive.getinfo(entry).compress_type != zipfile.ZIP_STORED:
                     raise TeacherError(f"{self.path}: {entry} is compressed; torch stores it plain")
                 raw = archive.read(entry)
-        except (KeyError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+        except (KeyError, OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
             raise TeacherError(f"{self.path}: cannot read {entry}: {error}") from error
         width = storage.dtype.itemsize
         last = ref.offset + sum((n - 1) * s for n, s in zip(ref.shape, ref.stride, strict=True))
@@ -164,10 +167,27 @@ class Archive:
             raise TeacherError(
                 f"{self.path}: {entry} holds {len(raw)} bytes, but a tensor of shape "
                 f"{list(ref.shape)} needs {(last + 1) * width}")
+        if ref.numel > max(storage.numel, 1):
+            raise TeacherError(f"{self.path}: {entry} has {storage.numel} numbers, but a tensor of "
+                               f"shape {list(ref.shape)} repeats them")
         if not storage.numel:
             return torch.empty(ref.shape, dtype=storage.dtype)
         flat = torch.frombuffer(bytearray(raw), dtype=storage.dtype)
         return flat.as_strided(ref.shape, ref.stride, ref.offset).clone()
+
+
+    def tensors(self, refs: Mapping[str, TensorRef]) -> dict[str, Tensor]:
+        """Read several tensors.
+
+        Raises:
+            TeacherError: See `tensor`; or together they need far more bytes than the file has.
+        """
+        needed = sum(ref.storage.numel * ref.storage.dtype.itemsize for ref in refs.values())
+        size = self.path.stat().st_size
+        if needed > MAX_SHARED * size:
+            raise TeacherError(f"{self.path}: its {len(refs)} tensors are {needed:,} bytes, but "
+                               f"the file has {size:,}")
+        return {name: self.tensor(ref) for name, ref in refs.items()}
 
 
 def read_archive(path: Path) -> Archive:
@@ -179,7 +199,7 @@ def read_archive(path: Path) -> Archive:
     """
     prefix, content = _pickle_bytes(path)
     try:
-        _check_opcodes(content)
+        check_cost(content, OPCODES)
         root = _Reader(io.BytesIO(content)).load()
     except _Refused as error:
         raise TeacherError(
@@ -212,18 +232,8 @@ def _pickle_bytes(path: Path) -> tuple[str, bytes]:
             return prefix, archive.read(names[0])
     except FileNotFoundError as error:
         raise TeacherError(f"{path}: no such file") from error
-    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise TeacherError(f"{path}: no torch checkpoint: {error}", hint=hint) from error
-
-
-def _check_opcodes(content: bytes) -> None:
-    """Refuse instructions that a checkpoint does not need, before any is followed."""
-    allowed = frozenset(OPCODES.split())
-    for opcode, argument, position in pickletools.genops(content):
-        if opcode.name not in allowed:
-            raise _Refused(f"the instruction {opcode.name} at byte {position}")
-        if "PUT" in opcode.name and int(argument or 0) > MAX_MEMO:
-            raise _Refused(f"a memo index of {argument} at byte {position}")
 
 
 class _Reader(pickle.Unpickler):
@@ -244,13 +254,20 @@ class _Reader(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> StorageRef:
         kind, dtype, key, _location, numel = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not str(key).isalnum():
-            raise _Refused(f"a reference that is no tensor storage: {pid!r:.80}")
+            raise _Refused(f"a reference that is no tensor storage: {told(pid)}")
         return StorageRef(str(key), dtype, _natural(numel))
+
+
+def told(value: object) -> str:
+    """Return how a message shows a value of a pickle, which may hold itself many times over."""
+    if isinstance(value, str | bytes | int | float | None):
+        return f"{value!r:.60}"
+    return f"a {type(value).__name__}"
 
 
 def _natural(value: object) -> int:
     if not isinstance(value, int) or value < 0 or value > 1 << 48:
-        raise _Refused(f"a size of {value!r:.40}")
+        raise _Refused(f"a size of {told(value)}")
     return value
 
 
@@ -273,8 +290,14 @@ def _scalar(kind: object, content: object = b"") -> bool | int | float:
 
 def _encode(text: object, encoding: object = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise _Refused(f"an encoding {encoding!r:.40}")
+        raise _Refused(f"an encoding {told(encoding)}")
     return text.encode("latin1")
+
+
+def _device(kind: object = "cpu", *_: object) -> str:
+    if not isinstance(kind, str):
+        raise _Refused("a device without a name")
+    return kind
 
 
 def _first(value: object, *_: object) -> object:
@@ -285,7 +308,7 @@ _STAND_INS: MappingProxyType[str, Any] = MappingProxyType({
     "collections.OrderedDict": OrderedDict,
     "torch._utils._rebuild_tensor_v2": _Function(_rebuild_tensor),
     "torch._utils._rebuild_parameter": _Function(_first),
-    "torch.device": _Function(lambda kind="cpu", *_: str(kind)),
+    "torch.device": _Function(_device),
     "torch.Size": _Function(lambda shape=(): tuple(shape)),
     "numpy.dtype": _Function(_ScalarType),
     "numpy.core.multiarray.scalar": _Function(_scalar),

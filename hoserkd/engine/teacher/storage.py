@@ -104,7 +104,7 @@ def load_teacher(directory: Path, device: torch.device | str = "cpu") -> Teacher
     try:
         found = file_sha256(path)
         content = load_safetensors(path.read_bytes()) if found == card.weights_sha256 else {}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise TeacherError(f"{path}: unreadable: {error}") from error
     if found != card.weights_sha256:
         raise TeacherError(

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +30,7 @@ PUBLIC_NAMES = {
 DIGITS = 6
 """Decimals of a coordinate: a tenth of a metre."""
 MOST_SHOWN = 5
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T|$)")
 SUFFIXES = (".csv", ".parquet", ".geojson")
 KEPLER = ".kepler.geojson"
 """End of the name of a file for kepler.gl: each point has a height of 0 and a time."""
@@ -245,7 +249,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
             for row in batch.to_pylist():
                 yield number, {ours: row[theirs] for theirs, ours in names.items()}
                 number += 1
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: not Parquet: {error}") from error
 
 
@@ -306,9 +310,13 @@ class _Parsed:
             raise ValueError("the trip is empty")
         self.ends = (int(row["origin"]) if "origin" in row else int(self.road[0]),
                      int(row["destination"]) if "destination" in row else int(self.road[-1]))
-        self.departure_s = int(_times(row["departure"])[0] if "departure" in row
-                               else self.entered_at_s[0])
+        departure = _times(row["departure"]) if "departure" in row else self.entered_at_s
+        if not len(departure):
+            raise ValueError("departure is missing")
+        self.departure_s = int(departure[0])
         self.log_prob = float(row.get("log_prob") or 0.0)
+        if not math.isfinite(self.log_prob):
+            raise ValueError(f"log_prob {self.log_prob} is not finite")
         arrived = known and self.road[-1] == self.ends[1]
         self.reached = _flag(row["reached"]) if "reached" in row else bool(arrived)
         self.reason = str(row.get("reason") or ("reached" if self.reached else "max steps"))
@@ -317,6 +325,8 @@ class _Parsed:
 def _ids(value: Any) -> Int64[np.ndarray, " n"]:
     if isinstance(value, list):
         return np.array(value, np.int64)
+    if not isinstance(value, str):
+        raise ValueError("rid_list is missing")
     inner = value.strip().strip("[]")
     try:
         return np.array([int(part) for part in inner.split(",")] if inner else [], np.int64)
@@ -326,13 +336,18 @@ def _ids(value: Any) -> Int64[np.ndarray, " n"]:
 
 def _times(value: Any) -> Int64[np.ndarray, " n"]:
     values = value if isinstance(value, list) else [value]
-    if values and not isinstance(values[0], str):
+    if values and all(isinstance(v, datetime) for v in values):
         naive = [np.datetime64(v.replace(tzinfo=None), "s") for v in values]
         return np.array(naive).astype(np.int64)
+    if not all(isinstance(v, str) for v in values):
+        raise ValueError("times are missing")
     parts = [p.strip().strip("'\"").removesuffix("Z").replace(" ", "T")
              for v in values for p in v.strip().strip("[]").split(",")]
-    if parts == [""]:
+    if parts in ([], [""]):
         return np.empty(0, np.int64)
+    # numpy also knows `now`, `NaT` and years that no calendar has.
+    if not all(TIME.match(part) for part in parts):
+        raise ValueError(f"{str(value)[:40]!r} is no list of times")
     return np.array(parts, "datetime64[s]").astype(np.int64)
 
 

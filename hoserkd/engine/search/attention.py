@@ -17,6 +17,9 @@ FAR_M = 1000.0
 LONG_MIN = 5.0
 LOWEST = np.float32(-3e38)
 """Below any score; fast arithmetic does not know infinity."""
+EXP_POLYNOMIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2,
+                  1.6666665459e-1, 5.0000001201e-1)
+HALVES = np.float32(2) ** -np.arange(128, dtype=np.float32)
 
 
 class Relative(NamedTuple):
@@ -74,76 +77,101 @@ class Past(NamedTuple):
 
 @compiled_fast
 def attend(
-    qkv: Float32[np.ndarray, "P 3 H h"], keys: Float32[np.ndarray, "N H h"],
-    values: Float32[np.ndarray, "N H h"], past: Past, relative: Relative,
-    out: Float32[np.ndarray, "P H h"],
+    qkv: Float32[np.ndarray, "P 3 H h"], memory: Float32[np.ndarray, "N 2 H h"],
+    past: Past, relative: Relative, out: Float32[np.ndarray, "P H h"],
 ) -> None:
     """Write each node's keys and values to its row, and what it gathers into `out`.
 
-    The loops index whole arrays: slices would hide from the compiler that they are contiguous.
+    A row holds all keys before all values and is read from end to end, which memory likes. The
+    loops index whole arrays: slices would hide from the compiler that they are contiguous.
     """
     longest = 0
     for i in range(len(past.offset) - 1):
         longest = max(longest, past.offset[i + 1] - past.offset[i])
-    share = np.empty(longest, np.float32)
+    share = np.empty((memory.shape[2], longest), np.float32)
     for i in range(len(past.offset) - 1):
         own = past.row[past.offset[i]]
-        for head in range(keys.shape[1]):
-            for c in range(keys.shape[2]):
-                keys[own, head, c] = qkv[i, 1, head, c]
-                values[own, head, c] = qkv[i, 2, head, c]
-            _share(qkv, keys, past, relative, i, head, share)
-            _mix(values, past, relative, i, head, share, out)
+        for head in range(memory.shape[2]):
+            for c in range(memory.shape[3]):
+                memory[own, 0, head, c] = qkv[i, 1, head, c]
+                memory[own, 1, head, c] = qkv[i, 2, head, c]
+        _score(qkv, memory, past, relative, i, share)
+        _weigh(past, relative, i, share, out)
+        for j in range(past.offset[i + 1] - past.offset[i]):
+            row = past.row[past.offset[i] + j]
+            for head in range(memory.shape[2]):
+                weight = share[head, j]
+                for c in range(memory.shape[3]):
+                    out[i, head, c] += weight * memory[row, 1, head, c]
 
 
 @compiled_fast
-def _share(
-    qkv: Float32[np.ndarray, "P 3 H h"], keys: Float32[np.ndarray, "N H h"], past: Past,
-    relative: Relative, i: int, head: int, share: Float32[np.ndarray, " T"],
+def _score(
+    qkv: Float32[np.ndarray, "P 3 H h"], memory: Float32[np.ndarray, "N 2 H h"], past: Past,
+    relative: Relative, i: int, share: Float32[np.ndarray, "H T"],
 ) -> None:
-    """Write how a head of node `i` shares its attention among the node's history."""
-    part = keys.shape[2]
+    """Write what each head of node `i` makes of each node of its history."""
+    heads, part = memory.shape[2], memory.shape[3]
     first, count = past.offset[i], past.offset[i + 1] - past.offset[i]
-    by_distance = np.float32(0)
-    by_interval = np.float32(0)
-    for c in range(part):
-        by_distance += qkv[i, 0, head, c] * relative.key_distance[c]
-        by_interval += qkv[i, 0, head, c] * relative.key_interval[c]
     scale = np.float32(1 / math.sqrt(part))
-    highest = LOWEST
+    for head in range(heads):
+        by_distance = np.float32(0)
+        by_interval = np.float32(0)
+        for c in range(part):
+            by_distance += qkv[i, 0, head, c] * relative.key_distance[c]
+            by_interval += qkv[i, 0, head, c] * relative.key_interval[c]
+        for j in range(count):
+            share[head, j] = (by_distance * past.distance[first + j]
+                              + by_interval * past.interval[first + j])
     for j in range(count):
         row = past.row[first + j]
-        total = np.float32(0)
-        for c in range(part):
-            total += qkv[i, 0, head, c] * keys[row, head, c]
-        total += by_distance * past.distance[first + j] + by_interval * past.interval[first + j]
-        share[j] = total * scale
-        highest = max(highest, share[j])
-    mass = np.float32(0)
-    for j in range(count):
-        share[j] = math.exp(share[j] - highest)
-        mass += share[j]
-    for j in range(count):
-        share[j] /= mass
+        for head in range(heads):
+            total = np.float32(0)
+            for c in range(part):
+                total += qkv[i, 0, head, c] * memory[row, 0, head, c]
+            share[head, j] = (share[head, j] + total) * scale
 
 
 @compiled_fast
-def _mix(
-    values: Float32[np.ndarray, "N H h"], past: Past, relative: Relative, i: int, head: int,
-    share: Float32[np.ndarray, " T"], out: Float32[np.ndarray, "P H h"],
+def _weigh(
+    past: Past, relative: Relative, i: int, share: Float32[np.ndarray, "H T"],
+    out: Float32[np.ndarray, "P H h"],
 ) -> None:
-    """Write the shared values and relative terms of a head of node `i`."""
-    part = values.shape[2]
+    """Turn the scores of node `i` into shares of 1, and begin `out` with the relative terms."""
     first, count = past.offset[i], past.offset[i + 1] - past.offset[i]
-    near = np.float32(0)
-    recent = np.float32(0)
-    for j in range(count):
-        near += share[j] * past.distance[first + j]
-        recent += share[j] * past.interval[first + j]
-    for c in range(part):
-        out[i, head, c] = (relative.value_bias[c] + near * relative.value_distance[c]
-                           + recent * relative.value_interval[c])
-    for j in range(count):
-        row, weight = past.row[first + j], share[j]
-        for c in range(part):
-            out[i, head, c] += weight * values[row, head, c]
+    for head in range(share.shape[0]):
+        highest = LOWEST
+        for j in range(count):
+            highest = max(highest, share[head, j])
+        mass = np.float32(0)
+        for j in range(count):
+            share[head, j] = exp_of_negative(share[head, j] - highest)
+            mass += share[head, j]
+        near = np.float32(0)
+        recent = np.float32(0)
+        for j in range(count):
+            share[head, j] /= mass
+            near += share[head, j] * past.distance[first + j]
+            recent += share[head, j] * past.interval[first + j]
+        for c in range(out.shape[2]):
+            out[i, head, c] = (relative.value_bias[c] + near * relative.value_distance[c]
+                               + recent * relative.value_interval[c])
+
+
+@compiled_fast
+def exp_of_negative(x: np.float32) -> np.float32:
+    """Return e^x of x <= 0 within 3e-7 of itself, in steps that a compiler can do side by side.
+
+    The power is split into one of two, from a table, and a rest in [-ln 2 / 2, ln 2 / 2], whose
+    polynomial is that of the Cephes library.
+    """
+    x = max(x, np.float32(-87))
+    twos = np.floor(x * np.float32(1.4426950408889634) + np.float32(0.5))
+    rest = x - twos * np.float32(0.693359375) + twos * np.float32(2.12194440e-4)
+    y = np.float32(EXP_POLYNOMIAL[0])
+    y = y * rest + np.float32(EXP_POLYNOMIAL[1])
+    y = y * rest + np.float32(EXP_POLYNOMIAL[2])
+    y = y * rest + np.float32(EXP_POLYNOMIAL[3])
+    y = y * rest + np.float32(EXP_POLYNOMIAL[4])
+    y = y * rest + np.float32(EXP_POLYNOMIAL[5])
+    return (y * rest * rest + rest + np.float32(1)) * HALVES[-int(twos)]

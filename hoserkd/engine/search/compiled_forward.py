@@ -32,9 +32,12 @@ from hoserkd.engine.types import TimeStatistics
 
 ROW_MULTIPLE = 16
 """Batches are padded to a multiple of so many rows: BLAS treats fewer, or a rest, differently."""
-FIRST_ROWS = 1024
+FIRST_ROWS = 1 << 15
+"""Rows at the start: memory is touched only as they are used, while a larger arena is a copy."""
 Linear = tuple[Tensor, Tensor]
-"""Weight, transposed, and bias."""
+"""Weight, transposed and laid out anew (small products gain a fifth from it), and bias."""
+Norm = tuple[list[int], Tensor, Tensor, float]
+"""Shape, weight, bias and epsilon of a LayerNorm."""
 
 
 class CompiledForward:
@@ -50,13 +53,12 @@ class CompiledForward:
         self._wraps = tables.features == "aaai2025"
         self._point_m = tables.point_m.numpy()
         self._blocks = [_Weights(block) for block in encoder.blocks]
-        self._query = navigator.q_proj.weight.detach()[:, :self._width].t()
+        self._query = navigator.q_proj.weight.detach()[:, :self._width].t().contiguous()
         self._time = _linear(navigator.time_estimator_linear_1)
         self._places = places_of(tables)
         self._head = head_of(navigator, encoding, times)
         part = self._width // self._heads
-        self._keys = [np.empty((0, self._heads, part), np.float32) for _ in self._blocks]
-        self._values = [np.empty((0, self._heads, part), np.float32) for _ in self._blocks]
+        self._memory = [np.empty((0, 2, self._heads, part), np.float32) for _ in self._blocks]
         self._road = np.empty(0, np.int32)
         self._elapsed_min = np.empty(0, np.float32)
 
@@ -84,11 +86,11 @@ class CompiledForward:
         gathered = torch.zeros(len(x), self._width)
         by_head = gathered.numpy().reshape(len(x), self._heads, -1)
         for layer, block in enumerate(self._blocks):
-            qkv = torch.addmm(block.qkv[1], block.norm_1(x), block.qkv[0])
-            attend(qkv.numpy().reshape(len(x), 3, self._heads, -1), self._keys[layer],
-                   self._values[layer], past, block.relative, by_head)
+            qkv = torch.addmm(block.qkv[1], torch.layer_norm(x, *block.norm_1), block.qkv[0])
+            attend(qkv.numpy().reshape(len(x), 3, self._heads, -1), self._memory[layer], past,
+                   block.relative, by_head)
             x += torch.addmm(block.gathered[1], gathered, block.gathered[0])
-            wide = torch.addmm(block.widen[1], block.norm_2(x), block.widen[0])
+            wide = torch.addmm(block.widen[1], torch.layer_norm(x, *block.norm_2), block.widen[0])
             x += torch.addmm(block.narrow[1], functional.gelu(wide), block.narrow[0])
         return x
 
@@ -109,8 +111,7 @@ class CompiledForward:
         return x
 
     def _grow(self, rows: int) -> None:
-        self._keys = [_longer(table, rows) for table in self._keys]
-        self._values = [_longer(table, rows) for table in self._values]
+        self._memory = [_longer(table, rows) for table in self._memory]
         self._road = _longer(self._road, rows)
         self._elapsed_min = _longer(self._elapsed_min, rows)
 
@@ -119,7 +120,7 @@ class _Weights:
     """The linear maps of one block, ready to multiply."""
 
     def __init__(self, block: Block) -> None:
-        self.norm_1, self.norm_2 = block.ln_1, block.ln_2
+        self.norm_1, self.norm_2 = _norm(block.ln_1), _norm(block.ln_2)
         self.qkv = _linear(block.attn.c_attn)
         self.relative = relative_weights(block.attn)
         self.gathered = _linear(block.attn.c_proj)
@@ -127,8 +128,13 @@ class _Weights:
         self.narrow = _linear(cast(nn.Linear, block.mlp[2]))
 
 
+def _norm(module: nn.LayerNorm) -> Norm:
+    return (list(module.normalized_shape), module.weight.detach(), module.bias.detach(),
+            module.eps)
+
+
 def _linear(module: nn.Linear) -> Linear:
-    return module.weight.detach().t(), module.bias.detach()
+    return module.weight.detach().t().contiguous(), module.bias.detach()
 
 
 def _longer(table: np.ndarray, rows: int) -> np.ndarray:

@@ -39,10 +39,6 @@ class PlainSearcher:
         self.calls = 0
         with torch.no_grad():
             self.road, self.zone = plain.encode()
-            around = self.zone[plain.tables.zone]
-            fuse = plain.model.trajectory_encoder.road_zone_fusion_mlp
-            gate = torch.sigmoid(fuse(torch.cat([self.road, around], dim=-1)))
-            self.spatial = self.road + gate * around
 
     def candidates(self, road: int) -> np.ndarray:
         """Return the roads reachable from `road`."""
@@ -73,11 +69,17 @@ class PlainSearcher:
         phase = time_of_day.view(len(paths), -1, 1) * encoder.temporal_encoder.freqs
         scale = (1 / (2 * self.road.shape[1])) ** 0.5
         waves = torch.cat([phase.cos(), phase.sin()], dim=-1) * scale
-        x = torch.cat([self.spatial[torch.from_numpy(road)], waves], dim=-1)
+        x = torch.cat([self._points(torch.from_numpy(road)), waves], dim=-1)
         for block in encoder.blocks:
             x = x + attend(block.attn, block.ln_1(x), batch)
             x = x + block.mlp(block.ln_2(x))
         return [self._navigate(x[i, -1], p.road[-1], destination) for i, p in enumerate(paths)]
+
+    def _points(self, road: torch.Tensor) -> torch.Tensor:
+        """Return the spatial embeddings of a path's roads, each fused with its zone's."""
+        here, around = self.road[road], self.zone[self.plain.tables.zone[road]]
+        fuse = self.plain.model.trajectory_encoder.road_zone_fusion_mlp
+        return here + torch.sigmoid(fuse(torch.cat([here, around], dim=-1))) * around
 
     def _navigate(
         self, state: torch.Tensor, road: int, destination: int

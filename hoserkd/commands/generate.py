@@ -71,6 +71,8 @@ def generate(
         "--guide/--no-guide", help="astar: look ahead; faster, but other paths.")] = None,
     time_limit: Annotated[float | None, typer.Option(
         metavar="SECONDS", help="End all searches then, where they stand.")] = None,
+    search_time_limit: Annotated[float | None, typer.Option(
+        metavar="SECONDS", help="End a search that takes longer where it stands.")] = None,
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", metavar="FILE.csv|.parquet|.geojson|.kepler.geojson",
         help="Default: in the run's folder.")] = None,
@@ -92,7 +94,8 @@ def generate(
     context = open_context(
         "generate", profile,
         {"generate.search": search, "generate.num": num, "generate.trips_per_od": per_od,
-         "generate.guide": guide, "generate.time_limit_s": time_limit, "device": device},
+         "generate.guide": guide, "generate.time_limit_s": time_limit,
+         "generate.search_time_limit_s": search_time_limit, "device": device},
         run=reference)
     if output is not None:
         from hoserkd.engine.trips.generated import check_suffix
@@ -237,7 +240,7 @@ class GenerateJob:
         return {"snapped_m": float(self.snapped_m.mean()), "snapped_max_m": most}
 
     def _drawing(self, parts: "TripParts", number: int) -> "RenderableType":
-        from hoserkd.commands.trip_map import trip_map
+        from hoserkd.commands.trip_map import TripMap
 
         first = 0
         for trips in parts.chunks():
@@ -245,7 +248,7 @@ class GenerateJob:
                 start, end = trips.offset[number - first:number - first + 2]
                 if start == end:
                     return f"trip {number} has no roads: {trips.reason[number - first]}"
-                return trip_map(self.town.network, trips.road[start:end])
+                return TripMap(self.town.network, trips.road[start:end])
             first += len(trips)
         return f"there is no trip {number}, only 0 to {first - 1}"
 

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console, ConsoleOptions
     from rich.text import Text
 
     from hoserkd.engine.types import RoadNetwork
@@ -18,29 +21,37 @@ MARGIN = 0.15
 SMALLEST_DEG = 0.002
 
 
-def trip_map(
-    network: "RoadNetwork", road: np.ndarray, width: int = 76, height: int = 24
-) -> "Text":
-    """Return a map of the roads around a trip, with the trip itself in colour."""
-    from rich.text import Text
+class TripMap:
+    """A trip from A to B on the roads around it: in colour, or of `#` where there is none."""
 
-    trip = np.concatenate([_shape(network, int(index)) for index in road])
-    canvas = _Canvas(trip, width, height)
-    near = [index for index in range(network.roads) if canvas.sees(_shape(network, index))]
-    streets = canvas.draw([_shape(network, index) for index in near])
-    path = canvas.draw([_shape(network, int(index)) for index in road])
-    ends = {canvas.cell(trip[0]): "A", canvas.cell(trip[-1]): "B"}
-    text = Text()
-    for y in range(height):
-        for x in range(width):
-            bits = int(streets[y, x] | path[y, x])
-            style = "bold yellow" if path[y, x] else "dim"
-            if (y, x) in ends:
-                text.append(ends[y, x], "bold red")
+    def __init__(self, network: "RoadNetwork", road: np.ndarray, width: int = 76,
+                 height: int = 24) -> None:
+        trip = np.concatenate([_shape(network, int(index)) for index in road])
+        canvas = _Canvas(trip, width, height)
+        shapes = [_shape(network, index) for index in range(network.roads)]
+        self._streets = canvas.draw([shape for shape in shapes if canvas.sees(shape)])
+        self._trip = canvas.draw([shapes[int(index)] for index in road])
+        self._ends = {canvas.cell(trip[0]): "A", canvas.cell(trip[-1]): "B"}
+
+    def __rich_console__(
+        self, console: "Console", options: "ConsoleOptions"
+    ) -> "Iterator[Text]":
+        from rich.text import Text
+
+        plain = console.no_color or console.color_system is None
+        text = Text(no_wrap=True)
+        for y, x in np.ndindex(*self._streets.shape):
+            bits = int(self._streets[y, x] | self._trip[y, x])
+            mark = chr(BLANK + bits) if bits else " "
+            if (y, x) in self._ends:
+                text.append(self._ends[y, x], "bold red")
+            elif self._trip[y, x]:
+                text.append("#" if plain else mark, "bold yellow")
             else:
-                text.append(chr(BLANK + bits) if bits else " ", style)
-        text.append("\n")
-    return text
+                text.append(mark, "dim")
+            if x == self._streets.shape[1] - 1:
+                text.append("\n")
+        yield text
 
 
 def _shape(network: "RoadNetwork", index: int) -> np.ndarray:

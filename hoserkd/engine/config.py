@@ -274,6 +274,8 @@ class GenerateConfig(Section):
     time_limit_s: float | None = Field(None, gt=0)
     """Seconds after which searches end where they stand; None: never. Results then depend on the
     machine's speed."""
+    search_time_limit_s: float | None = Field(None, gt=0)
+    """The same for each search by itself, counted from when it starts."""
     trips_per_od: int = Field(1, ge=1)
     """Trips for every OD pair and departure; more than 1 only makes sense for `sample`."""
     attempts: int = Field(1, ge=1)

@@ -43,7 +43,7 @@ def generate_trips(
     """Yield the answers in the order of the queries, some hundred at a time, as they are made.
 
     Equal weights, queries, settings and seed give equal trips, whatever the batch size and the
-    number of workers (a `time_limit_s` apart).
+    number of workers (limits of time apart).
 
     Raises:
         InterruptedRunError: A stop was asked for; all that was yielded is whole.
@@ -100,7 +100,7 @@ def _build_team(
     guide = build_guide(city, config.guide_weight) if config.guide else None
     return Team([
         Rounds(build_strategy(network, queries, config, seed, slots, guide), expander,
-               network.candidates, queries)
+               network.candidates, queries, config.search_time_limit_s or math.inf)
         for expander in students])
 
 

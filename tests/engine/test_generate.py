@@ -51,14 +51,25 @@ def paths(chunks):
 @pytest.mark.parametrize("search", ["astar", "beam", "sample", "greedy"])
 def test_generated_trips_are_the_same_whatever_the_batch_and_the_workers(city, student, search):
     queries = draw_queries(city, "test", 300, seed=1)
-    expected = generate(student, city, queries, search=search, batch_size=64, workers=1)
-    found = generate(student, city, queries, search=search, batch_size=9, workers=3)
-    assert paths(found) == paths(expected)
-    assert len(paths(found)) == 300
-    for name in ("origin", "destination", "departure_s", "entered_at_s", "log_prob", "reached"):
-        a, b = (np.concatenate([getattr(c, name) for c in x]) for x in (found, expected))
-        assert np.array_equal(a, b), name
-    assert np.concatenate([c.origin for c in found]).tolist() == queries.origin.tolist()
+    expected = generate(student, city, queries, search=search, batch_size=256, workers=1)
+    assert len(paths(expected)) == 300
+    assert np.concatenate([c.origin for c in expected]).tolist() == queries.origin.tolist()
+    for batch_size, workers in ((1, 1), (7, 3), (64, 2)):
+        found = generate(student, city, queries, search=search, batch_size=batch_size,
+                         workers=workers)
+        assert paths(found) == paths(expected)
+        for name in ("origin", "entered_at_s", "log_prob", "reached"):
+            a, b = (np.concatenate([getattr(c, name) for c in x]) for x in (found, expected))
+            assert np.array_equal(a, b), name
+
+
+@pytest.mark.parametrize("search", ["astar", "beam", "sample", "greedy"])
+def test_generated_trips_are_the_same_in_any_order(city, student, search):
+    queries = draw_queries(city, "test", 200, seed=1)
+    order = np.random.default_rng(0).permutation(200)
+    expected = paths(generate(student, city, queries, search=search))
+    shuffled = paths(generate(student, city, queries.select(order), search=search, batch_size=7))
+    assert shuffled == [expected[i] for i in order]
 
 
 def test_generated_trips_follow_candidates_and_say_whether_they_arrived(city, student):
@@ -194,6 +205,20 @@ def test_time_limit_ends_searches_where_they_stand(city, student):
     chunks = generate(student, city, queries, time_limit_s=1e-9)
     assert {reason for chunk in chunks for reason in chunk.reason} <= {"time limit", "same road"}
     assert len(paths(chunks)) == 50
+
+
+@pytest.mark.parametrize("search", ["astar", "beam", "sample"])
+def test_search_time_limit_ends_each_search_by_itself(city, student, search):
+    queries = draw_queries(city, "test", 50, seed=7)
+    chunks = generate(student, city, queries, search=search, search_time_limit_s=1e-9)
+    ended = [(reason, len(path)) for chunk in chunks
+             for reason, path in zip(chunk.reason, paths([chunk]), strict=True)]
+    assert len(ended) == 50
+    assert any(reason == "time limit" for reason, _ in ended)
+    # One round is granted: a road may be entered in it, and may happen to be the destination.
+    assert all(roads <= 2 for _, roads in ended)
+    unhurried = generate(student, city, queries, search=search, search_time_limit_s=3600)
+    assert paths(unhurried) == paths(generate(student, city, queries, search=search))
 
 
 def test_guide_needs_fewer_expansions_and_still_arrives(city, student):

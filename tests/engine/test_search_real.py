@@ -1,8 +1,8 @@
-import numpy as np
 import pytest
 import torch
-from search_reference import plain_astar, plain_student
 
+from benchmarks.plain_hoser import PlainHoser
+from benchmarks.plain_search import PlainSearcher
 from hoserkd.engine.city.storage import load_city
 from hoserkd.engine.config import CityConfig, GenerateConfig, StudentConfig
 from hoserkd.engine.events import Silent, never_stop
@@ -31,25 +31,26 @@ def heading_student(city):
 
 
 @pytest.mark.real_data
-def test_searches_for_real_trips_equal_the_plain_ones(real_data, tmp_path):
+@pytest.mark.parametrize("searches", [
+    40, pytest.param(1000, marks=[pytest.mark.torture, pytest.mark.timeout(1200)])])
+def test_searches_for_real_trips_equal_the_plain_ones(real_data, tmp_path, searches):
     """Road for road and second for second; no two nodes tie to float precision in this sample."""
     prepare_city(CityConfig(name="mini"), real_data / "san_francisco_mini", tmp_path / "city",
                  force=False, observer=Silent(), stop=never_stop)
     city = load_city(tmp_path / "city")
     student = heading_student(city)
-    queries = draw_queries(city, "test-trips", 20, seed=0)
+    queries = draw_queries(city, "test", searches, seed=0)
     found = [(chunk.road[a:b].tolist(), chunk.entered_at_s[a:b].tolist())
              for chunk in generate_trips(
                  student, city, queries, GenerateConfig(), device=torch.device("cpu"), seed=0,
                  observer=Silent(), stop=never_stop)
              for a, b in zip(chunk.offset[:-1], chunk.offset[1:], strict=True)]
     tables = build_network_tables(city.network, "geographic", torch.device("cpu"))
-    lon, lat = np.radians(city.network.centroid_lonlat).T
-    centroid = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], 1)
+    plain = PlainSearcher(PlainHoser(student.model, city.network, tables), city.network,
+                          city.times)
+    assert len(found) == searches
     for i, (roads, entered) in enumerate(found):
         departure = int(queries.departure_s[i])
-        expected = plain_astar(
-            plain_student(student.model, tables, city.times, departure), city.network.candidates,
-            centroid, int(queries.origin[i]), int(queries.destination[i]), 5000)
-        assert roads == expected[0]
-        assert entered == [departure + clock for clock in expected[1]]
+        expected = plain.best_first(int(queries.origin[i]), int(queries.destination[i]), departure)
+        assert roads == expected.road
+        assert entered == [departure + clock for clock in expected.clock_s]

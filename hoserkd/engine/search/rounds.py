@@ -4,6 +4,8 @@ What a search answers does not depend on its company: a strategy keeps every sea
 and an expander answers each node of a batch on its own.
 """
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
@@ -90,12 +92,15 @@ class Rounds:
     """Runs the searches of many queries through a strategy and an expander."""
 
     def __init__(self, strategy: Strategy, expander: Expander, candidates: Candidates,
-                 queries: Queries) -> None:
+                 queries: Queries, search_limit_s: float = math.inf) -> None:
+        """Make no search start yet; each that takes longer than the limit ends where it stands."""
         self._strategy = strategy
         self._expander = expander
         self._candidates = candidates
         self._queries = queries
         self._running = np.full(strategy.slots, -1, np.int64)
+        self._search_limit_s = search_limit_s
+        self._began_s = np.zeros(strategy.slots)
         self._crowded = False
         self.expansions = 0
         """Nodes expanded so far."""
@@ -115,10 +120,10 @@ class Rounds:
             if halt():
                 yield self._finish(np.flatnonzero(self._running >= 0).astype(np.int32), None)
                 return
+            ended = self._finish(self._overdue(), None)
             self._admit(waiting)
             ready = np.flatnonzero(self._running >= 0).astype(np.int32)
             selections: list[Selection] = []
-            ended: list[tuple[int, Answer]] = []
             while len(ready):
                 selections.append(self._strategy.select(ready))
                 ended += self._finish(selections[-1].finished, waiting)
@@ -137,8 +142,17 @@ class Rounds:
         idle = idle[:len(index)]
         if len(idle):
             self._running[idle] = index
+            self._began_s[idle] = time.monotonic()
             self._strategy.start(idle, index)
         return idle
+
+    def _overdue(self) -> Int32[np.ndarray, " F"]:
+        """Return the slots whose search has lasted too long."""
+        if self._search_limit_s == math.inf:
+            return np.empty(0, np.int32)
+        lasted_s = time.monotonic() - self._began_s
+        late = (self._running >= 0) & (lasted_s > self._search_limit_s)
+        return np.flatnonzero(late).astype(np.int32)
 
     def _finish(
         self, finished: Int32[np.ndarray, " F"], waiting: deque[int] | None

@@ -71,7 +71,7 @@ def generate(
         "--guide/--no-guide", help="astar: look ahead; faster, but other paths.")] = None,
     time_limit: Annotated[float | None, typer.Option(
         metavar="SECONDS", help="End all searches then, where they stand.")] = None,
-    search_time_limit: Annotated[float | None, typer.Option(
+    search_limit: Annotated[float | None, typer.Option(
         metavar="SECONDS", help="End a search that takes longer where it stands.")] = None,
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", metavar="FILE.csv|.parquet|.geojson|.kepler.geojson",
@@ -95,7 +95,7 @@ def generate(
         "generate", profile,
         {"generate.search": search, "generate.num": num, "generate.trips_per_od": per_od,
          "generate.guide": guide, "generate.time_limit_s": time_limit,
-         "generate.search_time_limit_s": search_time_limit, "device": device},
+         "generate.search_time_limit_s": search_limit, "device": device},
         run=reference)
     if output is not None:
         from hoserkd.engine.trips.generated import check_suffix

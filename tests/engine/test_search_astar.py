@@ -67,11 +67,28 @@ def test_astar_answers_do_not_depend_on_the_batch_or_the_order(slots):
 def test_astar_with_little_memory_starts_the_youngest_anew_and_answers_the_same():
     asked = queries(60)
     expected, roomy = search(asked, slots=32)
-    answers, tight = search(asked, slots=32, limit=ROADS)
+    answers, tight = search(asked, slots=32, limit=2 * ROADS)
     assert roomy.most > 2 * ROADS
-    assert tight.most <= ROADS
+    assert tight.most <= 2 * ROADS
     for i, answer in answers.items():
         assert answer.road.tolist() == expected[i].road.tolist()
+
+
+@pytest.mark.parametrize("max_steps", [5, 5000])
+def test_astar_with_expansions_ahead_of_need_answers_and_counts_the_same(monkeypatch, max_steps):
+    asked = queries(40)
+    counts, answers = [], []
+    for full_round in (0, 64):
+        monkeypatch.setattr("hoserkd.engine.search.rounds.FULL_ROUND", full_round)
+        strategy = AStar(CANDIDATES, CENTROID, asked, slots=4, max_steps=max_steps)
+        rounds = Rounds(strategy, TableExpander(MODEL, 10**9), CANDIDATES, asked)
+        found = dict(pair for ended in rounds.run(deque(range(40))) for pair in ended)
+        answers.append([(found[i].road.tolist(), found[i].clock_s.tolist(), found[i].log_prob,
+                         found[i].reason) for i in range(40)])
+        counts.append(rounds.expansions)
+        assert (strategy.foreseen > 0) == (full_round > 0)
+    assert answers[0] == answers[1]
+    assert counts[0] == counts[1]
 
 
 def test_astar_says_why_a_destination_was_missed():

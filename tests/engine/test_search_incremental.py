@@ -8,6 +8,7 @@ from search_reference import TableExpander, plain_astar, plain_student, random_c
 
 from hoserkd.engine.config import StudentConfig
 from hoserkd.engine.search.astar import AStar
+from hoserkd.engine.search.attention import exp_of_negative
 from hoserkd.engine.search.candidates import compiled_features, places_of
 from hoserkd.engine.search.compiled_forward import CompiledForward
 from hoserkd.engine.search.frontier import pack_candidates
@@ -113,6 +114,14 @@ def test_incremental_student_answers_to_the_bit_the_same_in_any_batch():
         answers = run(network, asked, incremental_student(model, tables, TIMES), slots)
         assert all(answers[i].road.tolist() == expected[i].road.tolist() for i in expected)
         assert all(answers[i].log_prob == expected[i].log_prob for i in expected)
+
+
+def test_exponential_of_the_attention_is_that_of_float64():
+    x = np.concatenate([-np.geomspace(1e-8, 80, 4000), [0.0, -87.0, -1e30]]).astype(np.float32)
+    found = np.array([exp_of_negative(value) for value in x], np.float64)
+    exact = np.exp(x.astype(np.float64))
+    np.testing.assert_allclose(found[:-1], exact[:-1], rtol=4e-7)
+    assert 0 <= found[-1] < 1e-37
 
 
 def test_incremental_student_with_broken_weights_is_refused():

@@ -166,12 +166,13 @@ def exp_of_negative(x: np.float32) -> np.float32:
     polynomial is that of the Cephes library.
     """
     x = max(x, np.float32(-87))
-    twos = np.floor(x * np.float32(1.4426950408889634) + np.float32(0.5))
-    rest = x - twos * np.float32(0.693359375) + twos * np.float32(2.12194440e-4)
+    twos: np.float32 = np.floor(x * np.float32(1.4426950408889634) + np.float32(0.5))
+    rest: np.float32 = x - twos * np.float32(0.693359375) + twos * np.float32(2.12194440e-4)
     y = np.float32(EXP_POLYNOMIAL[0])
     y = y * rest + np.float32(EXP_POLYNOMIAL[1])
     y = y * rest + np.float32(EXP_POLYNOMIAL[2])
     y = y * rest + np.float32(EXP_POLYNOMIAL[3])
     y = y * rest + np.float32(EXP_POLYNOMIAL[4])
     y = y * rest + np.float32(EXP_POLYNOMIAL[5])
-    return (y * rest * rest + rest + np.float32(1)) * HALVES[-int(twos)]
+    y = y * rest * rest + rest + np.float32(1)
+    return y * np.float32(HALVES[-int(twos)])

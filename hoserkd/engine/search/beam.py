@@ -224,6 +224,16 @@ class Beam:
         slots, nodes = _select(self._state, slot, self._max_steps, self._normalised)
         return Selection(slots, nodes, slot[self._state.outcome[slot] != RUNNING])
 
+    @property
+    def foreseen(self) -> int:
+        """Return 0: nothing is expanded ahead."""
+        return 0
+
+    def look_ahead(self, selection: Selection, room: int) -> Selection:
+        """Name no node: a beam names all its nodes at once."""
+        nothing = np.empty(0, np.int32)
+        return Selection(nothing, nothing, nothing)
+
     def absorb(self, selection: Selection, expansion: Expansion, answer: Continuation) -> None:
         """Keep the best continuations of each search."""
         width = self._state.live.shape[1]

@@ -25,6 +25,8 @@ class Tree(NamedTuple):
     log_prob: Float32[np.ndarray, "B C"]
     row: Int32[np.ndarray, "B C"]
     """Memory row of the node's keys and values; -1 before it is expanded."""
+    child: Int32[np.ndarray, "B C"]
+    """First of a node's children, one a candidate, if they were made ahead of need; else -1."""
 
     @property
     def capacity(self) -> int:
@@ -36,7 +38,8 @@ def build_tree(slots: int, capacity: int) -> Tree:
     """Return empty slots. Memory is touched only as nodes are added."""
     shape = (slots, capacity)
     return Tree(np.zeros(slots, np.int32), np.empty(shape, np.int32), np.empty(shape, np.int32),
-                np.empty(shape, np.int64), np.empty(shape, np.float32), np.empty(shape, np.int32))
+                np.empty(shape, np.int64), np.empty(shape, np.float32), np.empty(shape, np.int32),
+                np.empty(shape, np.int32))
 
 
 def grow(table: np.ndarray, capacity: int) -> np.ndarray:
@@ -61,6 +64,7 @@ def add_node(tree: Tree, slot: int, road: int, parent: int, clock_s: int,
     tree.clock_s[slot, node] = clock_s
     tree.log_prob[slot, node] = log_prob
     tree.row[slot, node] = -1
+    tree.child[slot, node] = -1
     tree.used[slot] = node + 1
     return node
 

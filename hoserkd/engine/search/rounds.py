@@ -23,6 +23,9 @@ from hoserkd.engine.search.frontier import (
 from hoserkd.engine.search.queries import Answer, Continuation, Expansion, Queries
 from hoserkd.engine.types import Candidates
 
+FULL_ROUND = 64
+"""So many nodes cost little more than one: a round with fewer takes others that may be needed."""
+
 
 class Selection(NamedTuple):
     """What a strategy wants done: nodes to expand, and slots whose search is over."""
@@ -30,6 +33,10 @@ class Selection(NamedTuple):
     slot: Int32[np.ndarray, " M"]
     node: Int32[np.ndarray, " M"]
     finished: Int32[np.ndarray, " F"]
+
+    def __add__(self, other: "Selection") -> "Selection":  # type: ignore[override]
+        """Return both selections as one."""
+        return Selection(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
 
 class Strategy(Protocol):
@@ -53,6 +60,15 @@ class Strategy(Protocol):
 
     def select(self, slot: Int32[np.ndarray, " S"]) -> Selection:
         """Choose what to expand next in each of `slot`."""
+        ...
+
+    def look_ahead(self, selection: Selection, room: int) -> Selection:
+        """Name at most `room` nodes that are likely to be selected soon after `selection`."""
+        ...
+
+    @property
+    def foreseen(self) -> int:
+        """Nodes so far that needed no expansion when their turn came: it was made ahead."""
         ...
 
     def absorb(self, selection: Selection, expansion: Expansion, answer: Continuation) -> None:
@@ -102,9 +118,13 @@ class Rounds:
         self._search_limit_s = search_limit_s
         self._began_s = np.zeros(strategy.slots)
         self._crowded = False
-        self.expansions = 0
-        """Nodes expanded so far."""
+        self._selected = 0
         expander.reserve(strategy.rows_needed)
+
+    @property
+    def expansions(self) -> int:
+        """Nodes of which the searches wanted to know what follows, so far."""
+        return self._selected + self._strategy.foreseen
 
     def run(
         self, waiting: deque[int], halt: Callable[[], bool] = lambda: False
@@ -175,15 +195,21 @@ class Rounds:
 
     def _advance(self, selection: Selection, waiting: deque[int]) -> None:
         """Expand the selected nodes and let the strategy take in the result."""
-        rows = self._expander.claim(len(selection.slot))
+        wanted, rows = selection, None
+        if 0 < len(wanted.slot) < FULL_ROUND:
+            selection = wanted + self._strategy.look_ahead(wanted, FULL_ROUND - len(wanted.slot))
+            rows = self._expander.claim(len(selection.slot))
+        if rows is None:
+            selection = wanted
+            rows = self._expander.claim(len(selection.slot))
         while rows is None:
-            selection = self._put_back_youngest(selection, waiting)
+            selection = wanted = self._put_back_youngest(wanted, waiting)
             rows = self._expander.claim(len(selection.slot))
         if not len(rows):
             return
         claim_rows(self._strategy.tree, selection.slot, selection.node, rows)
         expansion = self._expansion(selection)
-        self.expansions += len(expansion)
+        self._selected += len(wanted.slot)
         self._strategy.absorb(selection, expansion, self._expander.expand(expansion))
 
     def _put_back_youngest(self, selection: Selection, waiting: deque[int]) -> Selection:

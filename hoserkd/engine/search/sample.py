@@ -182,6 +182,16 @@ class Sample:
         going = self._state.outcome[slot] == RUNNING
         return Selection(slot[going], self._state.last[slot[going]], slot[~going])
 
+    @property
+    def foreseen(self) -> int:
+        """Return 0: nothing is expanded ahead."""
+        return 0
+
+    def look_ahead(self, selection: Selection, room: int) -> Selection:
+        """Name no node: the next road is not known before it is drawn."""
+        nothing = np.empty(0, np.int32)
+        return Selection(nothing, nothing, nothing)
+
     def absorb(self, selection: Selection, expansion: Expansion, answer: Continuation) -> None:
         """Draw the next road of each path."""
         if int(self.tree.used.max()) + 1 > self.tree.capacity:

@@ -161,7 +161,7 @@ def load(report: Report, folder: Path, seconds: float) -> None:
 
 def _audit(store: RunStore, told: dict[str, int]) -> tuple[int, int]:
     rows = store.query("SELECT run_id, count(*), count(DISTINCT step), max(step) FROM metrics "
-                       "WHERE name = 'metric_1' GROUP BY run_id")[1]
+                       "WHERE name = 'metric_1' GROUP BY run_id").rows
     kept = {run_id: (count, distinct, last) for run_id, count, distinct, last in rows}
     lost = sum(max(0, last - kept.get(run_id, (0, 0, 0))[1]) for run_id, last in told.items())
     gaps = sum(last - distinct for _, distinct, last in kept.values())

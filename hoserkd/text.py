@@ -4,14 +4,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
-from pathlib import Path
+from decimal import Decimal
 from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Return `value` as what JSON knows: no NaN, no infinity, no dataclass, path or date."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    """Return `value` as what JSON knows: no NaN, no infinity, no dataclass, path or date.
+
+    Decimals become figures; what else JSON lacks, such as spans of time, becomes text.
+    """
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
     if is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     elif hasattr(value, "tolist"):
@@ -22,7 +25,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, datetime | date):
         return value.isoformat()
-    return str(value) if isinstance(value, Path) else value
+    return value if isinstance(value, str | int | None) else str(value)
 
 
 def printable(text: str) -> str:

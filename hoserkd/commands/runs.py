@@ -117,9 +117,9 @@ def sql(query: str = typer.Argument(..., metavar="QUERY", help="One SQL statemen
     Example: hoserkd runs sql "SELECT name, best_value FROM runs ORDER BY best_value DESC"
     """
     console = open_console()
-    columns, rows = open_store().query(query)
-    console.result({"columns": columns, "rows": rows},
-                   lambda: console.table(None, columns, rows))
+    answer = open_store().query(query)
+    console.result({"columns": answer.columns, "rows": answer.rows},
+                   lambda: console.table(None, answer.columns, answer.rows))
 
 
 @app.command()

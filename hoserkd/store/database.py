@@ -16,9 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from hoserkd.errors import StoreError
+from hoserkd.store.spool import lock_within
 
 DATABASE = "hoserkd.duckdb"
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+GUARD = ".hoserkd.lock"
+"""File beside the database; whoever opens that holds a shared lock on this, so that it is put
+in the place of another only while nobody has either open."""
+GATE = ".hoserkd.gate"
+"""Passed on the way to the guard: closed while somebody waits to put a database in place, who
+would else wait for ever where readers come and go."""
 _IN_PROCESS = threading.RLock()
 """One connection a process: DuckDB refuses a second one with other options."""
 
@@ -99,7 +106,7 @@ def open_database(path: Path, *, read_only: bool, patience_s: float) -> Iterator
     """
     import duckdb
 
-    with _IN_PROCESS:
+    with _IN_PROCESS, _guarded(path, fcntl.LOCK_SH, patience_s):
         if not read_only and not path.exists():
             _make(path)
         connection = _connect(path, read_only, patience_s)
@@ -114,6 +121,20 @@ def open_database(path: Path, *, read_only: bool, patience_s: float) -> Iterator
         finally:
             with contextlib.suppress(duckdb.Error):  # its last words on a full disk
                 connection.close()
+
+
+def put_in_place(fresh: Path, path: Path, patience_s: float) -> None:
+    """Move a filled and closed database to where others look; what was there is kept as `.old`.
+
+    Raises:
+        BusyError: somebody keeps the old one open.
+    """
+    with _IN_PROCESS, _guarded(path, fcntl.LOCK_EX, patience_s):
+        # First the log: beside a database that is not its own it would spoil that one.
+        path.with_suffix(".duckdb.wal").unlink(missing_ok=True)
+        if path.exists():
+            path.replace(path.with_suffix(".duckdb.old"))
+        fresh.replace(path)
 
 
 @contextmanager
@@ -155,6 +176,29 @@ def _make(path: Path) -> None:
             log.unlink(missing_ok=True)
 
 
+@contextmanager
+def _guarded(path: Path, kind: int, patience_s: float) -> Iterator[None]:
+    with contextlib.ExitStack() as held:
+        try:
+            gate, guard = (held.enter_context((path.parent / name).open("ab"))
+                           for name in (GATE, GUARD))
+        except OSError:
+            # A store that one may only read: nothing is put in place there either.
+            yield
+            return
+        if not (lock_within(gate.fileno(), kind, patience_s)
+                and lock_within(guard.fileno(), kind, patience_s)):
+            raise _busy(path)
+        if kind == fcntl.LOCK_SH:
+            gate.close()
+        yield
+
+
+def _busy(path: Path) -> BusyError:
+    return BusyError(f"{path}: another process is working on the run store",
+                     hint="try again in a moment")
+
+
 def _connect(path: Path, read_only: bool, patience_s: float) -> Any:
     import duckdb
 
@@ -169,10 +213,7 @@ def _connect(path: Path, read_only: bool, patience_s: float) -> Any:
             if "lock" not in str(error).lower():
                 raise _unreadable(path, error) from error
             if time.monotonic() >= deadline:
-                raise BusyError(
-                    f"{path}: another process is working on the run store",
-                    hint="try again in a moment",
-                ) from error
+                raise _busy(path) from error
             time.sleep(random.uniform(0.01, 0.06))
         except duckdb.Error as error:
             raise _unreadable(path, error) from error

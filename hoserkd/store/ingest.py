@@ -1,17 +1,15 @@
 """Spools into DuckDB, exactly once: rows and the byte mark change in the same transaction."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hoserkd.store.recorder import RUN_FILE, read_header
+from hoserkd.store.folders import Folder, read_labels, scan_folders
+from hoserkd.store.recorder import read_header
 from hoserkd.store.records import SyncReport
 from hoserkd.store.spool import SPOOL, parse_lines, read_lines
 
-LABELS_FILE = "labels.json"
 BATCH_BYTES = 1 << 24
 """Of all spools together in one transaction."""
 
@@ -133,32 +131,6 @@ FROM (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """What is known of a run's folder without opening its files."""
-
-    run_id: str
-    path: Path
-    size: int
-    """Of the spool, in bytes."""
-    written_ns: int
-    """Time of the newest event, by the file system's clock."""
-    labels_stamp: int
-    """Modification time of the labels in ns; 0 where there are none."""
-
-
-def scan_folders(runs: Path) -> dict[str, Folder]:
-    """Return the run folders by id: those with a header."""
-    found = {}
-    for entry in os.scandir(runs) if runs.is_dir() else ():
-        if not os.access(f"{entry.path}/{RUN_FILE}", os.R_OK):
-            continue
-        spool = _stat(f"{entry.path}/{SPOOL}")
-        found[entry.name] = Folder(entry.name, Path(entry.path), spool.size, spool.stamp,
-                                   _stat(f"{entry.path}/{LABELS_FILE}").stamp)
-    return found
-
-
 def ingest(connection: Any, runs: Path) -> SyncReport:
     """Bring all that the spools hold and the database lacks into the database."""
     folders = scan_folders(runs)
@@ -189,29 +161,6 @@ def forget_runs(connection: Any, run_ids: Sequence[str]) -> None:
         connection.execute(f"DELETE FROM {table} WHERE run_id IN "
                            "(SELECT unnest(?::VARCHAR[]))", [list(run_ids)])
     connection.execute("COMMIT")
-
-
-def read_labels(folder: Path) -> dict[str, Any]:
-    """Return the name, tags and notes that were given after the start; empty if none."""
-    try:
-        labels: dict[str, Any] = json.loads((folder / LABELS_FILE).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return labels
-
-
-@dataclass(frozen=True, slots=True)
-class _Stat:
-    size: int
-    stamp: int
-
-
-def _stat(path: str) -> _Stat:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - a thousand of them count
-    except OSError:
-        return _Stat(0, 0)
-    return _Stat(found.st_size, found.st_mtime_ns)
 
 
 def _add_runs(connection: Any, folders: Sequence[Folder]) -> None:

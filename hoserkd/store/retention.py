@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hoserkd.store.records import RunRecord, Status
@@ -11,6 +11,8 @@ from hoserkd.store.runs import RunStore
 
 RESUME_FILES = ("last.ckpt",)
 """Needed to go on with a run, and no more once it has finished."""
+FORGOTTEN = timedelta(hours=1)
+"""A half-made database this old is not being made any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,14 @@ def find_waste(store: RunStore, retention: Retention, now: datetime) -> list[Was
                   for name in RESUME_FILES
                   if (path := store.folder(run.run_id) / name).is_file()]
     leftovers: Iterable[Path] = (
-        *store.runs_directory.glob(".deleted-*"), *store.directory.glob("*.duckdb.old"))
+        *store.runs_directory.glob(".deleted-*"), *store.directory.glob("*.duckdb.old"),
+        *(path for path in store.directory.glob("*.new.duckdb*") if _age(path, now) > FORGOTTEN))
     waste += [Waste(path, folder_size(path), "leftover") for path in leftovers]
     return waste
+
+
+def _age(path: Path, now: datetime) -> timedelta:
+    return now - datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
 def clear(store: RunStore, waste: Sequence[Waste]) -> None:

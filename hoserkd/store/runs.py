@@ -1,21 +1,15 @@
 """The run store: where runs are begun, found and read."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import math
-import os
-import re
 import secrets
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
-from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +21,16 @@ from hoserkd.store.database import (
     UnwritableError,
     empty_database,
     open_database,
+    put_in_place,
 )
-from hoserkd.store.ingest import LABELS_FILE, ingest, read_labels, scan_folders
+from hoserkd.store.folders import (
+    default_name,
+    make_folder,
+    read_labels,
+    scan_folders,
+    write_labels,
+)
+from hoserkd.store.ingest import ingest
 from hoserkd.store.provenance import provenance
 from hoserkd.store.recorder import (
     RUN_FILE,
@@ -48,7 +50,16 @@ from hoserkd.store.records import (
 )
 from hoserkd.store.references import UnknownRunError as UnknownRunError
 from hoserkd.store.references import check_name, resolve_reference
-from hoserkd.store.spool import SPOOL, Spool, is_written, tail_events
+from hoserkd.store.spool import SPOOL, Spool, is_at_work, tail_events
+from hoserkd.store.sql import Answer, ask
+from hoserkd.store.tables import (
+    read_artifacts,
+    read_epochs,
+    read_evaluations,
+    read_notes,
+    read_runs,
+    read_series,
+)
 
 READ_PATIENCE_S = 10.0
 """A reader waits at most so long for the database; those who write hold it for moments."""
@@ -104,7 +115,7 @@ class RunStore:
         if name is not None:
             check_name(name)
         try:
-            folder = self._make_folder(now)
+            folder = make_folder(self.runs_directory, now)
             header = {
                 "run_id": folder.name, "kind": kind,
                 "name": name or default_name(kind, profile, folder),
@@ -197,55 +208,39 @@ class RunStore:
         self, run_id: str, names: Sequence[str] | None = None, since_step: int = -1
     ) -> dict[str, Series]:
         """Return the step metrics of a run by name, after `since_step`."""
-        return self._series(
-            "SELECT name, step, epoch_us(recorded_at) / 1e6, coalesce(value, 'NaN'::DOUBLE) "
-            "FROM metrics WHERE run_id = ?1 AND step > ?2 AND (?3::VARCHAR[] IS NULL OR "
-            "list_contains(?3::VARCHAR[], name)) ORDER BY name, step, seq",
-            [run_id, since_step, list(names) if names is not None else None])
+        with self.reading() as connection:
+            return read_series(connection, "metrics", [
+                run_id, since_step, list(names) if names is not None else None])
 
     def timings(self, run_id: str) -> dict[str, Series]:
         """Return milliseconds a part over the sampled steps of a run, by part."""
-        return self._series(
-            "SELECT part, step, epoch_us(recorded_at) / 1e6, coalesce(ms, 'NaN'::DOUBLE) "
-            "FROM timings WHERE run_id = ? ORDER BY part, step, seq", [run_id])
+        with self.reading() as connection:
+            return read_series(connection, "timings", [run_id])
 
     def system(self, run_id: str) -> dict[str, Series]:
         """Return what the machine was busy with during a run, by figure; the step is 0."""
-        return self._series(
-            "SELECT name, 0, epoch_us(recorded_at) / 1e6, coalesce(value, 'NaN'::DOUBLE) "
-            "FROM system WHERE run_id = ? ORDER BY name, seq", [run_id])
+        with self.reading() as connection:
+            return read_series(connection, "system", [run_id])
 
     def epochs(self, run_id: str) -> tuple[EpochRecord, ...]:
         """Return the epochs of a run in order."""
-        rows = self._rows(
-            "SELECT epoch, max(step), max(recorded_at), list(name), "
-            "list(coalesce(value, 'NaN'::DOUBLE)) FROM "
-            "(FROM epochs WHERE run_id = ? ORDER BY seq, name) GROUP BY epoch, seq "
-            "ORDER BY seq", [run_id])
-        return tuple(EpochRecord(e, s, _utc(at), dict(zip(names, values, strict=True)))
-                     for e, s, at, names, values in rows)
+        with self.reading() as connection:
+            return read_epochs(connection, run_id)
 
     def evaluations(self, run_id: str) -> tuple[EvaluationRecord, ...]:
         """Return the judgements of a run, the oldest first."""
-        rows = self._rows("SELECT label, recorded_at, payload FROM evaluations WHERE run_id = ? "
-                          "ORDER BY seq", [run_id])
-        return tuple(EvaluationRecord(label, _utc(at), json.loads(text))
-                     for label, at, text in rows)
+        with self.reading() as connection:
+            return read_evaluations(connection, run_id)
 
     def artifacts(self, run_id: str) -> tuple[ArtifactRecord, ...]:
         """Return the files that a run made, each at its last writing."""
-        rows = self._rows(
-            "SELECT path, arg_max(kind, seq), max(recorded_at), arg_max(size, seq), "
-            "arg_max(step, seq) FROM artifacts WHERE run_id = ? "
-            "GROUP BY path ORDER BY max(seq)", [run_id])
-        return tuple(ArtifactRecord(path, kind, _utc(at), size, step)
-                     for path, kind, at, size, step in rows)
+        with self.reading() as connection:
+            return read_artifacts(connection, run_id)
 
     def notes(self, run_id: str) -> tuple[NoteRecord, ...]:
         """Return what a run told its user, the oldest first."""
-        rows = self._rows("SELECT recorded_at, level, message FROM notes "
-                          "WHERE run_id = ? ORDER BY seq", [run_id])
-        return tuple(NoteRecord(_utc(at), level, message) for at, level, message in rows)
+        with self.reading() as connection:
+            return read_notes(connection, run_id)
 
     def tail(self, run_id: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Return a run's raw events from byte `offset` of its spool, and where to go on.
@@ -255,8 +250,12 @@ class RunStore:
         return tail_events(self.folder(run_id) / SPOOL, offset)
 
     def is_live(self, run_id: str) -> bool:
-        """Return whether a process is writing this run."""
-        return is_written(self.folder(run_id) / SPOOL)
+        """Return whether a process is writing this run, here or on another machine."""
+        try:
+            host = str(read_header(self.folder(run_id))["host"])
+        except (OSError, ValueError, KeyError):
+            host = socket.gethostname()
+        return is_at_work(self.folder(run_id) / SPOOL, host)
 
     def stamp(self) -> str:
         """Return a text that changes when any run gains an event or a label; costs no database."""
@@ -283,16 +282,7 @@ class RunStore:
         """Rename a run, tag it, or write notes to it; works while it runs."""
         run = self.run(reference)
         folder = self.folder(run.run_id)
-        with _locked(folder / ".labels.lock"):
-            labels = {"name": run.name, "tags": list(run.tags), "notes": run.notes,
-                      **read_labels(folder)}
-            tags = [tag for tag in labels["tags"] if tag not in remove]
-            labels["tags"] = tags + [check_name(tag) for tag in add if tag not in tags]
-            if name is not None:
-                labels["name"] = check_name(name)
-            if notes is not None:
-                labels["notes"] = notes
-            write_json(folder / LABELS_FILE, labels)
+        write_labels(folder, run, name=name, add=add, remove=remove, notes=notes)
         self._synced = None
         return self.run(run.run_id)
 
@@ -304,7 +294,7 @@ class RunStore:
         """
         runs = [self.run(reference) for reference in references]
         for run in runs:
-            if self.is_live(run.run_id):
+            if run.status == "running":
                 raise StoreError(f"run {run.name} ({run.run_id}) is running",
                                  hint="stop it first: Ctrl-C in its terminal")
         for run in runs:
@@ -330,45 +320,34 @@ class RunStore:
         self._synced = stamp
         return report
 
-    def query(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Return column names and rows of a query that can only read this store.
+    def query(self, sql: str) -> Answer:
+        """Return the answer to a question in SQL that can only read this store.
 
         Raises:
-            StoreError: the query is wrong, writes, or reaches for anything outside.
+            QueryError: the query is wrong, writes, or reaches for anything outside.
         """
-        import duckdb
-
         with self.reading() as connection:
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-            try:
-                if len(connection.extract_statements(sql)) != 1:
-                    raise StoreError("runs sql: expected one statement",
-                                     hint='such as hoserkd runs sql "SELECT * FROM runs"')
-                answer = connection.execute(sql)
-                columns = [column[0] for column in answer.description or ()]
-                return columns, answer.fetchall()
-            except duckdb.Error as error:
-                raise StoreError(f"runs sql: {str(error).splitlines()[0]}",
-                                 hint="docs/store.md lists the tables and their columns") from error
+            return ask(connection, sql)
 
     def repair(self) -> SyncReport:
-        """Build the database anew from the runs' own records; the old file is kept as `.old`."""
-        # First the log: beside a database that is not its own it would spoil the new one.
-        self.database.with_suffix(".duckdb.wal").unlink(missing_ok=True)
-        if self.database.exists():
-            self.database.replace(self.database.with_suffix(".duckdb.old"))
-        self._synced = None
-        return self.sync(READ_PATIENCE_S)
+        """Build the database anew from the runs' own records; the old file is kept as `.old`.
 
-    def _make_folder(self, now: float) -> Path:
-        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
-        while True:
-            folder = self.runs_directory / f"{stamp}-{secrets.token_hex(2)}"
-            # Another run of the same second may have drawn the same digits.
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir(parents=True)
-                return folder
+        Others go on meanwhile: with the old database, and with the new one when it is complete.
+
+        Raises:
+            BusyError: somebody keeps the old database open.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        fresh = self.directory / f"{secrets.token_hex(4)}.new.duckdb"
+        try:
+            with open_database(fresh, read_only=False, patience_s=READ_PATIENCE_S) as connection:
+                report = ingest(connection, self.runs_directory)
+            put_in_place(fresh, self.database, READ_PATIENCE_S)
+        finally:
+            for left in self.directory.glob(f"*{fresh.name}*"):
+                left.unlink()
+        self._synced = None
+        return report
 
     def _try_sync(self) -> None:
         # At the end of a run: whoever reads next will sync if this fails.
@@ -377,8 +356,9 @@ class RunStore:
 
     def metric_names(self) -> tuple[str, ...]:
         """Return the names of all recorded metrics."""
-        rows = self._rows("SELECT name FROM metrics UNION SELECT name FROM epochs ORDER BY 1", [])
-        return tuple(name for name, in rows)
+        with self.reading() as connection:
+            return tuple(name for name, in connection.execute(
+                "SELECT name FROM metrics UNION SELECT name FROM epochs ORDER BY 1").fetchall())
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
@@ -421,61 +401,12 @@ class RunStore:
                            patience_s=READ_PATIENCE_S) as connection:
             yield connection
 
-    def _rows(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with self.reading() as connection:
-            rows: list[tuple[Any, ...]] = connection.execute(sql, parameters).fetchall()
-            return rows
-
-    def _series(self, sql: str, parameters: Sequence[Any]) -> dict[str, Series]:
-        import numpy as np
-
-        with self.reading() as connection:
-            columns = list(connection.execute(sql, parameters).fetchnumpy().values())
-        names, steps, times, values = (np.ma.getdata(column) for column in columns)
-        if not len(names):
-            return {}
-        bounds = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1), len(names)]
-        return {
-            str(names[a]): Series(steps[a:b].astype(np.int64), times[a:b].astype(np.float64),
-                                  values[a:b].astype(np.float64))
-            for a, b in pairwise(bounds)
-        }
-
     def _records(self, connection: Any, where: str, parameters: Sequence[Any]) -> list[RunRecord]:
-        columns = [f.name for f in fields(RunRecord) if f.name != "directory"]
-        rows = connection.execute(
-            f"SELECT {', '.join(columns)} FROM runs {where}", parameters).fetchall()
-        return [self._record(dict(zip(columns, row, strict=True))) for row in rows]
+        return [self._record(row) for row in read_runs(connection, where, parameters)]
 
     def _record(self, row: Mapping[str, Any]) -> RunRecord:
         values = dict(row)
-        for key in ("started_at", "ended_at", "updated_at"):
-            values[key] = _utc(values[key]) if values[key] is not None else None
-        for key in ("tags", "parents", "argv"):
-            values[key] = tuple(values[key] or ())
-        for key in ("last_metrics", "last_epoch"):
-            values[key] = {name: math.nan if value is None else value
-                           for name, value in (values[key] or {}).items()}
-        if values["status"] == "running" and not self.is_live(values["run_id"]):
+        folder = self.folder(values["run_id"])
+        if values["status"] == "running" and not is_at_work(folder / SPOOL, values["host"]):
             values["status"] = "dead"
-        return RunRecord(**values, directory=str(self.folder(values["run_id"])))
-
-
-def default_name(kind: str, profile: str, folder: Path) -> str:
-    """Return `kind-profile-xxxx` with the digits of the run's id."""
-    words = re.sub(r"[^A-Za-z0-9_.+=-]+", "-", f"{kind}-{profile}")
-    return f"{words[:80]}-{folder.name.rpartition('-')[2]}"
-
-
-def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        return RunRecord(**values, directory=str(folder))

@@ -10,6 +10,7 @@ import fcntl
 import json
 import math
 import os
+import socket
 import threading
 import time
 import weakref
@@ -28,6 +29,8 @@ MOST_WAITING = 10_000
 """Events that are kept for a disk that takes none; of more, the oldest are lost."""
 LOCK_PATIENCE_S = 1.0
 """Longer than anybody holds the lock only to look whether a writer lives."""
+HEARD_S = 60.0
+"""A run of another machine that was heard of within so long is at work; it writes every 10 s."""
 
 
 class Spool:
@@ -45,7 +48,7 @@ class Spool:
         self._closing = threading.Event()
         self._dirty = False
         self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
-        if not _lock(self._descriptor, fcntl.LOCK_EX, LOCK_PATIENCE_S):
+        if not lock_within(self._descriptor, fcntl.LOCK_EX, LOCK_PATIENCE_S):
             os.close(self._descriptor)
             raise StoreError(
                 f"{path}: another process is writing this run",
@@ -153,9 +156,26 @@ def is_written(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _lock(descriptor, fcntl.LOCK_SH, 0.0)
+        return not lock_within(descriptor, fcntl.LOCK_SH, 0.0)
     finally:
         os.close(descriptor)
+
+
+def is_at_work(path: Path, host: str) -> bool:
+    """Return whether the process that writes the spool `path` lives, here or on another machine.
+
+    Args:
+        host: The machine that writes it. Not every network passes another machine's lock on, so
+            what was written there lately counts as well: a run at work writes every few seconds.
+    """
+    if is_written(path):
+        return True
+    if host == socket.gethostname():
+        return False
+    try:
+        return time.time() - path.stat().st_mtime < HEARD_S
+    except OSError:
+        return False
 
 
 def read_lines(path: Path, offset: int, limit: int) -> tuple[bytes, int]:
@@ -197,7 +217,8 @@ def parse_lines(data: bytes) -> Iterator[dict[str, Any]]:
             yield event
 
 
-def _lock(descriptor: int, kind: int, patience_s: float) -> bool:
+def lock_within(descriptor: int, kind: int, patience_s: float) -> bool:
+    """Take a lock of this kind, as `fcntl` names it; tell whether it could be had in time."""
     deadline = time.monotonic() + patience_s
     while True:
         try:

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, cast
 
+from rich.style import Style
 from rich.text import Text
-from textual import work
+from textual import on, work
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -17,7 +18,7 @@ from textual.worker import get_current_worker
 from hoserkd.tui.launching import Launch
 from hoserkd.tui.snapshot import RunRow, Snapshot
 from hoserkd.tui.views.compare import CompareView
-from hoserkd.tui.views.dialogs import AskScreen, HelpScreen
+from hoserkd.tui.views.dialogs import AskScreen, ConfirmScreen, HelpScreen
 from hoserkd.tui.views.evaluation import EvaluationView
 from hoserkd.tui.views.launch import LaunchScreen
 from hoserkd.tui.views.map import MapView
@@ -46,16 +47,17 @@ class PageInfo:
 PAGES = (
     PageInfo("runs", "Runs", RunsView, (
         ("enter", "open the run"), ("space", "mark it for comparison"),
-        ("/", "filter by words"), ("s, S", "sort by the next column, reverse"), ("t", "tag"))),
+        ("/", "filter by words"), ("s, S", "sort by the next column, reverse"), ("t", "tag"),
+        ("x", "stop it gently"), ("left, right", "show more columns"))),
     PageInfo("run", "Run", RunView, (
-        ("c", "next curves"), ("p", "next panel"), ("x", "stop it gently"))),
+        ("c, C", "next and previous curves"), ("p", "next panel"), ("x", "stop it gently"))),
     PageInfo("compare", "Compare", CompareView, (("c", "next metric"),)),
     PageInfo("tune", "Tune", TuneView, (("n", "next study"),)),
     PageInfo("evaluation", "Evaluation", EvaluationView, (
         ("n", "next evaluation"), ("c", "next distribution"), ("i", "intervals"))),
     PageInfo("map", "Map", MapView, (
         ("n, p", "next and previous trip"), ("f, r", "fit the trip, the whole city"),
-        ("+, -, arrows", "zoom and pan; the wheel too"))),
+        ("+, -, arrows", "zoom and pan; the mouse's wheel and pulling too"))),
     PageInfo("store", "Store", StoreView, (("up, down", "scroll"),)),
 )
 EVERYWHERE = (("1 … 7", "go to a page"), ("N", "start a run"),
@@ -78,6 +80,9 @@ class Source(Protocol):
     def profiles(self) -> Sequence[str]:
         """Return the names of the profiles that a run can be started with."""
 
+    def refusal(self, launch: Launch) -> str | None:
+        """Return why a run cannot be started so; None: it can."""
+
     def launch(self, launch: Launch) -> str:
         """Start a run in a process of its own and return what to tell the user."""
 
@@ -90,7 +95,7 @@ class Dashboard(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(number), f"page('{page.name}')", page.title, show=False)
           for number, page in enumerate(PAGES, 1)),
-        Binding("N", "launch", "Start a run", show=False),
+        Binding("N", "launch", "Start"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q", "quit", "Quit"),
     ]
@@ -157,16 +162,26 @@ class Dashboard(App[None]):
         """Ask what to start, and start it."""
         def start(launch: Launch | None) -> None:
             if launch is not None:
-                self.notify(self._source.launch(launch), timeout=8)
+                self.notify(self._source.launch(launch), timeout=8, markup=False)
 
         profiles = self._source.profiles()
         if profiles:
             newest = self._snapshot.runs[0].profile if self._snapshot.runs else ""
-            self.push_screen(LaunchScreen(profiles, newest), start)
+            self.push_screen(LaunchScreen(profiles, newest, self._source.refusal), start)
 
-    def stop_run(self, run: RunRow) -> None:
-        """Ask a run to stop; its own page calls this."""
-        self.notify(self._source.stop(run))
+    @on(RunsView.StopAsked)
+    @on(RunView.StopAsked)
+    def ask_to_stop(self, message: RunsView.StopAsked | RunView.StopAsked) -> None:
+        """Ask whether a run shall stop, and have it stopped."""
+        def stop(sure: bool | None) -> None:
+            if sure:
+                self.notify(self._source.stop(message.run), markup=False)
+
+        if message.run.live:
+            self.push_screen(ConfirmScreen(
+                f"Stop {message.run.name} at its next safe point? It can be resumed."), stop)
+        else:
+            self.notify(f"{message.run.name} is not at work", markup=False)
 
     def on_runs_view_opened(self, message: RunsView.Opened) -> None:
         """Go to the page of a run."""
@@ -181,7 +196,7 @@ class Dashboard(App[None]):
         """Ask for a tag and set it."""
         def tag(answer: str | None) -> None:
             if answer:
-                self.notify(self._source.tag(message.run_id, answer))
+                self.notify(self._source.tag(message.run_id, answer), markup=False)
                 self.read()
 
         self.push_screen(AskScreen(f"tag for {message.run_id} (-TAG takes one away):"), tag)
@@ -233,7 +248,9 @@ class Dashboard(App[None]):
         for number, page in enumerate(PAGES, 1):
             here = page.name == self._page
             text.append(" ")
-            text.append(f"{number} {page.title}", style="bold underline" if here else "dim")
+            style = Style.parse("bold underline" if here else "dim")
+            click = Style(meta={"@click": f"app.page('{page.name}')"})
+            text.append(f"{number} {page.title}", style=style + click)
         return text
 
     @property

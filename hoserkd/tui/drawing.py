@@ -49,6 +49,11 @@ def figure(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def short_figure(value: float | None) -> str:
+    """Return a figure of three digits, or a dash where there is none."""
+    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def span(seconds: float | None) -> str:
     """Return a span of time, or a dash where there is none."""
     return "-" if seconds is None else duration_text(seconds)
@@ -74,21 +79,21 @@ def parts_of(timings_ms: Mapping[str, float]) -> dict[str, float]:
 
 
 def timing_bars(timings_ms: Mapping[str, float], width: int) -> Text:
-    """Return one line a part of a step: name, bar, milliseconds, share of the step."""
+    """Return a step as one bar stacked of its parts, then a line a part: bar, ms, share."""
     timings_ms = parts_of(timings_ms)
     total = sum(timings_ms.values())
     if not total:
         return Text("no timings yet", style="dim")
     name_width = max(len(name) for name in timings_ms) + 3
     bar_width = max(width - name_width - 17, 4)
-    lines = []
+    whole = f"{figure(total):>8} ms step"
+    lines = [stacked_bar(list(timings_ms.values()), name_width + bar_width).append(whole)]
     for index, (name, value) in enumerate(timings_ms.items()):
         share = value / total
         lines.append(Text.assemble(
             f"{SERIES_MARKS[index % len(SERIES_MARKS)]} {name}".ljust(name_width),
             (bar(share, bar_width), f"{SERIES_STYLES[index % len(SERIES_STYLES)]} on {GROUND}"),
             f"{figure(value):>8} ms {share:4.0%}"))
-    lines.append(Text(f"{'  step'.ljust(name_width)}{' ' * bar_width}{figure(total):>8} ms"))
     return Text("\n").join(lines)
 
 

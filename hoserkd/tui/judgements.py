@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from hoserkd.engine.metrics.catalogue import METRICS, Metric
 
@@ -33,9 +33,29 @@ class Distribution:
 
     name: str
     edge: tuple[float, ...]
+    """Where each bin begins."""
     real: tuple[float, ...]
     generated: tuple[tuple[str, tuple[float, ...]], ...]
     """(run, shares)."""
+
+    def coarser(self, bins: int) -> Self:
+        """Return the same in at most `bins` bins, neighbours put together."""
+        step = -(-len(self.real) // bins)
+        return replace(self, edge=self.edge[:len(self.real):step], real=_merged(self.real, step),
+                       generated=tuple((name, _merged(shares, step))
+                                       for name, shares in self.generated))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One metric of two runs, tested trip by trip."""
+
+    metric: str
+    a: str
+    """Name of the run and its mean."""
+    b: str
+    verdict: str
+    p: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +68,8 @@ class Judgement:
     names: tuple[str, ...]
     lines: tuple[MetricLine, ...]
     distributions: tuple[Distribution, ...]
-    tests: tuple[str, ...]
-    """What of the differences is more than chance, one line each."""
+    tests: tuple[Difference, ...]
+    """What of the differences is more than chance."""
 
 
 def read_judgement(path: Path, run_id: str, title: str) -> Judgement | None:
@@ -86,17 +106,22 @@ def judgement_of(document: Mapping[str, Any], run_id: str, title: str) -> Judgem
                      tuple(_test_lines(document)))
 
 
-def _test_lines(document: Mapping[str, Any]) -> list[str]:
+def _test_lines(document: Mapping[str, Any]) -> list[Difference]:
     lines = []
     for comparison in document.get("comparisons", []):
         for name, test in comparison["tests"].items():
             p = test["p_holm"]
             if p is None:
                 continue
-            word = "differ" if p < SIGNIFICANT else "no clear difference"
-            lines.append(f"{name}: {comparison['a']} {test['mean_a']:.4g}, "
-                         f"{comparison['b']} {test['mean_b']:.4g}: {word} (p {p:.2g})")
+            lines.append(Difference(
+                name, f"{comparison['a']} {test['mean_a']:.4g}",
+                f"{comparison['b']} {test['mean_b']:.4g}",
+                "≠ differ" if p < SIGNIFICANT else "≈ no clear difference", f"{p:.2g}"))
     return lines
+
+
+def _merged(shares: tuple[float, ...], step: int) -> tuple[float, ...]:
+    return tuple(sum(shares[start:start + step]) for start in range(0, len(shares), step))
 
 
 def _shares(counts: list[float]) -> tuple[float, ...]:

@@ -10,15 +10,17 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from hoserkd.errors import HoserkdError
 from hoserkd.settings import list_profiles, load_profile, resolve_settings
-from hoserkd.store.ingest import Folder, scan_folders
+from hoserkd.store.folders import Folder, scan_folders
 from hoserkd.store.records import RunRecord
+from hoserkd.store.references import check_name
 from hoserkd.store.runs import RunStore
-from hoserkd.store.spool import SPOOL, is_written
+from hoserkd.store.spool import SPOOL, is_at_work
 from hoserkd.tui.following import Following
 from hoserkd.tui.launching import Launch, Starter, launch_words
 from hoserkd.tui.shelf import Shelf
@@ -44,6 +46,8 @@ class StoreSource:
         self._known: object = None
         self._read_at = 0.0
         self._live: dict[str, bool] = {}
+        self._host = socket.gethostname()
+        self._hosts: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
         self._following: dict[str, Following] = {}
         self._ended_rows: dict[str, RunRow] = {}
@@ -87,7 +91,7 @@ class StoreSource:
         record = next((r for r in self._records if r.run_id == run.run_id), None)
         if record is None or not self._store.is_live(run.run_id):
             return f"{run.name} is not at work"
-        if record.host != socket.gethostname():
+        if record.host != self._host:
             return f"{run.name} works on {record.host}: stop it there"
         try:
             os.kill(record.pid, signal.SIGINT)
@@ -98,6 +102,20 @@ class StoreSource:
     def profiles(self) -> Sequence[str]:
         """Return the names of all profiles."""
         return list(list_profiles(self._profile_folders))
+
+    def refusal(self, launch: Launch) -> str | None:
+        """Return what is wrong with the name or the settings of a run to be started."""
+        try:
+            words = launch_words(launch)
+            if launch.name:
+                check_name(launch.name)
+            sets = [value for key, value in pairwise(words) if key == "--set"]
+            resolve_settings(load_profile(launch.profile, self._profile_folders), sets=sets)
+        except HoserkdError as error:
+            return error.message
+        except ValueError as error:
+            return str(error)
+        return None
 
     def launch(self, launch: Launch) -> str:
         """Start a run in a process of its own."""
@@ -122,6 +140,7 @@ class StoreSource:
             self._records = self._store.runs() if folders else ()
         except HoserkdError as error:
             return error.message
+        self._hosts = {record.run_id: record.host for record in self._records}
         self._ended_rows.clear()
         self._known, self._read_at = known, now
         return None
@@ -131,7 +150,7 @@ class StoreSource:
         ended = self._live.get(folder.run_id) is False
         if ended and self._sizes.get(folder.run_id) == folder.size:
             return False
-        return is_written(folder.path / SPOOL)
+        return is_at_work(folder.path / SPOOL, self._hosts.get(folder.run_id, self._host))
 
     def _row(self, record: RunRecord) -> RunRow:
         if self._live.get(record.run_id, False):

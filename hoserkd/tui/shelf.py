@@ -6,11 +6,12 @@ All of it is cached by the files' times, so that looking again costs a few `stat
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hoserkd.errors import HoserkdError
 from hoserkd.store.database import DATABASE
-from hoserkd.store.ingest import scan_folders
+from hoserkd.store.folders import scan_folders
 from hoserkd.store.records import RunRecord
 from hoserkd.store.runs import RunStore
 from hoserkd.tui.following import Following
@@ -19,8 +20,17 @@ from hoserkd.tui.mapping import CityMap, MapData, read_city_map, read_trips
 from hoserkd.tui.snapshot import RunRow, StoreHealth
 
 MOST_JUDGEMENTS = 30
+MOST_LARGEST = 5
 SIZES_S = 30.0
 """Walking all files of a large store takes time; it is done so often at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    read_at: float
+    by_run: Mapping[str, int]
+    leftovers: int
+    schema_version: int | None
 
 
 class Shelf:
@@ -32,7 +42,7 @@ class Shelf:
         self._judged: dict[tuple[Path, int], Judgement | None] = {}
         self._city: tuple[object, CityMap] | None = None
         self._map: tuple[object, MapData] | None = None
-        self._sizes: tuple[float, int, int | None] | None = None
+        self._sizes: _Sizes | None = None
 
     def judgements(self, records: Sequence[RunRecord]) -> tuple[Judgement, ...]:
         """Return the newest evaluations."""
@@ -65,9 +75,10 @@ class Shelf:
 
     def health(self, rows: Sequence[RunRow], now: float) -> StoreHealth:
         """Return the store's state."""
-        if self._sizes is None or now - self._sizes[0] > SIZES_S:
-            files = (path for path in self._store.runs_directory.rglob("*") if path.is_file())
-            self._sizes = (now, sum(_size(path) for path in files), self._schema_version())
+        if self._sizes is None or now - self._sizes.read_at > SIZES_S:
+            self._sizes = self._measure(now)
+        sizes, names = self._sizes, {row.run_id: row.name for row in rows}
+        largest = sorted(sizes.by_run.items(), key=lambda item: -item[1])[:MOST_LARGEST]
         spools = scan_folders(self._store.runs_directory).values()
         states: dict[str, int] = {}
         for row in rows:
@@ -75,16 +86,28 @@ class Shelf:
         place = self._store.directory
         return StoreHealth(
             directory=str(place), database_bytes=_size(place / DATABASE),
-            spool_bytes=sum(folder.size for folder in spools), files_bytes=self._sizes[1],
+            spool_bytes=sum(folder.size for folder in spools),
+            files_bytes=sum(sizes.by_run.values()),
             free_bytes=shutil.disk_usage(place if place.exists() else Path.cwd()).free,
-            schema_version=self._sizes[2], runs_by_status=states)
+            schema_version=sizes.schema_version, runs_by_status=states,
+            behind_s=float(round(self._store.lag_s())), leftovers_bytes=sizes.leftovers,
+            largest=tuple((names.get(run_id, run_id), size) for run_id, size in largest))
+
+    def _measure(self, now: float) -> "_Sizes":
+        runs = self._store.runs_directory
+        folders = [path for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
+        by_run = {path.name: _folder_size(path) for path in folders}
+        gone = sum(size for name, size in by_run.items() if name.startswith("."))
+        old = sum(_size(path) for path in self._store.directory.glob("*.duckdb.old"))
+        return _Sizes(now, {name: size for name, size in by_run.items()
+                            if not name.startswith(".")}, gone + old, self._schema_version())
 
     def _schema_version(self) -> int | None:
         try:
-            _, rows = self._store.query("SELECT max(version) FROM schema_migrations")
+            found = self._store.query("SELECT max(version) FROM schema_migrations")
         except HoserkdError:
             return None
-        return int(rows[0][0])
+        return int(found.rows[0][0])
 
     def _judgement_file(self, record: RunRecord) -> Path | None:
         inside = Path(record.directory) / "evaluation" / FILE
@@ -132,6 +155,10 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def _folder_size(folder: Path) -> int:
+    return sum(_size(path) for path in folder.rglob("*") if path.is_file())
 
 
 def _time(path: Path) -> int:

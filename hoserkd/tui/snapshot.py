@@ -115,6 +115,12 @@ class StoreHealth:
     schema_version: int | None
     """None: the database could not be read."""
     runs_by_status: Mapping[str, int]
+    behind_s: float = 0.0
+    """Seconds by which the database is behind the newest event; the dashboard itself is not."""
+    leftovers_bytes: int = 0
+    """Of removals and repairs; `runs gc` clears them away."""
+    largest: tuple[tuple[str, int], ...] = ()
+    """(run, bytes) of the runs that take most room, the largest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hoserkd.tui.snapshot import Curve, RunRow
 
 PARAMETERS = ("lambda_kl", "temperature", "window")
+LEAST_TRIALS = 5
+FINALS = ("final-best", "final-vanilla")
+"""Trials with other epochs and seeds than those of the search."""
 VANILLA = "vanilla"
 
 
@@ -26,6 +31,17 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Importance:
+    """How much one searched parameter matters."""
+
+    share: float
+    """Of the spread of accuracy, what a parabola over the parameter's ranks explains, less what
+    it would explain by chance (adjusted R squared), 0 to 1."""
+    tie: float
+    """Spearman's rank correlation with accuracy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
     """A study and its trials, in the order in which they were started."""
 
@@ -34,15 +50,20 @@ class Study:
     trials: tuple[Trial, ...]
 
     @property
+    def compared(self) -> tuple[Trial, ...]:
+        """The trials of one length and seed: the search and its baseline."""
+        return tuple(trial for trial in self.trials if trial.role not in FINALS)
+
+    @property
     def best(self) -> Trial | None:
         """The trial with the highest validation accuracy so far."""
-        known = [trial for trial in self.trials if trial.val_accuracy is not None]
+        known = [trial for trial in self.compared if trial.val_accuracy is not None]
         return max(known, key=lambda trial: trial.val_accuracy or 0.0, default=None)
 
     def best_so_far(self) -> Curve:
         """Return the best validation accuracy after each trial."""
         best, points = float("-inf"), []
-        for number, trial in enumerate(self.trials, 1):
+        for number, trial in enumerate(self.compared, 1):
             best = max(best, trial.val_accuracy if trial.val_accuracy is not None else best)
             if best > float("-inf"):
                 points.append((float(number), best))
@@ -50,23 +71,23 @@ class Study:
 
     def each(self) -> Curve:
         """Return the validation accuracy of each trial that has one."""
-        points = [(float(number), trial.val_accuracy)
-                  for number, trial in enumerate(self.trials, 1) if trial.val_accuracy is not None]
+        points = [(float(number), trial.val_accuracy) for number, trial
+                  in enumerate(self.compared, 1) if trial.val_accuracy is not None]
         return Curve("trial", tuple(x for x, _ in points), tuple(y for _, y in points))
 
-    def ties(self) -> dict[str, float]:
-        """Return how closely accuracy follows each parameter: Spearman's rank correlation.
+    def importance(self) -> dict[str, Importance]:
+        """Return how much each parameter matters, the weightiest first.
 
-        Only over trials that have both; fewer than four give nothing.
+        Over the searched trials that have an accuracy; fewer than `LEAST_TRIALS` give nothing.
         """
         found = {}
         for name in PARAMETERS:
-            pairs = [(trial.parameters[name], trial.val_accuracy) for trial in self.trials
+            pairs = [(trial.parameters[name], trial.val_accuracy) for trial in self.compared
                      if name in trial.parameters and trial.val_accuracy is not None]
-            if len(pairs) >= 4:
-                found[name] = _correlation(_ranks([x for x, _ in pairs]),
-                                           _ranks([y for _, y in pairs]))
-        return found
+            if len(pairs) >= LEAST_TRIALS:
+                x, y = _ranks([x for x, _ in pairs]), [y for _, y in pairs]
+                found[name] = Importance(_explained(x, y), _correlation(x, _ranks(y)))
+        return dict(sorted(found.items(), key=lambda item: -item[1].share))
 
 
 def studies_of(rows: Sequence[RunRow], studies: Mapping[str, str],
@@ -104,6 +125,17 @@ def _ranks(values: Sequence[float]) -> list[float]:
     """Return each value's rank; equal values share the mean of theirs."""
     return [sum(other < value for other in values)
             + (sum(other == value for other in values) - 1) / 2 for value in values]
+
+
+def _explained(x: Sequence[float], y: Sequence[float]) -> float:
+    degree = min(2, len(set(x)) - 1)
+    left = len(x) - degree - 1
+    spread = float(np.var(y))
+    if degree < 1 or left < 1 or spread == 0:
+        return 0.0
+    rest = np.asarray(y) - np.polyval(np.polyfit(x, y, degree), x)
+    share = 1 - float(np.mean(rest**2)) / spread
+    return max(0.0, 1 - (1 - share) * (len(x) - 1) / left)
 
 
 def _correlation(x: Sequence[float], y: Sequence[float]) -> float:

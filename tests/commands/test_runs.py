@@ -104,12 +104,20 @@ def test_sql_answers_as_json(run_cli: Callable, two_runs: RunStore) -> None:
     assert json.loads(answer.stdout)["rows"] == [["distilled"], ["vanilla"]]
 
 
+def test_sql_answers_of_every_type_are_json(run_cli: Callable, two_runs: RunStore) -> None:
+    answer = run_cli("runs", "sql", "SELECT 1.5, DATE '2026-01-02', INTERVAL 3 DAY, 'a'::BLOB, "
+                     "TIME '10:00', 1e400::DOUBLE, [1.5], {'a': 2.5}, TRUE, NULL", "--json")
+    assert json.loads(answer.stdout)["rows"] == [[
+        1.5, "2026-01-02", "3 days, 0:00:00", "b'a'", "10:00:00", None, [1.5], {"a": 2.5}, True,
+        None]]
+
+
 @pytest.mark.parametrize("sql", ["DROP TABLE runs", "SELECT 1; DROP TABLE runs", ""])
 def test_sql_other_than_one_query_fails_in_one_line(
     run_cli: Callable, two_runs: RunStore, sql: str
 ) -> None:
     answer = run_cli("runs", "sql", sql)
-    assert answer.exit_code == 1
+    assert answer.exit_code == 2
     assert answer.stderr.startswith("error: runs sql: ")
     assert "Traceback" not in answer.stderr
 

@@ -25,6 +25,7 @@ from hoserkd.store.database import DATABASE, MIGRATIONS, UnwritableError, migrat
 from hoserkd.store.machine import sample_gpu
 from hoserkd.store.recorder import RunRecorder
 from hoserkd.store.runs import RunStore, UnknownRunError, resolve_reference
+from hoserkd.store.sql import QueryError
 
 
 def begun(store: RunStore, name: str = "first", **given: object) -> RunRecorder:
@@ -143,8 +144,8 @@ def test_sync_again_and_again_doubles_nothing(store: RunStore) -> None:
         for _ in range(3):
             store.sync()
             RunStore(store.directory).sync()
-    assert store.query("SELECT count(*), count(DISTINCT step) FROM metrics WHERE name = 'loss'")[
-        1] == [(40, 40)]
+    assert store.query("SELECT count(*), count(DISTINCT step) FROM metrics "
+                       "WHERE name = 'loss'").rows == [(40, 40)]
     run.finish("finished")
 
 
@@ -245,7 +246,8 @@ def test_deleted_run_is_gone_with_its_files(store: RunStore) -> None:
     store.delete(["first"])
     assert not run.directory.exists()
     assert [r.name for r in store.runs()] == ["second"]
-    assert store.query(f"SELECT count(*) FROM metrics WHERE run_id = '{run.run_id}'")[1] == [(0,)]
+    assert store.query(f"SELECT count(*) FROM metrics WHERE run_id = '{run.run_id}'"
+                       ).rows == [(0,)]
 
 
 def test_file_made_later_is_attached_to_an_ended_run(store: RunStore) -> None:
@@ -343,12 +345,64 @@ def test_latest_of_a_kind_passes_over_others(store: RunStore) -> None:
     "CREATE TABLE t (a INTEGER)", "DELETE FROM runs", "ATTACH '/tmp/x.db'",
     "SELECT * FROM read_csv('/etc/passwd')", "COPY runs TO '/tmp/x.csv'",
     "SET enable_external_access = true", "SELECT 1; DROP TABLE runs", "INSTALL httpfs", "SELEC 1",
+    "CREATE TEMP TABLE t (a INTEGER)", "CHECKPOINT", "DETACH hoserkd", "LOAD httpfs", "VACUUM",
+    "SELECT * FROM '/etc/passwd'", "SELECT * FROM glob('/*')", "EXPORT DATABASE '/tmp/x'",
+    "COPY (SELECT 1) TO '/dev/stdout'", "PRAGMA enable_profiling = 'json'", "",
 ])
 def test_query_that_does_more_than_read_is_refused(query: str, store: RunStore) -> None:
     begun(store).finish("finished")
-    with pytest.raises(StoreError, match="runs sql"):
+    with pytest.raises(QueryError, match="runs sql"):
         store.query(query)
     assert len(store.runs()) == 1
+
+
+@pytest.mark.parametrize("query", [
+    "FROM runs", "DESCRIBE runs", "SHOW TABLES", "SUMMARIZE runs", "EXPLAIN SELECT * FROM runs",
+    "WITH a AS (SELECT 1 AS x) SELECT x FROM a", "VALUES (1)",
+    "PIVOT (SELECT name, step FROM runs) ON name USING first(step)",
+])
+def test_query_that_reads_is_answered(query: str, store: RunStore) -> None:
+    begun(store).finish("finished")
+    assert store.query(query).rows
+
+
+def test_query_with_a_misspelt_column_names_the_nearest(store: RunStore) -> None:
+    begun(store).finish("finished")
+    with pytest.raises(QueryError, match=r'naem.*Candidate bindings: "name"'):
+        store.query("SELECT naem FROM runs")
+
+
+def test_repair_under_readers_and_writers_loses_nothing(store: RunStore) -> None:
+    run = begun(store)
+    steps(run, 1, 20)
+    others = [spawn(INGESTER, str(store.directory)) for _ in range(2)]
+    for other in others:
+        assert other.stdout is not None
+        other.stdout.readline()
+    for last in (30, 40, 50):
+        steps(run, last - 9, last)
+        assert RunStore(store.directory).repair().runs == 1
+    assert [other.poll() for other in others] == [None, None]
+    for other in others:
+        kill(other)
+    assert store.query("SELECT count(*), max(step) FROM metrics WHERE name = 'loss'"
+                       ).rows == [(50, 50)]
+    assert {path.name for path in store.directory.iterdir()} <= {
+        "runs", DATABASE, ".hoserkd.lock", ".hoserkd.gate", f".{DATABASE}.lock",
+        "hoserkd.duckdb.old"}
+    run.finish("finished")
+
+
+def test_run_of_another_machine_lives_while_it_is_heard_of(store: RunStore) -> None:
+    run = begun(store)
+    run.begin("resume", {"pid": 1, "host": "elsewhere", "git_revision": ""})
+    run._sampler.close()
+    # Over a network that passes no locks on, the writer's own is not seen.
+    run._spool.let_go()
+    assert store.run("first").status == "running"
+    spool = run.directory / "events.jsonl"
+    os.utime(spool, (time.time() - 600, time.time() - 600))
+    assert store.run("first").status == "dead"
 
 
 def test_store_of_a_newer_version_is_refused(store: RunStore) -> None:
@@ -424,7 +478,7 @@ def test_killed_writers_and_ingesters_lose_and_double_nothing(store: RunStore) -
     assert [store.run(run_id).status for run_id in ids] == ["dead", "dead"]
     for run_id, least in zip(ids, told, strict=True):
         rows = store.query("SELECT count(*), count(DISTINCT step), min(step), max(step) "
-                           f"FROM metrics WHERE run_id = '{run_id}' AND name = 'loss'")[1]
+                           f"FROM metrics WHERE run_id = '{run_id}' AND name = 'loss'").rows
         count, distinct, first, last = rows[0]
         assert count == distinct == last
         assert first == 1

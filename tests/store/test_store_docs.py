@@ -39,15 +39,15 @@ def test_documented_columns_are_the_table_s(table: str, filled: RunStore) -> Non
     documented = re.findall(r"^\| (\w+) \| ([\w\[\](), ]+?) \|", section, re.MULTILINE)
     documented = [pair for pair in documented if pair[0] != "column"]
     real = filled.query(f"SELECT column_name, data_type FROM duckdb_columns() "
-                        f"WHERE table_name = '{table}' ORDER BY column_index")[1]
+                        f"WHERE table_name = '{table}' ORDER BY column_index").rows
     assert documented == real
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=range(len(QUERIES)))
 def test_documented_query_runs_and_finds_something(query: str, filled: RunStore) -> None:
-    columns, rows = filled.query(query)
-    assert columns
-    assert rows
+    answer = filled.query(query)
+    assert answer.columns
+    assert answer.rows
 
 
 def test_documented_events_are_those_that_are_written(filled: RunStore) -> None:

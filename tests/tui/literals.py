@@ -124,7 +124,8 @@ class LiteralSource:
             judgements=() if empty else (judgement_of(judged_document(), "26-e", "judged"),),
             map=None if empty else self.map,
             store=StoreHealth("/data/store", 5_300_000, 33_200, 1_900_000_000, 79_000_000_000, 1,
-                              {"running": 1, "finished": 2, "failed": 1, "dead": 1}))
+                              {"running": 1, "finished": 2, "failed": 1, "dead": 1}, 3.0, 800,
+                              (("vanilla", 1_200_000_000), ("distilled", 300_000_000))))
 
     def tag(self, run_id: str, tag: str) -> str:
         """Remember the tag."""
@@ -139,6 +140,10 @@ class LiteralSource:
     def profiles(self) -> list[str]:
         """Return two profiles."""
         return ["beijing", "demo"]
+
+    def refusal(self, launch: Launch) -> str | None:
+        """Refuse what is no setting."""
+        return None if "=" in launch.overrides or not launch.overrides else "expected key=value"
 
     def launch(self, launch: Launch) -> str:
         """Remember the launch."""

@@ -2,6 +2,7 @@
 
 import pytest
 from literals import LiteralSource
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Button, DataTable, Input, Static
 
@@ -33,8 +34,10 @@ async def test_runs_page_shows_every_run_and_what_fits(source: LiteralSource,
         table = app.query_one("#runs-table", DataTable)
         assert table.row_count == 6
         titles = [str(column.label) for column in table.columns.values()]
-        assert ("tags" in titles) == (size[0] >= 120)
-        assert table.virtual_size.width <= size[0]
+        assert {"state", "profile", "trips/s", "KL", "ETA", "tags"} <= set(titles)
+        assert (table.virtual_size.width <= size[0]) == (size[0] >= 160)
+        await pilot.press(*["right"] * 30)
+        assert (table.scroll_x > 0) == (size[0] < 160)
         assert "6 runs, 1 at work" in str(app.query_one("#runs-summary", Static).render())
 
 
@@ -83,7 +86,9 @@ async def test_run_page_opened_by_enter_shows_curves_and_panels(
         assert app.query_one("#panel-settings").display
         assert app.query_one("#panel-time").display == (size[0] >= 120)
         assert "≠ train.epochs = 3" in str(app.query_one("#text-settings", Static).render())
-        await pilot.press("x")
+        await pilot.press("x", "n")
+        assert source.asked == []
+        await pilot.press("x", "y")
         assert source.asked == [f"stop {source.runs[0].run_id}"]
 
 
@@ -138,10 +143,10 @@ async def test_tune_page_shows_trials_and_what_accuracy_follows(source: LiteralS
         await pilot.press("4")
         await _settle(pilot)
         assert app.query_one("#tune-table", DataTable).row_count == 6
-        ties = str(app.query_one("#tune-ties", Static).render())
-        assert "lambda_kl" in ties
-        assert "+1.00" in ties
-        assert "-1.00" in ties
+        told = str(app.query_one("#tune-importance", Static).render())
+        assert "lambda_kl" in told
+        assert "↗ +1.00" in told
+        assert "↘ -1.00" in told
 
 
 async def test_evaluation_page_shows_figures_and_intervals_on_i(source: LiteralSource) -> None:
@@ -154,7 +159,9 @@ async def test_evaluation_page_shows_figures_and_intervals_on_i(source: LiteralS
         assert table.get_row_at(0)[1:4] == ["0.02", "0.03", "0.01"]
         await pilot.press("i")
         assert table.get_row_at(0)[1] == "0.02 [0.01, 0.05]"
-        assert "dtw_km" in str(app.query_one("#judged-tests", Static).render())
+        tests = app.query_one("#judged-tests", DataTable)
+        assert tests.get_row_at(0) == ["dtw_km", "≠ differ", "0.003", "vanilla 0.41",
+                                       "distilled 0.38"]
 
 
 async def test_map_page_steps_zooms_and_pans(source: LiteralSource) -> None:
@@ -174,6 +181,12 @@ async def test_map_page_steps_zooms_and_pans(source: LiteralSource) -> None:
         assert closer.east - closer.west < before.east - before.west
         await pilot.press("right")
         assert canvas.get_view().west > closer.west
+        pulled = canvas.get_view()
+        await pilot.mouse_down(canvas, offset=(40, 10))
+        canvas.post_message(events.MouseMove(
+            canvas, 45, 10, 5, 0, 1, False, False, False))
+        await pilot.pause()
+        assert canvas.get_view().west < pulled.west
         await pilot.press("r")
         await pilot.resize_terminal(100, 30)
         await _settle(pilot)
@@ -232,3 +245,49 @@ async def test_empty_store_says_how_to_begin() -> None:
         for key in "2345671":
             await pilot.press(key)
             await _settle(pilot)
+
+
+async def test_mouse_on_a_page_s_name_goes_there_and_on_a_title_sorts(
+        source: LiteralSource) -> None:
+    app = _run(source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _settle(pilot)
+        await pilot.click("#runs-table", offset=(15, 0))
+        await _settle(pilot)
+        assert "name↓" in [str(c.label) for c in app.query_one(RunsView).table.columns.values()]
+        top = str(app.query_one("#top", Static).render())
+        await pilot.click("#top", offset=(top.index("7 Store") + 2, 0))
+        await _settle(pilot)
+        assert app.query_one("#store-health").region.height > 0
+        assert "most room" in str(app.query_one("#store-largest", Static).render())
+
+
+async def test_run_under_the_cursor_is_stopped_only_when_at_work(source: LiteralSource) -> None:
+    app = _run(source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _settle(pilot)
+        await pilot.press("down", "x", "y", "up", "x", "y")
+        await _settle(pilot)
+        assert source.asked == [f"stop {source.runs[0].run_id}"]
+
+
+async def test_state_of_every_page_survives_a_resize(source: LiteralSource) -> None:
+    app = _run(source)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await _settle(pilot)
+        await pilot.press("slash", *"train", "enter", "s", "s", "up", "space", "up", "space")
+        await pilot.press("2", "c", "p", "5", "i", "6", "n", "plus", "right")
+        await _settle(pilot)
+        before = (app.query_one(RunsView).current, app.query_one(MapCanvas).trip,
+                  app.query_one("#judged-table", DataTable).get_row_at(0))
+        place = app.query_one(MapCanvas)._centre
+        for size in ((40, 12), (160, 48)):
+            await pilot.resize_terminal(*size)
+            await _settle(pilot)
+        assert app.query_one(MapCanvas)._centre == place
+        for key in "1256":
+            await pilot.press(key)
+            await _settle(pilot)
+        assert before == (app.query_one(RunsView).current, app.query_one(MapCanvas).trip,
+                          app.query_one("#judged-table", DataTable).get_row_at(0))
+        assert "2 marked" in str(app.query_one("#runs-summary", Static).render())

@@ -11,6 +11,7 @@ import pytest
 from hoserkd.tui.drawing import bar, clipped, figure, parts_of, short_span, stacked_bar, timing_bars
 from hoserkd.tui.following import Following
 from hoserkd.tui.snapshot import (
+    Curve,
     RunDetail,
     RunRow,
     curves_of,
@@ -19,6 +20,7 @@ from hoserkd.tui.snapshot import (
     thinned,
     time_left_s,
 )
+from hoserkd.tui.views.chart import MARKS, mark_places
 from hoserkd.tui.views.run import charts_of
 from hoserkd.tui.views.runs import COLUMNS, matching, ordered
 
@@ -156,3 +158,11 @@ def test_following_newest_only_reads_the_end_of_a_long_spool(tmp_path: Path) -> 
     ("seventeen-letters", "seventeen-lette…")])
 def test_clipped_name_never_runs_into_the_next_column(text: str, shown: str) -> None:
     assert clipped(text, 16) == shown
+
+
+def test_mark_places_of_equal_curves_never_coincide_and_lie_on_the_line() -> None:
+    curve = Curve("a", (0.0, 10.0, 20.0), (0.0, 1.0, 0.0))
+    places = [mark_places(curve, index, 6) for index in range(6)]
+    assert len({x for xs, _ in places for x in xs}) == 6 * MARKS
+    assert all(y == pytest.approx(1 - abs(x - 10) / 10) for xs, ys in places
+               for x, y in zip(xs, ys, strict=True))

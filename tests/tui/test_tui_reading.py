@@ -14,11 +14,11 @@ from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.events import EpochDone, StepDone
 from hoserkd.store.runs import RunStore
 from hoserkd.tui.braille import View, cells, draw_segments
-from hoserkd.tui.judgements import judgement_of, read_judgement
+from hoserkd.tui.judgements import Difference, judgement_of, read_judgement
 from hoserkd.tui.launching import Launch, Starter, launch_words
 from hoserkd.tui.mapping import read_city_map, read_trips
 from hoserkd.tui.reading import StoreSource
-from hoserkd.tui.studies import studies_of
+from hoserkd.tui.studies import Study, Trial, studies_of
 from hoserkd.tui.views.page import Wanted
 
 RUNS = Wanted("runs", None, ())
@@ -109,18 +109,49 @@ def test_judgement_of_puts_headlines_first_and_tells_tests() -> None:
     assert judged.lines[1].values == ("90.0 %", "91.0 %")
     assert judged.lines[1].intervals[0] == "90.0 [85.0, 99.0] %"
     assert sum(judged.distributions[0].real) == pytest.approx(1)
-    assert judged.tests == ("dtw_km: vanilla 0.41, distilled 0.38: differ (p 0.003)",)
+    assert judged.tests == (
+        Difference("dtw_km", "vanilla 0.41", "distilled 0.38", "≠ differ", "0.003"),)
+    coarse = judged.distributions[0].coarser(7)
+    assert len(coarse.edge) == len(coarse.real) == 7
+    assert sum(coarse.real) == pytest.approx(1)
+    assert coarse.real[0] == pytest.approx(sum(judged.distributions[0].real[:6]))
 
 
-def test_studies_of_rows_finds_best_and_ties() -> None:
+def test_studies_of_rows_finds_best_and_importance() -> None:
     (study,) = studies_of(*toy_study())
     assert [trial.role for trial in study.trials] == ["vanilla"] + ["trial"] * 5
     assert study.status == "running"
     assert study.best is not None
     assert study.best.name == "study-5"
-    assert study.ties() == pytest.approx({"lambda_kl": 1.0, "temperature": -1.0, "window": 0.0})
+    found = study.importance()
+    assert {name: one.tie for name, one in found.items()} == pytest.approx(
+        {"lambda_kl": 1.0, "temperature": -1.0, "window": 0.0})
+    assert {name: one.share for name, one in found.items()} == pytest.approx(
+        {"lambda_kl": 1.0, "temperature": 1.0, "window": 0.0})
     curve = study.best_so_far()
     assert list(curve.value) == sorted(curve.value)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_importance_finds_a_hidden_optimum_and_nothing_in_noise(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    best, noise = draw.permutation(40), draw.permutation(40)
+    trials = tuple(Trial(str(i), str(i), "search", "finished", 0, -(best[i] - 20.0) ** 2,
+                         {"lambda_kl": float(best[i]), "window": float(noise[i])})
+                   for i in range(40))
+    found = Study("s", "finished", trials).importance()
+    assert next(iter(found)) == "lambda_kl"
+    assert found["lambda_kl"].share > 0.99
+    assert abs(found["lambda_kl"].tie) < 0.2
+    assert found["window"].share < 0.3
+
+
+def test_final_runs_of_a_study_are_not_its_best_trial() -> None:
+    trials = (Trial("1", "a", "search", "finished", 0, 0.8, {}),
+              Trial("2", "b", "final-best", "finished", 9, 0.9, {}))
+    study = Study("s", "finished", trials)
+    assert study.best == trials[0]
+    assert study.best_so_far().value == (0.8,)
 
 
 def _plain_dots(view: View, a: np.ndarray, b: np.ndarray) -> set[tuple[int, int]]:

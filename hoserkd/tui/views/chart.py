@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -13,8 +14,23 @@ from textual_hires_canvas import Canvas
 from textual_plot import HiResMode, PlotWidget
 from textual_plot.plot_widget import Legend
 
-from hoserkd.tui.drawing import SERIES_MARKS, SERIES_STYLES, figure
+from hoserkd.tui.drawing import SERIES_MARKS, SERIES_STYLES, short_figure
 from hoserkd.tui.snapshot import Curve
+
+MARKS = 3
+"""Letters along a curve."""
+
+
+def mark_places(curve: Curve, index: int, curves: int) -> tuple[list[float], list[float]]:
+    """Return where a curve bears its letter: each curve elsewhere along its way, on its line.
+
+    Curves that lie upon each other would else hide all letters but the last one's.
+    """
+    first, last = curve.step[0], curve.step[-1]
+    x = [first + (last - first) * (part + (index + 1) / (curves + 1)) / MARKS
+         for part in range(MARKS)]
+    y = np.interp(x, curve.step, curve.value)
+    return (x, y.tolist()) if last > first else ([first], [curve.value[-1]])
 
 
 class StyledCanvas(Canvas):
@@ -72,17 +88,15 @@ class Chart(Container):
         plot = self.query_one(PlotWidget)
         plot.clear()
         for index, (_, curve) in enumerate(curves):
-            if not curve.step:
-                continue
-            style = SERIES_STYLES[index % len(SERIES_STYLES)]
             if len(curve.step) > 1:
-                plot.plot(curve.step, curve.value, line_style=style,
-                          hires_mode=HiResMode.BRAILLE)
-            places = sorted({(2 * part + 1) * (len(curve.step) - 1) // 4 for part in range(2)}
-                            | {len(curve.step) - 1})
-            if len(curves) > 1 or len(curve.step) == 1:
-                plot.scatter([curve.step[i] for i in places], [curve.value[i] for i in places],
-                             marker=SERIES_MARKS[index % len(SERIES_MARKS)], marker_style=style)
+                plot.plot(curve.step, curve.value, hires_mode=HiResMode.BRAILLE,
+                          line_style=SERIES_STYLES[index % len(SERIES_STYLES)])
+        # Letters come over all lines.
+        for index, (_, curve) in enumerate(curves):
+            if len(curve.step) == 1 or (curve.step and len(curves) > 1):
+                x, y = mark_places(curve, index, len(curves))
+                plot.scatter(x, y, marker=SERIES_MARKS[index % len(SERIES_MARKS)],
+                             marker_style=SERIES_STYLES[index % len(SERIES_STYLES)])
 
     @staticmethod
     def _legend(title: str, curves: Sequence[tuple[str, Curve]], figures: bool) -> Text:
@@ -94,5 +108,5 @@ class Chart(Container):
                 text.append(SERIES_MARKS[index % len(SERIES_MARKS)], style=f"bold {style}")
                 text.append(f" {label}")
             if figures:
-                text.append(f" {figure(curve.last)}", style=style)
+                text.append(f" {short_figure(curve.last)}", style=style)
         return text

@@ -9,11 +9,21 @@ from textual.containers import Vertical
 from textual.widgets import DataTable, Static
 
 from hoserkd.text import printable
-from hoserkd.tui.drawing import SERIES_MARKS, SERIES_STYLES, figure, span, state_text
+from hoserkd.tui.drawing import (
+    SERIES_MARKS,
+    SERIES_STYLES,
+    clipped,
+    figure,
+    short_span,
+    state_text,
+)
 from hoserkd.tui.snapshot import Curve, RunDetail, Snapshot, settings_diff
 from hoserkd.tui.views.chart import Chart
 from hoserkd.tui.views.page import Wanted
+from hoserkd.tui.views.tables import fill_table
 
+FIGURES_WIDTH = 52
+"""Columns that a run's state and figures take in the legend."""
 METRICS = ("val_accuracy", "loss", "loss_road", "loss_time", "loss_kl", "accuracy",
            "trips_per_s", "val_loss_road", "val_loss_time", "val_time_mae_s")
 
@@ -72,14 +82,19 @@ class CompareView(Vertical):
         self._fill_table()
 
     def _legend(self) -> Text:
-        lines = []
+        room = max(self.size.width - FIGURES_WIDTH, 10)
+        width = min(max(len(printable(one.row.name)) for one in self._details), room)
+        lines = [Text(f"{'':<{width + 15}}{'val acc':>8}{'KL':>9}{'trips/s':>9}{'took':>7}",
+                      style="dim")]
         for index, detail in enumerate(self._details):
             row = detail.row
-            mark = (SERIES_MARKS[index], f"bold {SERIES_STYLES[index]}")
+            state = state_text(row.status)
+            state.pad_right(12 - state.cell_len)
             lines.append(Text.assemble(
-                mark, f" {printable(row.name)[:28]:<28} ", state_text(row.status),
-                f"  val acc {figure(row.val_accuracy)}  KL {figure(row.loss_kl)}"
-                f"  trips/s {figure(row.trips_per_s)}  {span(row.duration_s)}"))
+                (SERIES_MARKS[index], f"bold {SERIES_STYLES[index]}"),
+                f" {clipped(printable(row.name), width):<{width}} ", state,
+                f"{figure(row.val_accuracy):>8}{figure(row.loss_kl):>9}"
+                f"{figure(row.trips_per_s):>9}{short_span(row.duration_s):>7}"))
         return Text("\n").join(lines)
 
     def _fill_table(self) -> None:
@@ -89,10 +104,8 @@ class CompareView(Vertical):
             return
         self._drawn = shown
         table = self.query_one(DataTable)
-        table.clear(columns=True)
         names = [f"{mark} {printable(detail.row.name)}"
                  for mark, detail in zip(SERIES_MARKS, self._details, strict=False)]
-        table.add_columns("setting", *names)
-        for key, values in rows:
-            table.add_row(key, *(printable(value) for value in values))
+        fill_table(table, ("setting", *names),
+                   [(key, *(printable(value) for value in values)) for key, values in rows])
         table.border_title = "settings that differ" if rows else "the settings are the same"

@@ -6,9 +6,9 @@ from typing import ClassVar
 from rich.table import Table
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Button, Input, Static
 
 
 class HelpScreen(ModalScreen[None]):
@@ -33,6 +33,31 @@ class HelpScreen(ModalScreen[None]):
             yield Static(table)
 
 
+class ConfirmScreen(ModalScreen[bool]):
+    """Asks yes or no; Escape means no."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("y,enter", "dismiss(True)", "Yes"),
+        ("n,escape", "dismiss(False)", "No"),
+    ]
+
+    def __init__(self, question: str) -> None:
+        super().__init__()
+        self._question = question
+
+    def compose(self) -> ComposeResult:
+        """The question and two buttons."""
+        with Vertical(id="ask-box"):
+            yield Static(self._question, markup=False)
+            with Horizontal(id="ask-buttons"):
+                yield Button("Yes (y)", variant="primary", compact=True, id="ask-yes")
+                yield Button("No (n)", compact=True, id="ask-no")
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Give the answer back."""
+        self.dismiss(event.button.id == "ask-yes")
+
+
 class AskScreen(ModalScreen[str | None]):
     """Asks for one line of text; Escape gives None."""
 
@@ -46,7 +71,7 @@ class AskScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """The question and a line for the answer."""
         with Vertical(id="ask-box"):
-            yield Static(self._question)
+            yield Static(self._question, markup=False)
             yield Input(self._value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

@@ -13,8 +13,12 @@ from hoserkd.tui.judgements import REFERENCES, Judgement
 from hoserkd.tui.snapshot import Curve, Snapshot
 from hoserkd.tui.views.chart import Chart
 from hoserkd.tui.views.page import Wanted
+from hoserkd.tui.views.tables import fill_table
 
 WIDE = 120
+BIN_WIDTH = 4
+"""Columns of the page for each bin of a distribution; narrower ones look like noise."""
+UNITS = {"distance": "km", "radius": "km", "duration": "min"}
 
 
 class EvaluationView(Vertical):
@@ -41,15 +45,17 @@ class EvaluationView(Vertical):
             yield DataTable(id="judged-table", cursor_type="row", zebra_stripes=True)
             with Vertical(id="judged-side"):
                 yield Chart("", id="judged-chart")
-                yield Static("", id="judged-tests")
+                yield DataTable(id="judged-tests", cursor_type="row", zebra_stripes=True)
 
     def focus_table(self) -> None:
         """Give the keyboard to the figures."""
-        self.query_one(DataTable).focus()
+        self.query_one("#judged-table", DataTable).focus()
 
     def on_resize(self) -> None:
         """Lay out anew."""
         self.set_class(self.size.width >= WIDE, "wide")
+        self._drawn = None
+        self._draw()
 
     def show(self, snapshot: Snapshot, wanted: Wanted) -> None:
         """Show the chosen evaluation."""
@@ -84,20 +90,21 @@ class EvaluationView(Vertical):
             (printable(judged.title), "dim"), f"  evaluation {number + 1}/{len(self._judgements)}"))
         self._fill(judged)
         self._draw_distribution(judged)
-        self.query_one("#judged-tests", Static).update(
-            Text("\n".join(printable(line) for line in judged.tests)))
 
     def _fill(self, judged: Judgement) -> None:
         if (judged, self._intervals) == self._drawn:
             return
         self._drawn = (judged, self._intervals)
-        table = self.query_one(DataTable)
-        table.clear(columns=True)
-        names = [printable(name) for name in judged.names]
-        table.add_columns("metric", *names, *REFERENCES.values())
-        for line in judged.lines:
-            values = line.intervals if self._intervals else line.values
-            table.add_row(line.label, *values, *line.references)
+        fill_table(
+            self.query_one("#judged-table", DataTable),
+            ("metric", *(printable(name) for name in judged.names), *REFERENCES.values()),
+            [(line.label, *(line.intervals if self._intervals else line.values),
+              *line.references) for line in judged.lines])
+        fill_table(
+            self.query_one("#judged-tests", DataTable), ("metric", "verdict", "p", "a", "b"),
+            [tuple(printable(text) for text in (one.metric, one.verdict, one.p, one.a, one.b))
+             for one in judged.tests])
+        self.query_one("#judged-tests").display = bool(judged.tests) and self.has_class("wide")
 
     def _draw_distribution(self, judged: Judgement) -> None:
         chart = self.query_one(Chart)
@@ -105,8 +112,13 @@ class EvaluationView(Vertical):
         if not judged.distributions:
             return
         number = self._distribution % len(judged.distributions)
-        found = judged.distributions[number]
+        found = judged.distributions[number].coarser(max(self.size.width // BIN_WIDTH, 10))
         curves = [("real", Curve("real", found.edge, found.real))]
         curves += [(name, Curve(name, found.edge, shares)) for name, shares in found.generated]
-        chart.draw(curves, f"{found.name.replace('_', ' ')}, share of trips", figures=False)
+        chart.draw(curves, _distribution_title(found.name), figures=False)
         chart.border_subtitle = f"{number + 1}/{len(judged.distributions)}"
+
+
+def _distribution_title(name: str) -> str:
+    unit = UNITS.get(name.rpartition("_")[2], "")
+    return f"{name.replace('_', ' ')}{unit and ', '}{unit}: share a bin"

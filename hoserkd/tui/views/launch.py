@@ -1,9 +1,10 @@
 """The window in which a run is started."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
@@ -18,8 +19,10 @@ class LaunchScreen(ModalScreen[Launch | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss(None)", "Cancel")]
 
-    def __init__(self, profiles: Sequence[str], profile: str) -> None:
+    def __init__(self, profiles: Sequence[str], profile: str,
+                 refusal: Callable[[Launch], str | None]) -> None:
         super().__init__()
+        self._refusal = refusal
         self._profiles = list(profiles)
         self._profile = profile if profile in self._profiles else self._profiles[0]
 
@@ -65,9 +68,7 @@ class LaunchScreen(ModalScreen[Launch | None]):
 
     def _preview(self) -> None:
         line, start = self.query_one("#launch-line", Static), self.query_one("#launch-start")
-        try:
-            line.update(f"$ {shlex.join(launch_words(self.launch))}")
-            start.disabled = False
-        except ValueError as error:
-            line.update(f"✗ {error}")
-            start.disabled = True
+        refusal = self._refusal(self.launch)
+        line.update(Text(f"✗ {refusal}" if refusal is not None
+                         else f"$ {shlex.join(launch_words(self.launch))}"))
+        start.disabled = refusal is not None

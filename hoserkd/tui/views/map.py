@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.strip import Strip
 from textual.widget import Widget
@@ -26,6 +27,7 @@ TRIP = Style(color=SERIES_STYLES[1], bold=True)
 ENDS = Style(color="black", bgcolor=SERIES_STYLES[1], bold=True)
 ZOOM = 1.5
 PAN = 0.2
+LEFT_BUTTON = 1
 CHARACTER_ASPECT = 2.0
 """A character is about twice as high as wide."""
 
@@ -77,8 +79,8 @@ class MapCanvas(Widget):
     def render_line(self, y: int) -> Strip:
         """Return one line of characters."""
         if y < len(self._strips):
-            return self._strips[y]
-        return Strip([Segment(" " * self.size.width, Style())])
+            return self._strips[y].apply_style(self.rich_style)
+        return Strip([Segment(" " * self.size.width, self.rich_style)])
 
     def get_view(self) -> View:
         """Return the part of the world that is shown."""
@@ -141,10 +143,12 @@ class MapView(Vertical):
         ("p", "step(-1)", "Previous"),
         ("f", "fit_trip", "Fit trip"),
         ("r", "fit_city", "Whole city"),
-        ("plus,equals_sign", "zoom(1)", "Zoom in"),
-        ("minus", "zoom(-1)", "Zoom out"),
-        ("left", "pan(-1, 0)", ""), ("right", "pan(1, 0)", ""),
-        ("up", "pan(0, 1)", ""), ("down", "pan(0, -1)", ""),
+        Binding("plus,equals_sign", "zoom(1)", "Zoom in", show=False),
+        Binding("minus", "zoom(-1)", "Zoom out", show=False),
+        Binding("left", "pan(-1, 0)", "West", show=False),
+        Binding("right", "pan(1, 0)", "East", show=False),
+        Binding("up", "pan(0, 1)", "North", show=False),
+        Binding("down", "pan(0, -1)", "South", show=False),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -212,6 +216,13 @@ class MapView(Vertical):
     def action_pan(self, east: int, north: int) -> None:
         """Move the map."""
         self.canvas.pan(PAN * east, PAN * north)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Pull the map along with the mouse while its button is held."""
+        if event.button == LEFT_BUTTON and self.canvas.size.height:
+            cells_high = self.canvas.size.height
+            self.canvas.pan(-event.delta_x / CHARACTER_ASPECT / cells_high,
+                            event.delta_y / cells_high)
 
     def on_mouse_scroll_up(self) -> None:
         """Zoom in by the wheel."""

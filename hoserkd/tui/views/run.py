@@ -5,18 +5,18 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Container, Grid, Vertical, VerticalScroll
+from textual.message import Message
 from textual.widgets import Static
 
 from hoserkd.text import printable
 from hoserkd.tui.drawing import (
+    clipped,
     figure,
     key_values,
-    parts_of,
     progress_text,
     short_span,
-    stacked_bar,
     state_text,
     timing_bars,
 )
@@ -43,8 +43,22 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("memory, %", ("memory_percent", "gpu_memory_percent")),
 )
 """Curves that are drawn together, in the order of their pages."""
+LABELS = {
+    "loss": "all", "loss_road": "road", "loss_time": "time", "loss_pinball": "pinball",
+    "loss_kl": "train", "val_loss_kl": "val", "accuracy": "train", "val_accuracy": "val",
+    "val_accuracy_kept": "kept", "trips_per_s": "trips/s", "tokens_per_s": "tokens/s",
+    "perplexity": "train", "val_perplexity": "val", "val_loss": "all", "val_loss_road": "road",
+    "val_loss_time": "time", "val_loss_pinball": "pinball", "teacher_accuracy": "teacher right",
+    "agreement": "same choice", "teacher_entropy": "teacher", "student_entropy": "student",
+    "informative_share": "informative", "collision_share": "collisions",
+    "process_cpu_percent": "process", "cpu_percent": "machine", "gpu_percent": "GPU",
+    "process_memory_mb": "process", "gpu_memory_mb": "GPU", "memory_percent": "machine",
+    "gpu_memory_percent": "GPU",
+}
+"""What a curve is called beside its chart's title, where the metric's own name is long."""
 NOT_DRAWN = ("steps_per_s", "epoch_s")
 WIDE = 120
+NAME_WIDTH = 36
 CHARTS = 4
 PANELS = ("time", "settings", "log")
 
@@ -54,7 +68,7 @@ def charts_of(curves: dict[str, Curve]) -> list[tuple[str, list[tuple[str, Curve
     found = []
     grouped = {name for _, names in GROUPS for name in names}
     for title, names in GROUPS:
-        present = [(name, curves[name]) for name in names if name in curves]
+        present = [(LABELS.get(name, name), curves[name]) for name in names if name in curves]
         if present:
             found.append((title, present))
     rest = [name for name in curves if name not in grouped and name not in NOT_DRAWN]
@@ -63,16 +77,17 @@ def charts_of(curves: dict[str, Curve]) -> list[tuple[str, list[tuple[str, Curve
 
 def headline(row: RunRow, wide: bool) -> Text:
     """Return who the run is and how far it has come, in two lines, or three narrow ones."""
-    first = Text.assemble((printable(row.name), "bold"), "  ", state_text(row.status), "  ",
-                          progress_text(row.progress, 12))
+    clock = ("ETA", short_span(row.eta_s)) if row.live else ("took", short_span(row.duration_s))
+    first = Text.assemble((clipped(printable(row.name), NAME_WIDTH), "bold"), "  ",
+                          state_text(row.status), "  ", progress_text(row.progress, 12), "  ",
+                          key_values([clock]))
     pairs = [("kind", row.kind), ("profile", row.profile), ("seed", figure(row.seed)),
              ("device", row.device or "-")]
     second = key_values([
         ("step", f"{figure(row.step)}/{figure(row.total_steps)}"),
         ("epoch", figure(None if row.epoch is None else row.epoch + 1)),
         ("it/s", figure(row.steps_per_s)), ("trips/s", figure(row.trips_per_s)),
-        ("val acc", figure(row.val_accuracy)), ("KL", figure(row.loss_kl)),
-        ("ETA" if row.live else "took", short_span(row.eta_s if row.live else row.duration_s))])
+        ("val acc", figure(row.val_accuracy)), ("KL", figure(row.loss_kl))])
     return Text.assemble(first, "   " if wide else "\n", key_values(pairs), "\n", second)
 
 
@@ -92,10 +107,18 @@ class RunView(Vertical):
     """Curves on the left, panels on the right; one of each where there is little room."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("c", "charts", "Next curves"),
+        ("c", "charts(1)", "Next curves"),
+        Binding("C", "charts(-1)", "Previous curves", show=False),
         ("p", "panel", "Next panel"),
         ("x", "stop", "Stop gently"),
     ]
+
+    class StopAsked(Message):
+        """The user wants the run to stop."""
+
+        def __init__(self, run: RunRow) -> None:
+            super().__init__()
+            self.run = run
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -136,9 +159,9 @@ class RunView(Vertical):
         self._detail = snapshot.details.get(wanted.run_id or "")
         self._draw()
 
-    def action_charts(self) -> None:
-        """Show the next charts."""
-        self._page += 1
+    def action_charts(self, by: int) -> None:
+        """Show the next charts, or those before."""
+        self._page += by
         self._draw()
 
     def action_panel(self) -> None:
@@ -149,7 +172,7 @@ class RunView(Vertical):
     def action_stop(self) -> None:
         """Ask a run at work to stop at a safe point."""
         if self._detail is not None:
-            self.app.stop_run(self._detail.row)  # type: ignore[attr-defined]
+            self.post_message(self.StopAsked(self._detail.row))
 
     def _arrange(self) -> None:
         self.set_class(self.wide, "wide")
@@ -164,11 +187,7 @@ class RunView(Vertical):
         self.query_one("#run-head", Static).update(headline(detail.row, self.wide))
         self._draw_charts(charts_of(dict(detail.curves)))
         width = max(self.query_one("#panel-time").size.width - 4, 20)
-        bars = timing_bars(detail.timings_ms, width)
-        if self.wide and detail.timings_ms:
-            whole = stacked_bar(list(parts_of(detail.timings_ms).values()), width)
-            bars = Text("\n\n").join([whole, bars])
-        self._put("time", bars)
+        self._put("time", timing_bars(detail.timings_ms, width))
         self._put("settings", settings_text(detail))
         self._put("log", Text("\n".join(printable(line) for line in reversed(detail.log))
                               or "no notes"))

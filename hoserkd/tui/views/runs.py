@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.coordinate import Coordinate
 from textual.message import Message
@@ -28,25 +28,30 @@ class Column:
     cell: Callable[[RunRow], Text | str]
     key: Callable[[RunRow], object]
     """What to sort by; None sorts last."""
-    wide_only: bool = False
 
 
+NAME_WIDTH = 17
+"""Of the name at least; it takes what the other columns leave."""
 COLUMNS = (
     Column("state", 11, lambda r: state_text(r.status), lambda r: r.status),
-    Column("name", 17, lambda r: clipped(printable(r.name), 16), lambda r: r.name),
+    Column("name", NAME_WIDTH, lambda r: printable(r.name), lambda r: r.name),
     Column("kind", 14, lambda r: r.kind, lambda r: r.kind),
     Column("progress", 12, lambda r: progress_text(r.progress), lambda r: r.progress),
     Column("val acc", 8, lambda r: figure(r.val_accuracy), lambda r: r.val_accuracy),
     Column("it/s", 7, lambda r: figure(r.steps_per_s), lambda r: r.steps_per_s),
     Column("ETA", 6, lambda r: short_span(r.eta_s), lambda r: r.eta_s),
-    Column("trips/s", 9, lambda r: figure(r.trips_per_s), lambda r: r.trips_per_s, True),
-    Column("KL", 8, lambda r: figure(r.loss_kl), lambda r: r.loss_kl, True),
-    Column("profile", 14, lambda r: printable(r.profile), lambda r: r.profile, True),
-    Column("started", 14, lambda r: _moment(r.started_s), lambda r: r.started_s, True),
-    Column("took", 8, lambda r: short_span(r.duration_s), lambda r: r.duration_s, True),
-    Column("tags", 16, lambda r: printable(", ".join(r.tags)), lambda r: ",".join(r.tags), True),
+    Column("trips/s", 9, lambda r: figure(r.trips_per_s), lambda r: r.trips_per_s),
+    Column("KL", 8, lambda r: figure(r.loss_kl), lambda r: r.loss_kl),
+    Column("profile", 14, lambda r: printable(r.profile), lambda r: r.profile),
+    Column("started", 14, lambda r: _moment(r.started_s), lambda r: r.started_s),
+    Column("took", 8, lambda r: short_span(r.duration_s), lambda r: r.duration_s),
+    Column("tags", 16, lambda r: printable(", ".join(r.tags)), lambda r: ",".join(r.tags)),
 )
-WIDE = 120
+"""The weightiest first: where the page is narrow, the last ones come by scrolling."""
+FIXED = 3
+"""Columns that stay while others scroll: mark, state, name."""
+SCROLLBAR = 2
+ALL_WIDTH = 2 + sum(column.width for column in COLUMNS)
 
 
 def matching(runs: tuple[RunRow, ...], words: str) -> tuple[RunRow, ...]:
@@ -76,9 +81,10 @@ class RunsView(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
         ("slash", "filter", "Filter"),
         ("space", "mark", "Mark"),
-        ("s", "sort", "Sort by next"),
+        ("s", "sort", "Sort"),
         ("S", "reverse", "Reverse"),
         ("t", "tag", "Tag"),
+        Binding("x", "stop", "Stop gently", show=False),
     ]
 
     class Opened(Message):
@@ -95,6 +101,13 @@ class RunsView(Vertical):
             super().__init__()
             self.run_ids = run_ids
 
+    class StopAsked(Message):
+        """The user wants a run to stop."""
+
+        def __init__(self, run: RunRow) -> None:
+            super().__init__()
+            self.run = run
+
     class TagAsked(Message):
         """The user wants to tag a run."""
 
@@ -106,7 +119,8 @@ class RunsView(Vertical):
         super().__init__(id=id)
         self._snapshot = Snapshot()
         self._rows: tuple[RunRow, ...] = ()
-        self._columns: tuple[Column, ...] = ()
+        self._name_width = 0
+        """Of the table as it stands; 0: it must be built anew."""
         self._drawn: list[list[Text | str]] = []
         self._marked: tuple[str, ...] = ()
         self._sort: int | None = None
@@ -117,7 +131,8 @@ class RunsView(Vertical):
         filter_line = Input(placeholder="filter: words of name, kind, state, tag", id="filter")
         filter_line.display = False
         yield filter_line
-        yield DataTable(cursor_type="row", zebra_stripes=True, cell_padding=0, id="runs-table")
+        yield DataTable(cursor_type="row", zebra_stripes=True, cell_padding=0, fixed_columns=FIXED,
+                        id="runs-table")
         yield Static("", id="runs-summary")
 
     @property
@@ -152,21 +167,23 @@ class RunsView(Vertical):
         column = None if self._sort is None else COLUMNS[self._sort]
         words = self.query_one("#filter", Input).value
         rows = ordered(matching(snapshot.runs, words), column, self._descending)
-        columns = tuple(c for c in COLUMNS if not c.wide_only or self.size.width >= WIDE)
-        cells = [self._cells(run, columns) for run in rows]
-        same_shape = (columns == self._columns
+        name_width = NAME_WIDTH + max(self.size.width - ALL_WIDTH - SCROLLBAR, 0)
+        cells = [self._cells(run, name_width) for run in rows]
+        same_shape = (name_width == self._name_width
                       and [r.run_id for r in rows] == [r.run_id for r in self._rows])
         self._rows = rows
         if same_shape:
             self._update(cells)
         else:
-            self._rebuild(columns, cells, current)
+            self._rebuild(name_width, cells, current)
         self._drawn = cells
         self._summarise(len(snapshot.runs))
 
-    def _cells(self, run: RunRow, columns: tuple[Column, ...]) -> list[Text | str]:
-        mark = ("●", "bold") if run.run_id in self._marked else (" ", "")
-        return [Text.assemble(mark), *(column.cell(run) for column in columns)]
+    def _cells(self, run: RunRow, name_width: int) -> list[Text | str]:
+        mark = Text.assemble(("●", "bold") if run.run_id in self._marked else " ")
+        found = {column.title: column.cell(run) for column in COLUMNS}
+        found["name"] = clipped(str(found["name"]), name_width - 1)
+        return [mark, *found.values()]
 
     def _update(self, cells: list[list[Text | str]]) -> None:
         for row, line in enumerate(cells):
@@ -174,16 +191,17 @@ class RunsView(Vertical):
                 if cell != self._drawn[row][place]:
                     self.table.update_cell_at(Coordinate(row, place), cell)
 
-    def _rebuild(self, columns: tuple[Column, ...], cells: list[list[Text | str]],
+    def _rebuild(self, name_width: int, cells: list[list[Text | str]],
                  current: str | None) -> None:
-        self._columns = columns
+        self._name_width = name_width
         table = self.table
         table.clear(columns=True)
         table.add_column(" ", width=2)
-        for column in columns:
+        for column in COLUMNS:
             sorted_here = self._sort is not None and column is COLUMNS[self._sort]
             arrow = ("↓" if self._descending else "↑") if sorted_here else ""
-            table.add_column(column.title + arrow, width=column.width)
+            width = name_width if column.title == "name" else column.width
+            table.add_column(column.title + arrow, width=width)
         for run, line in zip(self._rows, cells, strict=True):
             table.add_row(*line, key=run.run_id)
         ids = [run.run_id for run in self._rows]
@@ -195,8 +213,10 @@ class RunsView(Vertical):
         hidden = total - len(self._rows)
         shown = f"{total} runs" + (f" ({hidden} filtered out)" if hidden else "")
         text = f"{shown}, {live} at work, {len(self._marked)} marked to compare"
+        if self.size.width < ALL_WIDTH:
+            text += "; ← → show more columns"
         if not total:
-            text = "no runs yet: `hoserkd demo`, `hoserkd train`, or n to start one here"
+            text = "no runs yet: `hoserkd demo`, `hoserkd train`, or N to start one here"
         self.query_one("#runs-summary", Static).update(text)
 
     def action_filter(self) -> None:
@@ -230,15 +250,21 @@ class RunsView(Vertical):
 
     def action_sort(self) -> None:
         """Sort by the next column."""
-        self._sort = 0 if self._sort is None else (self._sort + 1) % len(self._columns)
-        self._columns = ()
+        self._sort = 0 if self._sort is None else (self._sort + 1) % len(COLUMNS)
+        self._name_width = 0
         self._draw()
 
     def action_reverse(self) -> None:
         """Turn the order round."""
         self._descending = not self._descending
-        self._columns = ()
+        self._name_width = 0
         self._draw()
+
+    def action_stop(self) -> None:
+        """Ask the run under the cursor to stop at a safe point."""
+        for run in self._rows:
+            if run.run_id == self.current:
+                self.post_message(self.StopAsked(run))
 
     def action_tag(self) -> None:
         """Ask for a tag for the run under the cursor."""
@@ -256,10 +282,10 @@ class RunsView(Vertical):
         event.stop()
         if event.column_index == 0:
             return
-        clicked = COLUMNS.index(self._columns[event.column_index - 1])
+        clicked = event.column_index - 1
         self._descending = not self._descending if clicked == self._sort else True
         self._sort = clicked
-        self._columns = ()
+        self._name_width = 0
         self._draw()
 
 

@@ -7,7 +7,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from hoserkd.text import duration_text, printable, size_text
-from hoserkd.tui.drawing import BLUE, GROUND, STATES, bar, state_text
+from hoserkd.tui.drawing import BLUE, GROUND, STATES, bar, clipped, state_text
 from hoserkd.tui.snapshot import Snapshot, StoreHealth
 from hoserkd.tui.views.page import Wanted
 
@@ -20,8 +20,11 @@ def health_table(health: StoreHealth) -> Table:
         ("database", f"{size_text(health.database_bytes)}, " + (
             "cannot be read" if health.schema_version is None
             else f"schema {health.schema_version}")),
+        ("behind the runs", f"{duration_text(health.behind_s)}: filled when somebody asks"
+         if health.behind_s else "no"),
         ("spools", size_text(health.spool_bytes)),
         ("all files", size_text(health.files_bytes)),
+        ("leftovers", size_text(health.leftovers_bytes)),
         ("free on the disk", size_text(health.free_bytes)),
     ]
     for name, value in rows:
@@ -42,12 +45,24 @@ def states_text(health: StoreHealth, width: int = 30) -> Text:
     return Text("\n").join(lines)
 
 
+def largest_text(health: StoreHealth, width: int = 30) -> Text:
+    """Return the runs that take most room, as bars of all that the runs take."""
+    lines = [Text("the runs that take most room", style="bold")]
+    for name, size in health.largest:
+        lines.append(Text.assemble(
+            f"{clipped(printable(name), 22):<24}",
+            (bar(size / max(health.files_bytes, 1), width), f"{BLUE} on {GROUND}"),
+            f" {size_text(size)}"))
+    return Text("\n").join(lines) if health.largest else Text("no run has made a file yet")
+
+
 class StoreView(VerticalScroll):
     """Size, health, and the runs whose process is gone."""
 
     def compose(self) -> ComposeResult:
-        """Figures, states, dead runs, what to do."""
-        for part in ("store-health", "store-states", "store-dead", "store-hints"):
+        """Figures, states, dead and large runs, what to do."""
+        for part in ("store-health", "store-states", "store-dead", "store-largest",
+                     "store-hints"):
             yield Static("", id=part)
 
     def focus_table(self) -> None:
@@ -61,6 +76,7 @@ class StoreView(VerticalScroll):
             return
         self.query_one("#store-health", Static).update(health_table(health))
         self.query_one("#store-states", Static).update(states_text(health))
+        self.query_one("#store-largest", Static).update(largest_text(health))
         dead = [run for run in snapshot.runs if run.status == "dead"]
         text = Text("runs whose process is gone\n", style="bold") if dead else Text(
             "no run's process has died unheard")

@@ -11,21 +11,30 @@ from textual.widgets import DataTable, Static
 from hoserkd.text import printable
 from hoserkd.tui.drawing import BLUE, GROUND, bar, figure, state_text
 from hoserkd.tui.snapshot import Snapshot
-from hoserkd.tui.studies import PARAMETERS, Study, Trial
+from hoserkd.tui.studies import LEAST_TRIALS, PARAMETERS, Study, Trial
 from hoserkd.tui.views.chart import Chart
 from hoserkd.tui.views.page import Wanted
+from hoserkd.tui.views.tables import fill_table
+
+FLAT = 0.1
+"""A rank correlation below this is no direction."""
 
 
-def ties_text(study: Study, width: int = 20) -> Text:
-    """Return how accuracy follows each parameter, as bars with a sign."""
-    ties = study.ties()
-    if not ties:
-        return Text("accuracy against parameters: after four trials", style="dim")
-    lines = [Text("accuracy follows (rank correlation)", style="dim")]
-    for name, value in ties.items():
-        lines.append(Text.assemble(f"{name:<12}", (bar(abs(value), width), f"{BLUE} on {GROUND}"),
-                                   f" {value:+.2f}"))
+def importance_text(study: Study, width: int = 12) -> Text:
+    """Return what share of the accuracy's spread each parameter explains, and which way it goes."""
+    found = study.importance()
+    if not found:
+        return Text(f"importance: after {LEAST_TRIALS} searched trials", style="dim")
+    lines = [Text("importance: share of accuracy's spread\n"
+                  "that each explains alone; rank tie ρ", style="dim")]
+    for name, one in found.items():
+        lines.append(Text.assemble(f"{name:<12}", (bar(one.share, width), f"{BLUE} on {GROUND}"),
+                                   f" {one.share:4.0%}  {_way(one.tie)} {one.tie:+.2f}"))
     return Text("\n").join(lines)
+
+
+def _way(tie: float) -> str:
+    return "↗" if tie > FLAT else "↘" if tie < -FLAT else "→"
 
 
 class TuneView(Vertical):
@@ -40,11 +49,11 @@ class TuneView(Vertical):
         self._drawn: object = None
 
     def compose(self) -> ComposeResult:
-        """Headline, curve beside the ties, trials."""
+        """Headline, curve beside the parameters' importance, trials."""
         yield Static("", id="tune-head")
         with Horizontal(id="tune-top"):
             yield Chart("", id="tune-chart")
-            yield Static("", id="tune-ties")
+            yield Static("", id="tune-importance")
         yield DataTable(id="tune-table", cursor_type="row", zebra_stripes=True)
 
     def focus_table(self) -> None:
@@ -75,20 +84,18 @@ class TuneView(Vertical):
             f"  {len(study.trials)} trials",
             f"  best {figure(best.val_accuracy)} ({printable(best.name)})" if best else "",
             f"  study {number + 1}/{len(self._studies)}"))
-        self.query_one(Chart).draw([("each", study.each()), ("best so far", study.best_so_far())],
-                                   "validation accuracy by trial")
-        self.query_one("#tune-ties", Static).update(ties_text(study))
+        self.query_one(Chart).draw([("each", study.each()), ("best", study.best_so_far())],
+                                   "val accuracy", figures=False)
+        self.query_one("#tune-importance", Static).update(importance_text(study))
         self._fill(study)
 
     def _fill(self, study: Study) -> None:
         if study.trials == self._drawn:
             return
         self._drawn = study.trials
-        table = self.query_one(DataTable)
-        table.clear(columns=True)
-        table.add_columns("state", "trial", "for", "val acc", "epoch", *PARAMETERS)
-        for trial in reversed(study.trials):
-            table.add_row(*_cells(trial, trial == study.best))
+        fill_table(self.query_one(DataTable),
+                   ("state", "trial", "for", "val acc", "epoch", *PARAMETERS),
+                   [_cells(trial, trial == study.best) for trial in reversed(study.trials)])
 
 
 def _cells(trial: Trial, best: bool) -> list[Text | str]:

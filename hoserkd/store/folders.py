@@ -1,0 +1,119 @@
+"""The folders of the runs: made, named, labelled, and looked over without opening their files."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hoserkd.engine.files import write_json
+from hoserkd.store.recorder import RUN_FILE
+from hoserkd.store.records import RunRecord
+from hoserkd.store.references import check_name
+from hoserkd.store.spool import SPOOL
+
+LABELS_FILE = "labels.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What is known of a run's folder without opening its files."""
+
+    run_id: str
+    path: Path
+    size: int
+    """Of the spool, in bytes."""
+    written_ns: int
+    """Time of the newest event, by the file system's clock."""
+    labels_stamp: int
+    """Modification time of the labels in ns; 0 where there are none."""
+
+
+def scan_folders(runs: Path) -> dict[str, Folder]:
+    """Return the run folders by id: those with a header."""
+    found = {}
+    for entry in os.scandir(runs) if runs.is_dir() else ():
+        if not os.access(f"{entry.path}/{RUN_FILE}", os.R_OK):
+            continue
+        spool = _stat(f"{entry.path}/{SPOOL}")
+        found[entry.name] = Folder(entry.name, Path(entry.path), spool.size, spool.stamp,
+                                   _stat(f"{entry.path}/{LABELS_FILE}").stamp)
+    return found
+
+
+def make_folder(runs: Path, now_s: float) -> Path:
+    """Make the folder of a run that begins at `now_s` and return it; its name is the run's id."""
+    stamp = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%d-%H%M%S")
+    while True:
+        folder = runs / f"{stamp}-{secrets.token_hex(2)}"
+        # Another run of the same second may have drawn the same digits.
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+
+
+def default_name(kind: str, profile: str, folder: Path) -> str:
+    """Return `kind-profile-xxxx` with the digits of the run's id."""
+    words = re.sub(r"[^A-Za-z0-9_.+=-]+", "-", f"{kind}-{profile}")
+    return f"{words[:80]}-{folder.name.rpartition('-')[2]}"
+
+
+def read_labels(folder: Path) -> dict[str, Any]:
+    """Return the name, tags and notes that were given after the start; empty if none."""
+    try:
+        labels: dict[str, Any] = json.loads((folder / LABELS_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return labels
+
+
+def write_labels(
+    folder: Path, run: RunRecord, *, name: str | None, add: Sequence[str],
+    remove: Sequence[str], notes: str | None,
+) -> None:
+    """Change a run's name, tags and notes; changes made at the same time do not undo each other.
+
+    Raises:
+        UsageError: a name or tag holds odd characters.
+    """
+    with _locked(folder / ".labels.lock"):
+        labels = {"name": run.name, "tags": list(run.tags), "notes": run.notes,
+                  **read_labels(folder)}
+        tags = [tag for tag in labels["tags"] if tag not in remove]
+        labels["tags"] = tags + [check_name(tag) for tag in add if tag not in tags]
+        if name is not None:
+            labels["name"] = check_name(name)
+        if notes is not None:
+            labels["notes"] = notes
+        write_json(folder / LABELS_FILE, labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    size: int
+    stamp: int
+
+
+def _stat(path: str) -> _Stat:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a thousand of them count
+    except OSError:
+        return _Stat(0, 0)
+    return _Stat(found.st_size, found.st_mtime_ns)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

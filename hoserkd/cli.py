@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
@@ -147,6 +147,17 @@ def arrange_completion(environ: MutableMapping[str, str]) -> None:
     environ[key] = " ".join([*arranged, typed])
 
 
+def typed_options(environ: Mapping[str, str]) -> GlobalOptions:
+    """Return the global options of a line that the shell wants completed, as far as it goes."""
+    if "COMP_WORDS" in environ:
+        words = environ["COMP_WORDS"].split()[1:int(environ.get("COMP_CWORD", "1"))]
+    else:
+        words = environ.get("_TYPER_COMPLETE_ARGS", "").split()[1:]
+    if words and words[-1] in WITH_VALUE:
+        words.pop()  # its value is still being typed
+    return hoist(words)[0]
+
+
 def build_app(wanted: str | None = None) -> typer.Typer:
     """Return the Typer app with the command `wanted`, or with all of them."""
     app = typer.Typer(
@@ -171,6 +182,7 @@ def _run(arguments: list[str], session: Session) -> int:
         arrange_completion(os.environ)
         # Whatever is wrong with the store or a profile: Tab is no place to say so.
         with contextlib.suppress(HoserkdError):
+            session.options = typed_options(os.environ)
             return _invoke(build_app(), [])
         return 1
     session.options, rest = hoist(arguments)

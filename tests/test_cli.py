@@ -13,7 +13,7 @@ from hoserkd import __version__
 from hoserkd.cli import SUB_APPS, arrange_completion, command_names, hoist, main
 from hoserkd.commands.context import open_context
 from hoserkd.commands.notices import device_notice
-from hoserkd.engine.events import EpochDone
+from hoserkd.engine.events import EpochDone, StepDone
 from hoserkd.errors import UsageError
 from hoserkd.store.runs import RunStore
 
@@ -59,11 +59,25 @@ def test_hoist_refuses_what_is_not_complete(line: list[str]) -> None:
     ("hoserkd train --json --profile b", ["beijing"]),
     ("hoserkd train --set train.ep", ["train.epochs="]),
     ("hoserkd runs show ", ["latest"]),
+    ("hoserkd runs metrics latest --store {store} ac", ["accuracy"]),
+    ("hoserkd runs show --store {store} fi", ["first"]),
+    ("hoserkd runs list --store={store} --tag ", ["paper"]),
+    ("hoserkd runs list --store {store} --kind ", ["train"]),
+    ("hoserkd runs list --status f", ["finished", "failed"]),
+    ("hoserkd tui --screen ma", ["map"]),
+    ("hoserkd tui --store {store} --compare f", ["first"]),
+    ("hoserkd train --store {store} --te", ["--teacher"]),
+    ("hoserkd teachers show --data-dir {store}/.. s", ["some"]),
 ])
 def test_shell_completion_offers(
     line: str, offered: list[str], monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str], tmp_path: Path,
 ) -> None:
+    store = RunStore(tmp_path / "store")
+    with store.create_run("train", "demo", "first", tags=["paper"]) as run:
+        run.notify(StepDone(1, 0, 1, {"accuracy": 0.5, "loss": 1.0}))
+    (tmp_path / "teachers" / "some").mkdir(parents=True)
+    line = line.format(store=store.directory)
     words = line.split()
     monkeypatch.setenv("_HOSERKD_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", line)

@@ -27,6 +27,7 @@ LINES = {
     "export-teacher": "export-teacher {lmtad} --output exported --grid-rows 9 --grid-cols 12 "
                       "--bounds 39.0,116.0,39.09,116.12",
     "runs list": "runs list", "runs show": "runs show student",
+    "runs metrics": "runs metrics student loss",
     "runs compare": "runs compare student latest", "runs tag": "runs tag student a",
     "runs export": "runs export student --csv tables", "runs gc": "runs gc",
     "runs sql": "runs sql 'SELECT'", "runs repair": "runs repair",

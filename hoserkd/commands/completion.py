@@ -2,16 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from hoserkd.commands.places import GlobalOptions, find_paths
+from hoserkd.commands.places import Paths, find_paths
 
 
 def complete_profile(incomplete: str) -> list[str]:
     """Return the profiles that begin so."""
     from hoserkd.settings import list_profiles, profile_folders
 
-    folders = profile_folders(find_paths(GlobalOptions()).home)
+    folders = profile_folders(_paths().home)
     return _starting(list_profiles(folders), incomplete)
 
 
@@ -40,16 +40,42 @@ def complete_setting(incomplete: str) -> list[str]:
     return [f"{key}=" for key in _starting(known_keys(), incomplete)]
 
 
+def complete_tag(incomplete: str) -> list[str]:
+    """Return the tags of runs that begin so."""
+    found: list[str] = []
+    for header in _headers():
+        tags = header.get("tags")
+        found += [str(tag) for tag in tags] if isinstance(tags, list) else []
+    return _starting(sorted(found), incomplete)
+
+
+def complete_kind(incomplete: str) -> list[str]:
+    """Return the kinds of runs that begin so."""
+    return _starting(sorted(str(header.get("kind", "")) for header in _headers()), incomplete)
+
+
+def one_of(*words: str) -> Callable[[str], list[str]]:
+    """Return what completes to one of some words."""
+    return lambda incomplete: _starting(words, incomplete)
+
+
 def complete_metric(incomplete: str) -> list[str]:
     """Return the metric names that begin so."""
     from hoserkd.store.runs import RunStore
 
-    store = RunStore(find_paths(GlobalOptions()).store)
+    store = RunStore(_paths().store)
     return _starting(store.metric_names() if store.database.exists() else (), incomplete)
 
 
+def _paths() -> Paths:
+    """Return the places that the line names so far, else the environment."""
+    from hoserkd.commands.context import session
+
+    return find_paths(session().options)
+
+
 def _headers() -> Iterable[dict[str, object]]:
-    runs = find_paths(GlobalOptions()).store / "runs"
+    runs = _paths().store / "runs"
     newest = sorted((entry.name for entry in os.scandir(runs)), reverse=True)[:200] if (
         runs.is_dir()) else []
     for name in newest:
@@ -63,7 +89,7 @@ def _headers() -> Iterable[dict[str, object]]:
 
 
 def _folders(kind: str) -> list[str]:
-    folder = find_paths(GlobalOptions()).data_dir / kind
+    folder = _paths().data_dir / kind
     return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
 

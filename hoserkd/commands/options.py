@@ -7,6 +7,7 @@ from hoserkd.commands.completion import (
     complete_profile,
     complete_run,
     complete_teacher,
+    one_of,
 )
 
 Profile = typer.Option(None, "--profile", metavar="NAME|FILE", help="Settings to start from.",
@@ -16,7 +17,7 @@ City = typer.Option(None, "--city", metavar="NAME|DIR", autocompletion=complete_
 Teacher = typer.Option(None, "--teacher", metavar="NAME|DIR", autocompletion=complete_teacher,
                        help="Exported teacher; the profile's if not given.")
 Device = typer.Option(None, "--device", metavar="auto|cpu|cuda", help="Where to compute.",
-                      autocompletion=lambda: ["auto", "cpu", "cuda"])
+                      autocompletion=one_of("auto", "cpu", "cuda"))
 Run = typer.Option(None, "--run", metavar="RUN", autocompletion=complete_run,
                    help="Run to take: its name, the start of its id, or `latest`.")
 RunName = typer.Option(None, "--name", metavar="NAME", help="What to call the run.")

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from hoserkd.text import duration_text, number_text, size_text
+from hoserkd.errors import UsageError
+from hoserkd.text import did_you_mean, duration_text, number_text, size_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -96,6 +97,39 @@ def judgements(store: "RunStore", run: "RunRecord") -> list["EvaluationRecord"]:
             found += [judged for judged in store.evaluations(other.run_id)
                       if judged.payload.get("run_id", run.run_id) == run.run_id]
     return found
+
+
+def series_document(
+    store: "RunStore", run: "RunRecord", names: Sequence[str]
+) -> dict[str, Any]:
+    """Return how figures of a run went: of the steps where they tell them, else of the epochs.
+
+    Raises:
+        UsageError: the run has no such figure.
+    """
+    steps, epochs = store.metrics(run.run_id), store.epochs(run.run_id)
+    known = list(dict.fromkeys([*steps, *(name for epoch in epochs for name in epoch.metrics)]))
+    for name in names:
+        if name not in known:
+            raise UsageError(f"run {run.name} has no figure {name!r}{did_you_mean(name, known)}",
+                             hint=f"it has {', '.join(known) or 'none yet'}")
+    found = {}
+    for name in names or known:
+        if name in steps:
+            found[name] = {"step": steps[name].step.tolist(), "value": steps[name].value.tolist()}
+        else:
+            told = [epoch for epoch in epochs if name in epoch.metrics]
+            found[name] = {"step": [epoch.step for epoch in told],
+                           "value": [epoch.metrics[name] for epoch in told]}
+    return {"run_id": run.run_id, "name": run.name, "metrics": found}
+
+
+def series_rows(document: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    """Return one row a step: the step, then each figure's value there or None."""
+    series = [dict(zip(one["step"], one["value"], strict=True))
+              for one in document["metrics"].values()]
+    steps = sorted({step for one in series for step in one})
+    return [(step, *(one.get(step) for one in series)) for step in steps]
 
 
 def compare_document(store: "RunStore", runs: Sequence["RunRecord"]) -> dict[str, Any]:

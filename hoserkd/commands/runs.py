@@ -5,15 +5,24 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hoserkd.commands.completion import complete_city, complete_run
+from hoserkd.commands.completion import (
+    complete_city,
+    complete_kind,
+    complete_metric,
+    complete_run,
+    complete_tag,
+    one_of,
+)
 from hoserkd.commands.context import open_console, open_store
 from hoserkd.errors import UsageError
+from hoserkd.text import did_you_mean
 
 if TYPE_CHECKING:
     from hoserkd.store.records import Status
 
 app = typer.Typer(help="Look through runs, compare them, put them in order.")
 
+STATUSES = ("running", "finished", "stopped", "failed", "dead")
 Reference = typer.Argument(..., metavar="RUN", autocompletion=complete_run,
                            help="Name, start of the id, or `latest`.")
 References = typer.Argument(..., metavar="RUN...", autocompletion=complete_run,
@@ -22,10 +31,13 @@ References = typer.Argument(..., metavar="RUN...", autocompletion=complete_run,
 
 @app.command("list")
 def list_(
-    kind: str | None = typer.Option(None, help="Only runs of this kind, such as train."),
+    kind: str | None = typer.Option(None, autocompletion=complete_kind,
+                                    help="Only runs of this kind, such as train."),
     status: str | None = typer.Option(
-        None, help="Only running, finished, stopped, failed or dead ones."),
-    tag: str | None = typer.Option(None, help="Only runs with this tag."),
+        None, autocompletion=one_of(*STATUSES),
+        help="Only running, finished, stopped, failed or dead ones."),
+    tag: str | None = typer.Option(None, autocompletion=complete_tag,
+                                   help="Only runs with this tag."),
     limit: int = typer.Option(50, min=1, help="At most so many, the newest."),
 ) -> None:
     """List the runs, the newest first.
@@ -35,6 +47,10 @@ def list_(
     from hoserkd.commands.run_views import LIST_COLUMNS, list_rows, run_document
 
     console = open_console()
+    if status is not None and status not in STATUSES:
+        raise UsageError(
+            f"--status {status}: there is no such status{did_you_mean(status, STATUSES)}",
+            hint=f"one of {', '.join(STATUSES)}")
     runs = open_store().runs(kind=kind, status=status, tag=tag)
     shown = runs[:limit]
     console.result({"runs": [run_document(run) for run in shown], "total": len(runs)},
@@ -58,6 +74,31 @@ def show(run: str = Reference) -> None:
 
 
 @app.command()
+def metrics(
+    run: str = Reference,
+    names: list[str] = typer.Argument(
+        None, metavar="[METRIC]...", autocompletion=complete_metric,
+        help="Figures to show; all of them if none is named."),
+    last: int = typer.Option(20, "--last", metavar="N", min=0,
+                             help="Show the newest N lines; 0: all, as --json always does."),
+) -> None:
+    """Show how figures went over the steps and epochs of a run.
+
+    Example: hoserkd runs metrics latest loss val_accuracy
+    """
+    from hoserkd.commands.run_views import series_document, series_rows
+
+    console, store = open_console(), open_store()
+    with store.reading():
+        document = series_document(store, store.run(run), names or ())
+    rows = series_rows(document)
+    console.result(document, lambda: console.table(
+        None, ("step", *document["metrics"]), rows[-last:]))
+    if last and len(rows) > last and not console.json_output:
+        console.note(f"{len(rows) - last} earlier lines are not shown; --last 0 shows all")
+
+
+@app.command()
 def compare(runs: list[str] = References) -> None:
     """Compare runs: settings that differ, figures side by side.
 
@@ -75,7 +116,8 @@ def compare(runs: list[str] = References) -> None:
 def tag(
     run: str = Reference,
     tags: list[str] = typer.Argument(None, metavar="[TAG]...", help="Tags to add."),
-    remove: list[str] = typer.Option([], "--remove", metavar="TAG", help="Tag to take away."),
+    remove: list[str] = typer.Option([], "--remove", metavar="TAG", autocompletion=complete_tag,
+                                     help="Tag to take away."),
     name: str | None = typer.Option(None, "--name", help="New name of the run."),
     notes: str | None = typer.Option(None, "--notes", help="What to remember about it."),
 ) -> None:
@@ -153,6 +195,7 @@ def export(
         help="Write the student's next-road predictor as a program that runs without hoserkd."),
     form: str | None = typer.Option(
         None, "--format", metavar="FORM",
+        autocompletion=one_of("csv", "parquet", "tensorboard", "wandb-offline", "hoser"),
         help="The same by name: csv, parquet, tensorboard, wandb-offline, hoser or "
              "torch-export."),
     output: Path | None = typer.Option(

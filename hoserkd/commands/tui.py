@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from hoserkd.commands.completion import complete_run, one_of
 from hoserkd.commands.context import open_console, open_store
 
 if TYPE_CHECKING:
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def tui(
-    screen: str = typer.Option("runs", "--screen", help="The page to open with."),
-    run: str = typer.Option(None, "--run", metavar="RUN",
+    screen: str = typer.Option("runs", "--screen", help="The page to open with.",
+                               autocompletion=one_of("runs", "run", "compare", "tune",
+                                                     "evaluation", "map", "store")),
+    run: str = typer.Option(None, "--run", metavar="RUN", autocompletion=complete_run,
                             help="The run that the page of one run shows; default: the newest."),
-    compare: list[str] = typer.Option([], "--compare", metavar="RUN",
+    compare: list[str] = typer.Option([], "--compare", metavar="RUN", autocompletion=complete_run,
                                       help="A run to compare; may be given again."),
     screenshot: Path = typer.Option(None, "--screenshot", metavar="FILE",
                                     help="Write a picture (.svg or .png) and leave."),

@@ -67,6 +67,36 @@ def test_show_as_tables_names_the_judgement_of_a_child(
         assert part in out
 
 
+def test_metrics_shows_the_newest_lines_and_json_all(
+    run_cli: Callable, two_runs: RunStore
+) -> None:
+    with two_runs.create_run("train", "demo", "long") as run:
+        for step in range(1, 31):
+            run.notify(StepDone(step, 0, 30, {"loss": 1 / step}))
+        run.notify(EpochDone(0, 30, {"val_accuracy": 0.75}))
+    document = json.loads(run_cli("runs", "metrics", "long", "--json").stdout)
+    assert document["metrics"]["loss"]["step"] == list(range(1, 31))
+    assert document["metrics"]["val_accuracy"] == {"step": [30], "value": [0.75]}
+    answer = run_cli("runs", "metrics", "long", "loss", "val_accuracy", "--last", "1")
+    assert [line.split() for line in answer.stdout.splitlines() if "0.75" in line] == [
+        ["30", "0.03333", "0.7500"]]
+    assert "29 earlier lines are not shown" in answer.stderr
+
+
+def test_metrics_of_an_unknown_figure_names_the_nearest(
+    run_cli: Callable, two_runs: RunStore
+) -> None:
+    answer = run_cli("runs", "metrics", "distilled", "los")
+    assert answer.exit_code == 2
+    assert "did you mean loss?" in answer.stderr
+
+
+def test_list_of_an_unknown_status_names_the_nearest(run_cli: Callable) -> None:
+    answer = run_cli("runs", "list", "--status", "finnished")
+    assert answer.exit_code == 2
+    assert "did you mean finished?" in answer.stderr
+
+
 def test_compare_shows_only_settings_that_differ(run_cli: Callable, two_runs: RunStore) -> None:
     document = json.loads(run_cli("runs", "compare", "vanilla", "distilled", "--json").stdout)
     assert document["settings"] == {"distill.lambda_kl": [0.0, 0.03]}

@@ -37,6 +37,8 @@ def create(
     city: Path = typer.Option(None, "--city", metavar="DIR", help="The run's prepared city."),
     with_city: bool = typer.Option(True, "--with-city/--without-city",
                                    help="Include the road tables, or name the city by hash only."),
+    data_licence: str = typer.Option(
+        None, metavar="TEXT", help="Terms of the data, for LICENCES.md and the model card."),
 ) -> None:
     """Pack a run: model, settings, figures, road tables, generated trips, reports, model card.
 
@@ -48,7 +50,7 @@ def create(
     context = open_context("bundle", run=run)
     record = context.store.run(run, kind="train")
     path = output or Path(f"{record.name}.tar.zst")
-    members, about = contents(context, record, city, with_city=with_city)
+    members, about = contents(context, record, city, with_city=with_city, licence=data_licence)
     manifest = write_bundle(path, members, about)
     payload = {"bundle": path, "run_id": record.run_id, "bytes": path.stat().st_size,
                "files": {name: fact.sha256 for name, fact in manifest.files.items()}}
@@ -95,14 +97,17 @@ def unpack(
 
 
 def contents(context: Context, record: "RunRecord", city: Path | None, *,
-             with_city: bool = True) -> "tuple[dict[str, Content], dict[str, Any]]":
+             with_city: bool = True, licence: str | None = None,
+             ) -> "tuple[dict[str, Content], dict[str, Any]]":
     """Return the members of a run's bundle and the facts for its manifest."""
     from hoserkd.engine.bundle_contents import (
         FOLDERS,
         city_members,
+        data_terms,
         folder_members,
         json_bytes,
         run_members,
+        without_places,
     )
     from hoserkd.engine.city.storage import read_manifest
     from hoserkd.store.recorder import read_header
@@ -113,21 +118,26 @@ def contents(context: Context, record: "RunRecord", city: Path | None, *,
     manifest = read_manifest(city_dir)
     header = {**read_header(directory), "name": record.name, "tags": list(record.tags),
               "notes": record.notes, "status": record.status}
-    members = run_members(directory, config.model_dump(mode="json"), header)
+    settings = config.model_dump(mode="json")
+    terms = data_terms(licence, settings)
+    members = run_members(directory, settings, header, terms)
     members |= _figures(context, record)
     for child in _children(context, record):
         for folder in FOLDERS:
             inside = folder_members(Path(child.directory) / folder, folder)
             members = inside | _elsewhere(context, child, folder) | members
+    members = without_places(members, {"store": context.paths.store, "~": Path.home(),
+                                       "data": context.paths.data_dir, "home": context.paths.home})
     if with_city:
         members |= city_members(city_dir, manifest)
-    members["MODEL_CARD.md"] = _card(context, record, manifest).encode()
-    members["environment.json"] = json_bytes({"versions": dict(record.versions),
-                                              "git_revision": record.git_revision,
-                                              "device": record.device})
+    members["MODEL_CARD.md"] = _card(context, record, manifest, terms).encode()
+    members["environment.json"] = json_bytes({
+        "versions": dict(record.versions), "git_revision": record.git_revision,
+        "platform": header.get("platform"), "device": record.device})
     about = {"run_id": record.run_id, "name": record.name, "profile": record.profile,
              "city": {"name": manifest["name"], "sha256": manifest["sha256"],
-                      "included": with_city}}
+                      "included": with_city},
+             "data_licence": licence}
     return members, about
 
 
@@ -170,7 +180,8 @@ def _evaluations(context: Context,
             if found.payload.get("run_id", record.run_id) == record.run_id]
 
 
-def _card(context: Context, record: "RunRecord", manifest: Mapping[str, Any]) -> str:
+def _card(context: Context, record: "RunRecord", manifest: Mapping[str, Any],
+          terms: str) -> str:
     from hoserkd.engine.bundle_contents import BEST
     from hoserkd.engine.model_card import CardFacts, count_parameters, model_card
     from hoserkd.text import duration_text
@@ -182,6 +193,6 @@ def _card(context: Context, record: "RunRecord", manifest: Mapping[str, Any]) ->
         parameters=count_parameters(Path(record.directory) / BEST),
         started=record.started_at.strftime("%Y-%m-%d %H:%M UTC"),
         duration=duration_text(record.duration_s), device=record.device,
-        versions=record.versions, git_revision=record.git_revision, city=manifest,
+        versions=record.versions, git_revision=record.git_revision, city=manifest, terms=terms,
         test=next((payload for label, payload in judged if label == "test"), {}),
         evaluations=[(label, payload) for label, payload in judged if label != "test"]))

@@ -60,18 +60,29 @@ def session() -> Session:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class StoredSettings:
+    """Settings that stand below the profile: those a run, or the run in a bundle, was made with."""
+
+    source: str
+    """What they are called where `--show-config` tells sources."""
+    values: Mapping[str, Any]
+    data_sha256: str
+    """Hash of the city that they worked on."""
+
+
 class Context:
     """What a command works with; see `open_context`."""
 
     def __init__(self, command: str, resolved: "Resolved", paths: Paths, console: "Console",
-                 options: GlobalOptions, run: "RunRecord | None" = None) -> None:
-        """Hold what `open_context` found; `run` is the run whose settings stand below."""
+                 options: GlobalOptions, stored: StoredSettings | None = None) -> None:
+        """Hold what `open_context` found."""
         self.command = command
         self.resolved = resolved
         self.paths = paths
         self.console = console
         self.options = options
-        self._run = run
+        self._stored = stored
 
     @property
     def config(self) -> "EngineConfig":
@@ -117,12 +128,12 @@ class Context:
     def city_dir(self, flag: str | Path | None = None) -> Path:
         """Return the prepared city's folder: the `--city` given, else the settings' city.
 
-        A run that was made with `--city` finds that one again by its content.
+        A run that was made with `--city` finds that one again by its content, and so does a bundle.
         """
-        if flag is None and self._run is not None:
+        if flag is None and self._stored is not None:
             named_here = self.resolved.source("city.name") not in (
-                "default", run_source(self._run))
-            found = None if named_here else self.paths.city_with(self._run.data_sha256)
+                "default", self._stored.source)
+            found = None if named_here else self.paths.city_with(self._stored.data_sha256)
             if found is not None:
                 return found
         return _place(flag, self.config.city.name, self.paths.city_dir, "manifest.json")
@@ -229,12 +240,14 @@ def open_context(
     flags: Mapping[str, object | None] | None = None,
     *,
     run: str | None = None,
+    stored: StoredSettings | None = None,
 ) -> Context:
     """Resolve settings and places for a command; with `--show-config` print them and leave.
 
     Args:
         flags: Dotted setting -> value of the command's own option; None means not given.
         run: A run whose stored settings stand below the profile, for commands that use a model.
+        stored: Settings that do so where no run is known, such as a bundle's.
 
     Raises:
         ConfigError: a profile, variable or option is wrong.
@@ -248,13 +261,16 @@ def open_context(
         key: (option_name(key), value) for key, value in (flags or {}).items() if value is not None}
     if options.seed is not None:
         given["seed"] = ("--seed", options.seed)
-    wanted = profile or (os.environ.get("HOSERKD_PROFILE") if run is None else None)
+    if run is not None:
+        record = open_store().run(run)
+        stored = StoredSettings(
+            run_source(record), json.loads(record.config_json), record.data_sha256)
+    wanted = profile or (os.environ.get("HOSERKD_PROFILE") if stored is None else None)
     chosen = load_profile(wanted, profile_folders(paths.home)) if wanted else None
-    base = open_store().run(run) if run else None
     resolved = resolve_settings(
         chosen, flags=given, sets=options.sets,
-        base=(run_source(base), json.loads(base.config_json)) if base else None)
-    context = Context(command, resolved, paths, console, options, base)
+        base=None if stored is None else (stored.source, stored.values))
+    context = Context(command, resolved, paths, console, options, stored)
     if options.show_config:
         _show_config(context)
         raise typer.Exit(0)

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hoserkd.commands.completion import complete_run, complete_teacher
-from hoserkd.commands.context import Context, open_context, open_store
+from hoserkd.commands.context import (
+    Context,
+    StoredSettings,
+    open_context,
+    open_store,
+    session,
+)
 from hoserkd.commands.exports import EXPORTS, check_exports, export_trips
 from hoserkd.commands.judged import (
     SUFFIXES,
@@ -21,7 +27,9 @@ from hoserkd.commands.judged import (
     seed_groups,
     trip_judge,
 )
+from hoserkd.commands.model_files import open_model_file
 from hoserkd.commands.options import City, Device, Profile
+from hoserkd.commands.places import find_paths
 from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +79,9 @@ def evaluate(
         raise UsageError("nothing to judge",
                          hint="name runs or files of generated trips, or a student by --model FILE")
     exports = check_exports(export or ())
-    context = open_context("evaluate", profile, {"device": device}, run=_first_run(trips or ()))
+    run = _first_run(trips or ())
+    context = open_context("evaluate", profile, {"device": device}, run=run,
+                           stored=None if run is not None else _first_bundle(model or ()))
     targets = find_targets(context, trips or (), model or ())
     _evaluate(context, targets, city, od, teacher, exports, output)
 
@@ -83,6 +93,13 @@ def _first_run(references: Sequence[str]) -> str | None:
         if path.suffix not in SUFFIXES and not path.is_file():
             return open_store().run(reference, kind="train").run_id
     return None
+
+
+def _first_bundle(models: Sequence[Path]) -> StoredSettings | None:
+    """Return the settings of the first bundle named, which hold where no run is."""
+    paths = find_paths(session().options)
+    found = (open_model_file(paths, path).stored for path in models)
+    return next((stored for stored in found if stored is not None), None)
 
 
 def _evaluate(

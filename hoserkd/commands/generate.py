@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hoserkd.commands.context import Context, open_context
-from hoserkd.commands.model_files import open_model_file
+from hoserkd.commands.context import Context, open_context, session
+from hoserkd.commands.model_files import ModelFile, city_of, open_model_file
 from hoserkd.commands.options import City, Device, Profile, Run
+from hoserkd.commands.places import find_paths
 from hoserkd.commands.processes import joined_processes
 from hoserkd.errors import InterruptedRunError, UsageError
 
@@ -91,17 +92,18 @@ def generate(
     if run is not None and model is not None:
         raise UsageError("--run and --model exclude each other", hint="give one of them")
     reference = None if model is not None else _training_of(run or "latest")
+    opened = None if model is None else open_model_file(find_paths(session().options), model)
     context = open_context(
         "generate", profile,
         {"generate.search": search, "generate.num": num, "generate.trips_per_od": per_od,
          "generate.guide": guide, "generate.time_limit_s": time_limit,
          "generate.search_time_limit_s": search_limit, "device": device},
-        run=reference)
+        run=reference, stored=None if opened is None else opened.stored)
     if output is not None:
         from hoserkd.engine.trips.generated import check_suffix
 
         check_suffix(output)
-    found = _find_model(context, reference, model, city)
+    found = _find_model(context, reference, opened, city)
     with joined_processes(context.config.device) as ranks:
         job = GenerateJob(context, found, od, num, ranks)
         if ranks.first:
@@ -118,14 +120,12 @@ def _training_of(reference: str) -> str:
 
 
 def _find_model(
-    context: Context, run: str | None, model: Path | None, city: str | None
+    context: Context, run: str | None, opened: ModelFile | None, city: str | None
 ) -> Model:
-    if model is None:
+    if opened is None:
         record = context.store.run(run or "latest", kind="train")
         return Model(Path(record.directory) / "best.safetensors", context.city_dir(city), record)
-    opened = open_model_file(context, model)
-    inside = opened.city if city is None else None
-    return Model(opened.file, inside or context.city_dir(city), None)
+    return Model(opened.file, city_of(context, opened, city), None)
 
 
 class GenerateJob:

@@ -67,7 +67,7 @@ def find_targets(
             model = Path(run.directory) / "best.safetensors"
             targets.append(Target(run.name, None, run, model))
     for path in models:
-        targets.append(Target(path.stem, None, None, open_model_file(context, path).file))
+        targets.append(Target(path.stem, None, None, open_model_file(context.paths, path).file))
     return [_distinct(target, targets) for target in targets]
 
 

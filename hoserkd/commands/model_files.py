@@ -1,37 +1,77 @@
 """Student files that are named on the command line: ours, public ones, and bundles."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hoserkd.commands.context import Context
-from hoserkd.errors import CheckpointError
+from hoserkd.commands.context import Context, StoredSettings
+from hoserkd.commands.places import Paths
+from hoserkd.errors import BundleError, CheckpointError
+
+if TYPE_CHECKING:
+    from hoserkd.engine.bundle import OpenBundle
 
 ARCHIVES = (".zip", ".zst")
+TAKEN = ("seed", "generate", "evaluate")
+"""Sections that a bundle's settings may set: a stranger's file says nothing of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A student, and the city that came with it."""
+    """A student, and what came with it."""
 
     file: Path
-    city: Path | None
-    """Of a bundle that holds its roads; None: the city has to be named."""
+    city: Path | None = None
+    """Of a bundle that holds its roads; None: the city has to be found here."""
+    stored: StoredSettings | None = None
+    """Of a bundle: the settings of its run, and the hash of its city."""
 
 
-def open_model_file(context: Context, path: Path) -> ModelFile:
+def open_model_file(paths: Paths, path: Path) -> ModelFile:
     """Return the student in a file; a bundle is unpacked for it.
 
     Raises:
         CheckpointError: there is no such file.
-        DataError: a bundle is damaged.
+        BundleError: a bundle is damaged.
     """
     path = path.expanduser()
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file",
                               hint="a student file, a public best.pth, or a bundle is wanted")
     if path.suffix not in ARCHIVES:
-        return ModelFile(path, None)
+        return ModelFile(path)
     from hoserkd.engine.bundle import open_bundle
 
-    bundle = open_bundle(path, context.paths.data_dir / "bundles")
-    return ModelFile(bundle.model, bundle.city)
+    bundle = open_bundle(path, paths.data_dir / "bundles")
+    return ModelFile(bundle.model, bundle.city, _stored(path, bundle))
+
+
+def city_of(context: Context, opened: ModelFile, flag: str | None) -> Path:
+    """Return the city that a model is to work on: the one named, its own, or one found here.
+
+    Raises:
+        BundleError: a bundle without roads was made on a city that is not here.
+    """
+    if flag is None and opened.city is not None:
+        return opened.city
+    found = context.city_dir(flag)
+    if flag is None and opened.stored is not None and not (found / "manifest.json").is_file():
+        raise BundleError(
+            f"{opened.stored.source}: holds no roads, and no prepared city here has its hash "
+            f"{opened.stored.data_sha256[:12]}",
+            hint=f"prepare the city {context.config.city.name} from the files it was made from, "
+                 "or name it with --city")
+    return found
+
+
+def _stored(path: Path, bundle: "OpenBundle") -> StoredSettings:
+    try:
+        settings: dict[str, Any] = json.loads(bundle.settings.read_text("utf-8"))
+        city = bundle.manifest.about["city"]
+        values = {name: settings[name] for name in TAKEN if name in settings}
+        values["city"] = {"name": str(city["name"])}
+        return StoredSettings(f"bundle {path.name}", values, str(city["sha256"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: its settings cannot be read: {error!r}",
+                          hint="was it made by another version of hoserkd?") from error

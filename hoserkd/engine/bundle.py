@@ -151,7 +151,12 @@ def open_bundle(path: Path, into: Path) -> OpenBundle:
     """
     directory = into / file_sha256(path)[:16]
     if not (directory / MANIFEST).is_file():
-        unpack_bundle(path, directory)
+        try:
+            unpack_bundle(path, directory)
+        except (BundleError, OSError):
+            # Another process may have been quicker; the folder appears whole or not at all.
+            if not (directory / MANIFEST).is_file():
+                raise
     return opened(directory)
 
 

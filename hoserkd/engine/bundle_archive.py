@@ -25,7 +25,7 @@ from hoserkd.errors import BundleError
 
 Content = Path | bytes
 BROKEN = (zstandard.ZstdError, zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError,
-          NotImplementedError, RuntimeError, ValueError)
+          NotImplementedError, RuntimeError, ValueError, struct.error)
 """What the readers raise on a damaged archive; zipfile says RuntimeError for encrypted members and
 NotImplementedError for odd methods."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -187,14 +187,22 @@ def _zip_entries(file: IO[bytes], guard: Guard) -> Iterator[Entry]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             kind = (info.external_attr >> 16) & 0o170000
-            if info.is_dir() or kind not in (0, 0o100000):
+            if info.filename.endswith("/") or kind not in (0, 0o100000):
                 raise BundleError(f"{info.filename!r}: not a plain file")
             if info.orig_filename != info.filename:
                 raise BundleError(f"{info.orig_filename!r}: a name that could clash")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise BundleError(f"{info.filename!r}: packed in an unusual way")
-            with archive.open(info) as member:
+            with _zip_member(archive, info) as member:
                 yield Entry(info.filename, _zip_chunks(member, guard))
+
+
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return archive.open(info)
+    except OSError as error:
+        # A wrong offset sends it before the file's beginning.
+        raise zipfile.BadZipFile(f"{info.filename!r}: {error}") from error
 
 
 def _zip_chunks(member: IO[bytes], guard: Guard) -> Iterator[bytes]:

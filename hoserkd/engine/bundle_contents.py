@@ -21,6 +21,8 @@ RUN_KEYS = ("run_id", "name", "kind", "profile", "status", "started_at", "ended_
 LICENCE_NOTE = """\
 # Licences
 
+**The data**: {terms}
+
 The software that made this bundle, hoserkd, is under the MIT licence. The *contents* are not the
 software's: the road tables and trips derive from the data of whoever made the bundle, and their
 terms go with them. Roads from OpenStreetMap are under the ODbL (© OpenStreetMap contributors):
@@ -28,16 +30,27 @@ a derived road table may be passed on under the same licence, with that credit. 
 often personal data; this bundle holds none of them, but generated trips and the model's weights
 are learnt from them. Ask the maker before publishing either.
 """
+NO_TERMS = "their terms were not stated; ask the maker of this bundle."
+MADE_UP = "the city and its trips are made up by hoserkd; nobody's terms apply."
+TEXTS = (".json", ".md", ".html")
 
 
-def run_members(directory: Path, settings: Mapping[str, Any],
-                header: Mapping[str, Any]) -> dict[str, Content]:
+def data_terms(said: str | None, settings: Mapping[str, Any]) -> str:
+    """Return the terms of the data as the maker states them, or what is known without."""
+    if said is not None:
+        return said
+    return MADE_UP if settings.get("city", {}).get("synthetic") else NO_TERMS
+
+
+def run_members(directory: Path, settings: Mapping[str, Any], header: Mapping[str, Any],
+                terms: str) -> dict[str, Content]:
     """Return the members from a run's own folder.
 
     Args:
         directory: the run's folder.
         settings: its resolved settings; the path of the source folder is left out.
         header: what `run.json` says.
+        terms: those of the data, in words.
 
     Raises:
         BundleError: the run has no model.
@@ -52,7 +65,7 @@ def run_members(directory: Path, settings: Mapping[str, Any],
         MODEL: model,
         SETTINGS: json_bytes({**settings, "city": city}),
         "run.json": json_bytes(kept),
-        "LICENCES.md": LICENCE_NOTE.encode(),
+        "LICENCES.md": LICENCE_NOTE.format(terms=terms).encode(),
     }
     for folder in FOLDERS:
         members |= folder_members(directory / folder, folder)
@@ -67,6 +80,25 @@ def folder_members(directory: Path, prefix: str) -> dict[str, Content]:
     named = {path.relative_to(directory): path for path in files}
     return {f"{prefix}/{name.as_posix()}": path for name, path in named.items()
             if not any(part.startswith(".") for part in name.parts)}
+
+
+def without_places(members: Mapping[str, Content],
+                   places: Mapping[str, Path]) -> dict[str, Content]:
+    """Return the members with folders of this machine renamed in reports and JSON.
+
+    Args:
+        places: What to write instead -> the folder; the deepest folder goes first.
+    """
+    known = sorted(((str(folder), name) for name, folder in places.items()
+                    if len(folder.parts) > 1), key=lambda pair: -len(pair[0]))
+    result = dict(members)
+    for member, content in members.items():
+        if isinstance(content, Path) and content.suffix in TEXTS:
+            text = content.read_bytes()
+            for folder, name in known:
+                text = text.replace(folder.encode(), name.encode())
+            result[member] = text
+    return result
 
 
 def city_members(directory: Path, manifest: Mapping[str, Any]) -> dict[str, Content]:

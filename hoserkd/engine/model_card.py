@@ -29,6 +29,8 @@ class CardFacts:
     """Manifest of the prepared city; empty where it is not known."""
     test: Mapping[str, float] = field(default_factory=dict)
     """Figures of the held-out split."""
+    terms: str = ""
+    """Of the data, in words."""
     evaluations: Sequence[tuple[str, Mapping[str, Any]]] = ()
     """(label, figure by name) of the evaluations of generated trips."""
 
@@ -93,6 +95,8 @@ def _data(facts: CardFacts) -> str:
         said = city.get("arrays", {}).get(f"trips/{split}/offset")
         if said:
             rows.append((f"{split} trips", said["shape"][0] - 1))
+    if facts.terms:
+        rows.append(("terms", facts.terms))
     return ("## Data\n\n" + _table(("", ""), rows) + "\n\nThe trips themselves are not part of "
             "the bundle. See LICENCES.md.")
 
@@ -116,6 +120,10 @@ def _figures(facts: CardFacts) -> str:
 def _use(facts: CardFacts) -> str:
     return ("## Use and limits\n\n"
             "    hoserkd generate --model THIS_BUNDLE --od QUERIES.csv --output trips.csv\n\n"
+            "QUERIES.csv has the columns origin, destination and departure, which the files in "
+            "`generated/` have too: asked for their queries, the model gives their trips again. "
+            "With the prepared city, `hoserkd evaluate --model THIS_BUNDLE --city DIR` judges it "
+            "anew.\n\n"
             "It knows the roads of its own city only, and the habits of the recorded drivers in "
             "the recorded months. It is no route planner: probabilities follow what was driven, "
             "not what is fast or allowed. Generated trips may resemble recorded ones.")

@@ -12,7 +12,9 @@ from typing import Any
 
 from hoserkd import __version__
 
-PACKAGES = ("torch", "torch-geometric", "numpy", "numba", "duckdb", "optuna", "safetensors")
+PACKAGES = ("torch", "torch-geometric", "numpy", "scipy", "numba", "pyarrow", "pymetis", "kahip",
+            "duckdb", "optuna", "cmaes", "safetensors", "zstandard")
+"""What a figure may depend on."""
 
 
 def provenance() -> dict[str, Any]:
@@ -20,6 +22,7 @@ def provenance() -> dict[str, Any]:
     return {
         "git_revision": git_revision(),
         "versions": dict(library_versions()),
+        "platform": platform.platform(),
         "argv": sys.argv,
         "host": socket.gethostname(),
         "pid": os.getpid(),

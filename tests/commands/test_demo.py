@@ -64,6 +64,27 @@ def test_bundle_of_a_demo_run_serves_where_no_data_are(
     refused = run_cli("generate", "--model", bundle, "--od", "train")
     assert refused.exit_code == 2
     assert "holds no train trips" in refused.stderr
+    config = run_cli("generate", "--model", bundle, "--show-config", "--json")
+    assert json.loads(config.stdout)["settings"]["generate.max_steps"] == {
+        "value": 200, "source": "bundle it.zip"}
+
+
+def test_bundle_without_roads_finds_its_city_by_hash_or_names_it(
+    made: Path, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    bundle = tmp_path / "it.zip"
+    places = ("--store", made / "store", "--data-dir", made)
+    assert run_cli("bundle", "distilled", "--without-city", "-o", bundle, *places).exit_code == 0
+    line = ("generate", "--model", bundle, "--num", "2", "--output", tmp_path / "mine.csv")
+    refused = run_cli(*line)
+    assert refused.exit_code == 2
+    assert "no prepared city here has its hash" in refused.stderr
+    assert "the city smoke" in refused.stderr
+    answer = run_cli(*line, "--data-dir", made)
+    assert answer.exit_code == 0, answer.stderr
+    judged = run_cli("evaluate", "--model", bundle, "--data-dir", made, "--output", tmp_path / "r",
+                     "--set", "generate.num=4", "--set", "evaluate.bootstrap=10")
+    assert judged.exit_code == 0, judged.stderr
 
 
 def test_bundle_tells_facts_and_keeps_home_to_itself(
@@ -82,6 +103,11 @@ def test_bundle_tells_facts_and_keeps_home_to_itself(
     settings = json.loads((opened / "settings.json").read_text())
     assert settings["city"]["source"] is None
     assert not {"host", "pid", "argv"} & set(json.loads((opened / "run.json").read_text()))
+    texts = [path.read_bytes() for path in opened.rglob("*") if path.is_file()]
+    assert not [text for text in texts if str(made).encode() in text]
+    environment = json.loads((opened / "environment.json").read_text())
+    assert {"torch", "numpy", "scipy", "hoserkd"} <= set(environment["versions"])
+    assert "made up by hoserkd" in (opened / "LICENCES.md").read_text("utf-8")
     assert not list(opened.rglob("entered_at_s.npy"))
     assert (opened / "evaluation" / "report.html").is_file()
     assert (opened / "metrics" / "steps.csv").read_text().startswith("step,name,value\n")

@@ -103,6 +103,16 @@ def test_verify_bundle_any_changed_byte_is_found(sound: Path, tmp_path: Path) ->
         assert verify_bundle(changed).faults, f"byte {place}"
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_verify_bundle_every_single_byte_counts(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"tiny{suffix}"
+    write_bundle(path, {"a": b"1"}, {})
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1:])
+        assert not verify_bundle(path).sound, f"byte {place} of {len(data)}"
+
+
 @pytest.mark.parametrize("cut", [1, 70, 300])
 def test_verify_bundle_cut_short_or_lengthened_is_found(sound: Path, cut: int) -> None:
     data = sound.read_bytes()
@@ -158,6 +168,19 @@ def test_unpack_bundle_zip_link_is_refused(tmp_path: Path) -> None:
         unpack_bundle(path, tmp_path / "out")
 
 
+def test_unpack_bundle_zip_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        info, data = _manifest({"a": b"1"})
+        archive.writestr(info.name, data)
+        archive.writestr(zipfile.ZipInfo("a"), b"1")
+    data = path.read_bytes()
+    place = data.rindex(b"PK\x01\x02")
+    path.write_bytes(data[:place + 28] + b"\0" + data[place + 29:])
+    with pytest.raises(BundleError, match="not unpacked"):
+        unpack_bundle(path, tmp_path / "out")
+
+
 @pytest.mark.parametrize("twin", ["a", "A"])
 def test_unpack_bundle_duplicate_is_refused(twin: str, tmp_path: Path) -> None:
     path = _tar(tmp_path / "x.tar.zst", [
@@ -200,6 +223,22 @@ def test_verify_bundle_other_files_are_not_bundles(tmp_path: Path) -> None:
         verify_bundle(tmp_path / "none.zip")
     with pytest.raises(BundleError, match=r"ends in \.tar\.zst"):
         write_bundle(tmp_path / "x.rar", {}, ABOUT)
+
+
+def test_open_bundle_another_process_was_quicker_is_taken(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = bundle.unpack_bundle
+
+    def slower(path: Path, directory: Path) -> None:
+        whole(path, directory)
+        whole(path, directory)
+
+    monkeypatch.setattr(bundle, "unpack_bundle", slower)
+    assert open_bundle(sound, tmp_path / "cache").model.read_bytes() == b"weights"
+    sound.write_bytes(sound.read_bytes() + b"x")
+    with pytest.raises(BundleError, match="not unpacked"):
+        open_bundle(sound, tmp_path / "cache")
 
 
 def test_open_bundle_twice_unpacks_once(sound: Path, tmp_path: Path) -> None:

@@ -136,6 +136,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"{path}: city format {found}, this version reads {FORMAT}",
             hint="run `hoserkd prepare` again",
         )
+    # A city out of a bundle is a stranger's: what it names must lie in its own folder.
+    if not re.fullmatch(rf"{CONTENT}[0-9a-f]+", str(manifest.get("content"))):
+        raise _damaged(path, f"content {manifest.get('content')!r} is no folder of a city")
     return manifest
 
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,20 @@ def test_stopped_generation_goes_on_where_it_was(city, trained, run_cli, tmp_pat
     assert "trips of an earlier try are kept" in answer.stderr
     assert resumed.read_text() == whole.read_text()
     assert [path.name for path in tmp_path.glob(".*parts*")] == []
+
+
+def test_two_processes_generate_the_same_file_as_one(city, run_cli, tmp_path):
+    alone, shared = tmp_path / "alone.csv", tmp_path / "shared.csv"
+    command = ["generate", "--model", str(RECORDED / "best.pth"), "--city", str(city),
+               "--od", "test-trips"]
+    assert run_cli(*command, "--output", alone).exit_code == 0
+    launched = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "hoserkd", *command, "--output", str(shared)],
+        capture_output=True, text=True, timeout=240, check=False)
+    assert launched.returncode == 0, launched.stderr
+    assert shared.read_text() == alone.read_text()
+    assert len(shared.read_text().splitlines()) == 61
 
 
 def test_generate_draws_a_trip_as_a_map(city, run_cli, tmp_path):

@@ -1,4 +1,5 @@
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from search_reference import TableExpander, plain_astar, plain_student, random_c
 
 from hoserkd.engine.config import StudentConfig
 from hoserkd.engine.search.astar import AStar
-from hoserkd.engine.search.attention import exp_of_negative
+from hoserkd.engine.search.attention import Past, Relative, attend, exp_of_negative
 from hoserkd.engine.search.candidates import compiled_features, places_of
 from hoserkd.engine.search.compiled_forward import CompiledForward
 from hoserkd.engine.search.frontier import pack_candidates
@@ -114,6 +115,29 @@ def test_incremental_student_answers_to_the_bit_the_same_in_any_batch():
         answers = run(network, asked, incremental_student(model, tables, TIMES), slots)
         assert all(answers[i].road.tolist() == expected[i].road.tolist() for i in expected)
         assert all(answers[i].log_prob == expected[i].log_prob for i in expected)
+
+
+def test_attention_of_a_node_is_to_the_bit_the_same_in_any_batch_and_memory():
+    draw = np.random.default_rng(0)
+    rows, heads, part = 2000, 2, 128
+    memory = draw.standard_normal((rows, 2, heads, part)).astype(np.float32)
+    relative = Relative(*(0.1 * draw.standard_normal(part).astype(np.float32) for _ in range(5)))
+    for _ in range(60):
+        length = draw.integers(1, 60, draw.integers(5, 80))
+        offset = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+        nodes = len(length)
+        row = draw.integers(nodes, rows, offset[-1]).astype(np.int32)
+        row[offset[:-1]] = draw.permutation(nodes)
+        distance, interval = draw.random((2, offset[-1])).astype(np.float32)
+        qkv = draw.standard_normal((nodes, 3, heads, part)).astype(np.float32)
+        together, alone = np.zeros((nodes, heads, part), np.float32), np.zeros((1, heads, part),
+                                                                              np.float32)
+        attend(qkv, memory, Past(offset, row, distance, interval), relative, together)
+        for i, (a, b) in enumerate(pairwise(offset)):
+            past = Past(np.array([0, b - a]), row[a:b].copy(), distance[a:b].copy(),
+                        interval[a:b].copy())
+            attend(qkv[i:i + 1].copy(), memory, past, relative, alone)
+            assert np.array_equal(alone[0], together[i])
 
 
 def test_exponential_of_the_attention_is_that_of_float64():

@@ -1,7 +1,9 @@
 """Attention of a new node over its ancestors, whose keys and values lie in memory rows.
 
 The compiled form of `student.relative_attention` for one query a path: it reads the rows where
-they lie, and answers each node alone, so that no answer depends on the rest of a batch.
+they lie, and answers each node alone, so that no answer depends on the rest of a batch. Sums
+whose order the compiler may choose stand in loops that write nothing: of a loop that
+writes, it may keep two versions and choose by where the arrays happen to lie.
 """
 
 import math
@@ -10,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from hoserkd.engine.search.compiled import compiled_fast
+from hoserkd.engine.search.compiled import compiled, compiled_fast
 from hoserkd.engine.student.relative_attention import RelativeAttention
 
 FAR_M = 1000.0
@@ -75,7 +77,7 @@ class Past(NamedTuple):
     interval: Float32[np.ndarray, " L"]
 
 
-@compiled_fast
+@compiled
 def attend(
     qkv: Float32[np.ndarray, "P 3 H h"], memory: Float32[np.ndarray, "N 2 H h"],
     past: Past, relative: Relative, out: Float32[np.ndarray, "P H h"],
@@ -132,7 +134,7 @@ def _score(
             share[head, j] = (share[head, j] + total) * scale
 
 
-@compiled_fast
+@compiled
 def _weigh(
     past: Past, relative: Relative, i: int, share: Float32[np.ndarray, "H T"],
     out: Float32[np.ndarray, "P H h"],
@@ -158,7 +160,7 @@ def _weigh(
                                + recent * relative.value_interval[c])
 
 
-@compiled_fast
+@compiled
 def exp_of_negative(x: np.float32) -> np.float32:
     """Return e^x of x <= 0 within 3e-7 of itself, in steps that a compiler can do side by side.
 

@@ -23,6 +23,7 @@ from hoserkd.engine.search.candidates import (
     travel_seconds,
 )
 from hoserkd.engine.search.compiled import compiled
+from hoserkd.engine.search.products import ROW_MULTIPLE, Product
 from hoserkd.engine.search.queries import Continuation, Expansion
 from hoserkd.engine.student.features import DAY_S
 from hoserkd.engine.student.hoser import Hoser, NetworkEncoding
@@ -30,12 +31,8 @@ from hoserkd.engine.student.tables import NetworkTables
 from hoserkd.engine.student.trajectory_encoder import Block
 from hoserkd.engine.types import TimeStatistics
 
-ROW_MULTIPLE = 16
-"""Batches are padded to a multiple of so many rows: BLAS treats fewer, or a rest, differently."""
 FIRST_ROWS = 1 << 15
 """Rows at the start: memory is touched only as they are used, while a larger arena is a copy."""
-Linear = tuple[Tensor, Tensor]
-"""Weight, transposed and laid out anew (small products gain a fifth from it), and bias."""
 Norm = tuple[list[int], Tensor, Tensor, float]
 """Shape, weight, bias and epsilon of a LayerNorm."""
 
@@ -53,7 +50,7 @@ class CompiledForward:
         self._wraps = tables.features == "aaai2025"
         self._point_m = tables.point_m.numpy()
         self._blocks = [_Weights(block) for block in encoder.blocks]
-        self._query = navigator.q_proj.weight.detach()[:, :self._width].t().contiguous()
+        self._query = Product(navigator.q_proj.weight[:, :self._width], None)
         self._time = _linear(navigator.time_estimator_linear_1)
         self._places = places_of(tables)
         self._head = head_of(navigator, encoding, times)
@@ -67,8 +64,8 @@ class CompiledForward:
         if rows > len(self._road):
             self._grow(max(FIRST_ROWS, 2 * len(self._road), rows))
         state = self._states(expansion)
-        query = (state @ self._query).numpy()
-        hidden = functional.gelu(torch.addmm(self._time[1], state, self._time[0])).numpy()
+        query = self._query(state).numpy()
+        hidden = functional.gelu(self._time(state)).numpy()
         offset, road = expansion.candidate_offset, expansion.candidate_road
         distance, angle = compiled_features(
             self._places, expansion.road, expansion.destination, offset, road)
@@ -86,12 +83,12 @@ class CompiledForward:
         gathered = torch.zeros(len(x), self._width)
         by_head = gathered.numpy().reshape(len(x), self._heads, -1)
         for layer, block in enumerate(self._blocks):
-            qkv = torch.addmm(block.qkv[1], torch.layer_norm(x, *block.norm_1), block.qkv[0])
+            qkv = block.qkv(torch.layer_norm(x, *block.norm_1))
             attend(qkv.numpy().reshape(len(x), 3, self._heads, -1), self._memory[layer], past,
                    block.relative, by_head)
-            x += torch.addmm(block.gathered[1], gathered, block.gathered[0])
-            wide = torch.addmm(block.widen[1], torch.layer_norm(x, *block.norm_2), block.widen[0])
-            x += torch.addmm(block.narrow[1], functional.gelu(wide), block.narrow[0])
+            x += block.gathered(gathered)
+            wide = block.widen(torch.layer_norm(x, *block.norm_2))
+            x += block.narrow(functional.gelu(wide))
         return x
 
     def _embed(self, expansion: Expansion) -> Tensor:
@@ -133,8 +130,8 @@ def _norm(module: nn.LayerNorm) -> Norm:
             module.eps)
 
 
-def _linear(module: nn.Linear) -> Linear:
-    return module.weight.detach().t().contiguous(), module.bias.detach()
+def _linear(module: nn.Linear) -> Product:
+    return Product(module.weight, module.bias)
 
 
 def _longer(table: np.ndarray, rows: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from threading import Event
 
 import torch
 
+from hoserkd.engine.search.products import one_thread
 from hoserkd.engine.search.queries import Answer
 from hoserkd.engine.search.rounds import Rounds
 
@@ -32,11 +33,11 @@ class Team:
     def run(self, waiting: deque[int], halt: Callable[[], bool]) -> Generator[Ended, None, None]:
         """Yield what ends, see `Rounds.run`; closing the iterator stops all workers."""
         if len(self._workers) == 1:
-            yield from self._workers[0].run(waiting, halt)
+            with one_thread():
+                yield from self._workers[0].run(waiting, halt)
             return
-        threads = torch.get_num_threads()
         closed, ended = Event(), SimpleQueue[Ended | None]()
-        with ThreadPoolExecutor(len(self._workers), "search") as crew:
+        with one_thread(), ThreadPoolExecutor(len(self._workers), "search") as crew:
             work = [crew.submit(_work, worker, waiting, halt, closed, ended)
                     for worker in self._workers]
             try:
@@ -45,7 +46,6 @@ class Team:
                         yield answers
             finally:
                 closed.set()
-                torch.set_num_threads(threads)
             for done in work:
                 done.result()
 

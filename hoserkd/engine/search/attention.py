@@ -43,7 +43,7 @@ def relative_weights(attention: RelativeAttention) -> Relative:
     return Relative(*(np.ascontiguousarray(column) for column in columns))
 
 
-@compiled_fast
+@compiled
 def relations(
     offset: Int64[np.ndarray, " M+1"], history: Int32[np.ndarray, " H"],
     row_road: Int32[np.ndarray, " N"], row_elapsed_min: Float32[np.ndarray, " N"],

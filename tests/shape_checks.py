@@ -88,27 +88,37 @@ def hints_of(member: Any) -> dict[str, Any]:
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` with checks of the arrays in its arguments and its answer.
+    """Return `function` with checks of the arrays in its arguments or, if it has one, its answer.
 
     jaxtyping asks for it twice, for functions that do nothing but take what the checked one takes:
-    it calls the first before that one, and the second, which has its answer, after it. The sizes of
-    names are remembered in between.
+    it calls the first, whose answer is hinted as Any, before that one, and the second, which is
+    given its answer, after it. The sizes of names are remembered in between.
     """
-    hints = {name: hint for name, hint in inspect.get_annotations(function).items()
-             if holds_array(hint)}
-    signature = inspect.signature(function)
+    hints = inspect.get_annotations(function)
+    answers = hints.get("return", Any) is not Any
+    looked_at = [(name, hint) for name, hint in hints.items()
+                 if holds_array(hint) and (name == "return") == answers]
+    # Names first, for the sums.
+    hinted = [(name, hint, named_axes) for name, hint in looked_at]
+    hinted += [(name, hint, computed_axes) for name, hint in looked_at if is_computed(hint)]
+    parameters = list(inspect.signature(function).parameters)
 
     def check(*given: Any, **named: Any) -> Any:
         answer = function(*given, **named)
-        values = signature.bind(*given, **named).arguments | {"return": answer}
-        # Names first, for the sums.
-        for axes in (named_axes, computed_axes):
-            for name, hint in hints.items():
-                if name in values and (wrong := finding(values[name], hint, axes)):
-                    raise TypeError(f"{name}: {wrong}")
+        values = {**dict(zip(parameters, given, strict=False)), **named, "return": answer}
+        for name, hint, axes in hinted:
+            if name in values and (wrong := finding(values[name], hint, axes)):
+                raise TypeError(f"{name}: {wrong}")
         return answer
 
-    return check
+    return check if hinted else function
+
+
+def is_computed(hint: Any) -> bool:
+    """Return whether an array of a hint has an axis such as `N+1`."""
+    if is_array(hint):
+        return COMPUTED.search(hint.dim_str) is not None
+    return any(map(is_computed, get_args(hint)))
 
 
 def holds_array(hint: Any) -> bool:

@@ -27,7 +27,9 @@ GROUPS = {
     "Start here": ("demo", "doctor"),
 }
 """Commands as the help shows them; each is `hoserkd.commands.<name>`: `app` or a function."""
-SUB_APPS = frozenset({"bundle", "runs", "teachers", "profiles"})
+SUB_APPS = frozenset({"bundle", "runs", "teachers", "profiles", "tune"})
+SHORT = frozenset({"bundle", "tune"})
+"""Of these, those that do something without a subcommand, or say themselves what they lack."""
 WITH_VALUE = {"--set": "sets", "--store": "store", "--data-dir": "data_dir", "--seed": "seed"}
 SWITCHES = {"--json": "json_output", "--quiet": "quiet", "-q": "quiet", "--verbose": "verbosity",
             "-v": "verbosity", "--show-config": "show_config"}
@@ -199,7 +201,7 @@ def _run(arguments: list[str], session: Session) -> int:
             f"there is no command {first!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
             hint="`hoserkd --help` lists the commands")
     return _invoke(build_app(first), [*rest, "--help"] if rest == [first] and first in SUB_APPS
-                   and first != "bundle" else rest)
+                   and first not in SHORT else rest)
 
 
 def _invoke(app: typer.Typer, arguments: list[str]) -> int:

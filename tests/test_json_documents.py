@@ -18,6 +18,7 @@ LINES = {
     "train": "train --name student", "generate": "generate --run student --od test",
     "evaluate": "evaluate student --od test",
     "tune": "tune --set tune.trials=1 --set tune.final_seeds=[]",
+    "tune show": "tune show",
     "study": "study --shares 1 --seeds 1,2 --steps 1",
     "bundle": "bundle student --output student.tar.zst",
     "bundle verify": "bundle verify student.tar.zst",

@@ -1,11 +1,14 @@
 """The trainings of a study, each a run of the store."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hoserkd.commands.context import Context
+from hoserkd.errors import StoreError
+from hoserkd.store.references import UnknownRunError
 
 if TYPE_CHECKING:
     from hoserkd.engine.city.storage import City
@@ -53,6 +56,10 @@ class Trainings:
         with recorder:
             yield recorder
 
+    def belong_to(self, parent: str) -> None:
+        """Have the trainings build on a run that another process records."""
+        self._parent = parent
+
     def train(self, task: "Task", observer: "Observer", stop: "StopRequested",
               started: Callable[[str], None]) -> dict[str, float]:
         """Train one task as a run of the store."""
@@ -80,7 +87,10 @@ class Trainings:
 
     def _recorder(self, task: "Task") -> "RunRecorder":
         if task.continues is not None:
-            return self.context.resume_run(task.continues)
+            # A run of another machine's store, or one that its process has not let go, cannot
+            # go on here: the training begins anew.
+            with contextlib.suppress(StoreError, UnknownRunError):
+                return self.context.resume_run(task.continues)
         return self.context.start_run(
             "train", task.name, [self._parent] if self._parent else [], config=task.config,
             data_sha256=self.town.sha256, tags=task.tags, study=self.study)

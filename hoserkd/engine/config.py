@@ -10,25 +10,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from hoserkd.engine.config_base import Section as Section
+from hoserkd.engine.config_tune import TuneConfig as TuneConfig
 
 Window = int | Literal["full"]
 Switch = bool | Literal["auto"]
 MEDIAN = 0.5
 """The quantile that stands for a time where one number is wanted."""
-
-
-class Section(BaseModel):
-    """A group of settings: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class CityConfig(Section):
@@ -308,7 +298,7 @@ class Scenario(Section):
     by: tuple[Literal["day", "hour", "area", "length", "novelty"], ...] = (
         "day", "hour", "area", "length", "novelty")
     """Which breakdowns are made."""
-    hours: dict[str, tuple[tuple[float, float], ...]] = {}
+    hours: dict[str, tuple[tuple[float, float], ...]] = Field({})
     """Further scenarios by name: half-open intervals of hours, on any day."""
 
 
@@ -333,26 +323,6 @@ class EvaluateConfig(Section):
     scenario: Scenario = Scenario()
 
 
-class TuneConfig(Section):
-    """The two-phase study (ENGINE.md section 9)."""
-
-    study: str = "study"
-    trials: int = Field(12, ge=1)
-    sampler: Literal["cmaes", "tpe", "gp", "random"] = "cmaes"
-    epochs: int = Field(8, ge=1)
-    """Epochs of a trial that is not pruned."""
-    min_resource: int = Field(5, ge=1)
-    """Epochs before Hyperband may prune."""
-    reduction_factor: int = Field(3, ge=2)
-    lambda_kl: tuple[float, float] = (0.001, 0.1)
-    temperature: tuple[float, float] = (1.0, 5.0)
-    window: tuple[int, int] = (2, 8)
-    final_epochs: int = Field(25, ge=1)
-    """Epochs of the runs that follow with the best setting and with vanilla."""
-    final_seeds: tuple[int, ...] = (42, 43, 44)
-    """Empty: no final runs."""
-
-
 class StudyConfig(Section):
     """The study of what distillation is worth: vanilla against arms, seed by seed."""
 
@@ -366,7 +336,7 @@ class StudyConfig(Section):
     """Optimiser steps of a training, at most; the same for every arm."""
     max_epochs: int = Field(100, ge=1)
     """Passes over a share, at most, which bounds the steps where the share is small."""
-    arms: dict[str, dict[str, Any]] = {"distilled": {}}
+    arms: dict[str, dict[str, Any]] = Field({"distilled": {}})
     """By name: what each arm sets in the section `distill`, or `teacher` for another one than
     `teacher.name`. Vanilla is always there and needs no arm."""
 

@@ -89,6 +89,15 @@ def _is_locked(path: Path) -> bool:
         return False
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` while the block runs; waits for who holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     with replacing(path, "w") as file:

@@ -33,7 +33,7 @@ def colour(index: int) -> str:
     return RUNS[index % len(RUNS)]
 
 
-def _svg(canvas: Canvas, salt: str, label: str) -> str:
+def inline_svg(canvas: Canvas, salt: str, label: str) -> str:
     """Return the drawing as an SVG element that takes the page's colours and width."""
     buffer = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": salt}):
@@ -83,7 +83,7 @@ def distribution_plot(
         axes.set_xlabel(unit)
         axes.set_ylabel("share a bin")
         axes.legend(fontsize=8)
-    return _svg(canvas, f"d-{name}", f"Distribution of {title}")
+    return inline_svg(canvas, f"d-{name}", f"Distribution of {title}")
 
 
 def _last_filled(counts: Sequence[np.ndarray]) -> int:
@@ -113,7 +113,7 @@ def reliability_plot(curves: Mapping[str, Reliability]) -> str:
         axes.set_xlabel("confidence in the likeliest road")
         axes.set_ylabel("share right")
         axes.legend(fontsize=8, loc="upper left")
-    return _svg(canvas, "reliability", "Reliability curve")
+    return inline_svg(canvas, "reliability", "Reliability curve")
 
 
 def curve_plot(name: str, title: str, curves: Mapping[str, tuple[int, Curve]]) -> str:
@@ -127,4 +127,4 @@ def curve_plot(name: str, title: str, curves: Mapping[str, tuple[int, Curve]]) -
         axes.set_xlabel("epoch" if name.startswith(("val_", "train_")) else "step")
         axes.legend(fontsize=8)
         axes.margins(x=0.02)
-    return _svg(canvas, f"c-{name}", title)
+    return inline_svg(canvas, f"c-{name}", title)

@@ -30,7 +30,7 @@ _IN_PROCESS = threading.RLock()
 """One connection a process: DuckDB refuses a second one with other options."""
 
 TABLES = ("runs", "metrics", "timings", "epochs", "evaluations", "artifacts", "notes", "system",
-          "spool_marks")
+          "trials", "spool_marks")
 
 
 class BusyError(StoreError):
@@ -74,7 +74,16 @@ def _first_tables(connection: Any) -> None:
     """)
 
 
-MIGRATIONS: tuple[tuple[str, Callable[[Any], None]], ...] = (("first tables", _first_tables),)
+def _trials(connection: Any) -> None:
+    connection.execute("""
+        CREATE TABLE trials (run_id VARCHAR, seq BIGINT, recorded_at TIMESTAMP, number BIGINT,
+                             state VARCHAR, epochs BIGINT, params JSON,
+                             figures MAP(VARCHAR, DOUBLE), trained VARCHAR, message VARCHAR);
+    """)
+
+
+MIGRATIONS: tuple[tuple[str, Callable[[Any], None]], ...] = (
+    ("first tables", _first_tables), ("trials", _trials))
 """Applied in order, each once; new ones are added at the end."""
 
 

@@ -18,7 +18,8 @@ EVENT = {
     "total": "BIGINT", "m": "MAP(VARCHAR,DOUBLE)", "ms": "MAP(VARCHAR,DOUBLE)",
     "label": "VARCHAR", "payload": "JSON", "path": "VARCHAR", "kind": "VARCHAR", "size": "BIGINT",
     "level": "VARCHAR", "message": "VARCHAR", "job": "VARCHAR", "done": "BIGINT", "all": "BIGINT",
-    "status": "VARCHAR", "pid": "BIGINT", "host": "VARCHAR",
+    "status": "VARCHAR", "pid": "BIGINT", "host": "VARCHAR", "number": "BIGINT",
+    "state": "VARCHAR",
 }
 HEADER = {
     "run_id": "VARCHAR", "name": "VARCHAR", "kind": "VARCHAR", "profile": "VARCHAR",
@@ -75,6 +76,11 @@ INSERT INTO evaluations SELECT run_id, seq, recorded_at, label, payload
 INSERT INTO artifacts SELECT run_id, seq, recorded_at, path, kind, size, step
     FROM incoming WHERE type = 'artifact';
 INSERT INTO notes SELECT run_id, seq, recorded_at, level, message FROM incoming WHERE type = 'note';
+DELETE FROM trials USING incoming AS i
+    WHERE i.type = 'trial' AND trials.run_id = i.run_id AND trials.number = i.number;
+INSERT INTO trials SELECT run_id, seq, recorded_at, number, state, epoch, payload, m, path, message
+    FROM incoming WHERE type = 'trial'
+    QUALIFY row_number() OVER (PARTITION BY run_id, number ORDER BY seq DESC) = 1;
 """
 ADVANCE = """
 UPDATE runs SET

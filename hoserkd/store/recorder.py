@@ -104,6 +104,19 @@ class RunRecorder:
         """Record a judgement."""
         self._append("evaluation", {"label": label, "payload": plain(payload)})
 
+    def trial(self, number: int, state: str, values: Mapping[str, float],
+              params: Mapping[str, Any], *, trained: str, epochs: int, message: str) -> None:
+        """Record how a trial of a study stands; the newest word on a number counts.
+
+        Args:
+            values: By objective.
+            trained: Id of the run that trains it; empty before it has one.
+            message: Why it failed.
+        """
+        self._append("trial", {"number": number, "state": state, "m": dict(values),
+                               "payload": plain(params), "path": trained, "epoch": epochs,
+                               "message": message})
+
     def system(self, metrics: Mapping[str, float]) -> None:
         """Record figures of the machine: CPU, memory, GPU."""
         self._append("system", {"m": dict(metrics)})

@@ -11,6 +11,7 @@ from hoserkd.store.runs import RunStore
 
 RESUME_FILES = ("last.ckpt",)
 """Needed to go on with a run, and no more once it has finished."""
+MODEL_FILES = ("best.safetensors", *RESUME_FILES)
 FORGOTTEN = timedelta(hours=1)
 """A half-made database this old is not being made any more."""
 
@@ -88,6 +89,20 @@ def clear(store: RunStore, waste: Sequence[Waste]) -> None:
             shutil.rmtree(item.path)
         else:
             item.path.unlink(missing_ok=True)
+
+
+def strip_run(store: RunStore, run_id: str, why: str) -> None:
+    """Remove a run's weights and checkpoints, and note it; its records stay.
+
+    A run of another store, one that is being written and one that has none are left alone.
+    """
+    folder = store.folder(run_id)
+    files = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+    if not files or store.is_live(run_id):
+        return
+    for file in files:
+        file.unlink(missing_ok=True)
+    store.note(run_id, f"removed {', '.join(file.name for file in files)}: {why}")
 
 
 def folder_size(path: Path) -> int:

@@ -157,9 +157,21 @@ class RunStore:
             StoreError: no such run, or it is still being written.
         """
         folder = self.folder(self.run(reference).run_id)
+        self._add(folder, "artifact", artifact_fields(path, kind, folder))
+
+    def note(self, run_id: str, message: str) -> None:
+        """Write a note to a run that has ended.
+
+        Raises:
+            StoreError: it is still being written.
+        """
+        self._add(self.folder(run_id), "note", {"level": "info", "message": message})
+
+    @staticmethod
+    def _add(folder: Path, kind: str, fields: Mapping[str, Any]) -> None:
         spool = Spool(folder / SPOOL)
         try:
-            spool.append("artifact", artifact_fields(path, kind, folder))
+            spool.append(kind, fields)
         except OSError as error:
             raise StoreError(f"{spool.path}: cannot be written: {error}") from error
         finally:

@@ -1,8 +1,15 @@
 """`hoserkd tune` from the command line."""
 
 import json
+import shlex
+import subprocess
+import sys
+import time
 
 import pytest
+
+from hoserkd.commands.tune_views import train_command
+from hoserkd.engine.config import EngineConfig
 
 SMALL = ("--set", "city.demo_roads=60", "--set", "city.demo_trips=50")
 
@@ -26,12 +33,22 @@ def test_a_study_runs_baseline_search_and_finals(ready, store):
     assert [trial["number"] for trial in document["trials"]] == [0, 1]
     assert {comparison["metric"] for comparison in document["finals"]} >= {
         "test_accuracy", "val_accuracy"}
-    assert document["best"]["command"].startswith(
-        "hoserkd train --profile smoke --distill --set distill.lambda_kl=")
+    words = shlex.split(document["best"]["command"])
+    assert words[:5] == ["hoserkd", "train", "--profile", "smoke", "--distill"]
+    params = document["best"]["params"]
+    assert f"distill.lambda_kl={params['lambda_kl']}" in words
+    # What differs from the profile belongs to the command too.
+    assert "city.demo_roads=60" in words
     runs = store.runs(study="s1")
     assert sorted(run.kind for run in runs) == ["train"] * 4 + ["tune"]
     parent = next(run for run in runs if run.kind == "tune")
     assert all(run.parents == (parent.run_id,) for run in runs if run.kind == "train")
+    columns, rows = store.query("SELECT number, state, epochs, trained, "
+                                "params->>'window' AS w FROM trials ORDER BY number")
+    assert columns == ["number", "state", "epochs", "trained", "w"]
+    assert [row[:2] for row in rows] == [(0, "complete"), (1, "complete")]
+    assert rows[1][3] == document["trials"][1]["run_id"]
+    assert rows[1][4] == str(params["window"])
 
     again = ready("tune", "--profile", "smoke", "--study", "s1", "--trials", "2",
                   "--store", store.directory)
@@ -39,16 +56,82 @@ def test_a_study_runs_baseline_search_and_finals(ready, store):
     assert "exists already" in again.stderr
 
     more = ready("tune", "--profile", "smoke", "--study", "s1", "--trials", "3", "--resume",
-                 "--store", store.directory)
+                 "--store", store.directory, "--set", "tune.keep=best")
     assert more.exit_code == 0, more.stderr
     assert "hoserkd train --profile smoke --distill" in more.stdout
+    shown = json.loads(ready("tune", "show", "s1", "--json", "--store", store.directory).stdout)
+    weights = {trial["number"]: (store.folder(trial["run_id"]) / "best.safetensors").is_file()
+               for trial in shown["trials"]}
+    assert weights == {n: n in (0, shown["best"]["number"]) for n in range(3)}
+    stripped = next(t["run_id"] for t in shown["trials"] if not weights[t["number"]])
+    assert "tune.keep" in store.notes(stripped)[-1].message
+    assert (store.folder(stripped) / "events.jsonl").is_file()
+    newest = ready("tune", "show", "--store", store.directory)
+    assert "Study s1: accuracy" in newest.stdout
+
+
+def test_show_says_which_studies_there_are(ready, store):
+    answer = ready("tune", "show", "--store", store.directory)
+    assert (answer.exit_code, "holds no study" in answer.stderr) == (1, True)
+    with store.create_run("tune", "smoke", study="known"):
+        pass
+    answer = ready("tune", "show", "unknown", "--store", store.directory)
+    assert (answer.exit_code, "known: known" in answer.stderr) == (2, True)
+
+
+def test_the_command_of_a_choice_names_the_widths_that_go_with_it(monkeypatch):
+    config = EngineConfig()
+    params = {"lambda_kl": 0.01, "temperature": 2.0, "window": 4, "student.hidden_dim": 64}
+    words = shlex.split(train_command("default", config, params, "town"))
+    assert words[-2:] == ["--city", "town"]
+    sets = [word for word in words if "=" in word]
+    assert sets == ["student.hidden_dim=64", "student.road_id_dim=32", "student.attribute_dim=8",
+                    "distill.lambda_kl=0.01", "distill.temperature=2.0", "distill.window=4"]
+
+
+@pytest.mark.slow
+def test_a_study_survives_a_killed_worker(ready, store, home):
+    """Two processes; one is killed in the middle of a trial, the other ends the study."""
+    line = [sys.executable, "-m", "hoserkd", "tune", "--profile", "smoke", "--study", "s2",
+            "--trials", "4", "--json", "--store", str(store.directory), "--set", "tune.epochs=60",
+            *SMALL]
+    first = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(lambda: any(r.step > 2 for r in store.runs(study="s2", tag="search")))
+    second = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: len({r.pid for r in store.runs(study="s2", tag="search")}) == 2)
+    first.kill()
+    first.wait()
+    answer, told = second.communicate(timeout=600)
+    assert second.returncode == 0, told
+    assert "was left by a process that is gone" in told
+    trials = json.loads(answer)["trials"]
+    failed = [trial for trial in trials if trial["error"] == "its process died"]
+    later = next(t for t in trials if t["number"] == failed[0]["went_on_as"])
+    assert (later["state"], later["run_id"]) in (
+        ("complete", failed[0]["run_id"]), ("pruned", failed[0]["run_id"]))
+    assert store.run(failed[0]["run_id"]).status in ("finished", "stopped")
 
 
 @pytest.mark.slow
 def test_two_workers_share_a_study(ready, store):
-    answer = ready("tune", "--profile", "smoke", "--study", "s2", "--trials", "4", "--json",
-                   "--workers", "2", "--store", store.directory)
+    answer = ready("tune", "--profile", "smoke", "--study", "s3", "--trials", "4", "--json",
+                   "--workers", "2", "--store", store.directory,
+                   "--set", "tune.objectives=[accuracy,throughput]", "--sampler", "tpe",
+                   "--set", "tune.choices.student.layers=[1,2]")
     assert answer.exit_code == 0, answer.stderr
-    trials = json.loads(answer.stdout)["trials"]
-    assert len(trials) == 4
-    assert {trial["state"] for trial in trials} == {"complete"}
+    found = json.loads(answer.stdout)
+    assert len(found["trials"]) == 4
+    assert {trial["state"] for trial in found["trials"]} == {"complete"}
+    assert all(trial["values"]["throughput"] > 0 for trial in found["trials"])
+    assert found["front"]
+    runs = store.runs(study="s3", kind="train")
+    assert len({run.pid for run in runs}) == 2
+    assert all(run.parents for run in runs)
+
+
+def wait_until(holds, patience_s=200.0):
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)

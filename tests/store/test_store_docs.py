@@ -26,6 +26,7 @@ def filled(store: RunStore) -> RunStore:
     run.notify(Progress("testing", 1, 2, "trips"))
     run.artifact("elsewhere.csv", "trips")
     run.system({"cpu_percent": 50.0})
+    run.trial(1, "pruned", {"accuracy": 0.5}, {"window": 4}, trained="x", epochs=1, message="")
     run.finish("finished")
     store.resume_run("distilled").finish("finished")
     with store.create_run("evaluate", "demo", "judged", parents=[run.run_id]) as other:

@@ -1,0 +1,128 @@
+"""A study as plain records: its trials, the best of them, what mattered."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hoserkd.engine.seeds import Comparison
+from hoserkd.engine.tuning.objectives import Objective
+
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned",
+          TrialState.FAIL: "failed", TrialState.RUNNING: "running",
+          TrialState.WAITING: "waiting"}
+State = Literal["complete", "pruned", "failed", "running", "waiting"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    """One line of a study's table."""
+
+    number: int
+    """0: the vanilla baseline; trial n of Optuna's is n + 1."""
+    state: str
+    """complete, pruned, failed, running or waiting."""
+    values: Mapping[str, float]
+    """By objective; of a trial that is not complete, the best epoch so far, where epochs tell."""
+    epochs: int
+    params: Mapping[str, Any]
+    run: str | None
+    error: str = ""
+    """Why it failed."""
+    went_on_as: int | None = None
+    """The trial that goes on where this one was left."""
+    curve: Mapping[int, float] = field(default_factory=dict)
+    """The first objective by epoch, 1 for the first."""
+    worker: str = ""
+    """Machine and process that worked on it."""
+
+    def value(self, objective: str) -> float | None:
+        """Return the figure of one objective, if known."""
+        return self.values.get(objective)
+
+
+@dataclass(frozen=True, slots=True)
+class TuneOutcome:
+    """What a study has come to."""
+
+    name: str
+    place: str
+    """Its storage, without passwords."""
+    objectives: tuple[Objective, ...]
+    parameters: tuple[str, ...]
+    rows: tuple[TrialRow, ...]
+    best: int | None
+    """Number of the best trial by the first objective; of the front where there are several."""
+    front: tuple[int, ...]
+    """Numbers of the trials that none beats in every objective; the best alone for one."""
+    importances: Mapping[str, Mapping[str, float]]
+    """By objective: each parameter's share, the largest first; empty where trials are too few."""
+    comparisons: tuple[Comparison, ...]
+    """Best against vanilla over the final seeds."""
+    planned: int
+    """Trials that the settings ask for, the baseline among them."""
+    final_seeds: tuple[int, ...]
+
+    def row(self, number: int) -> TrialRow:
+        """Return the line of a trial."""
+        return next(row for row in self.rows if row.number == number)
+
+
+def trial_row(trial: FrozenTrial, objectives: Sequence[Objective], number: int,
+              went_on_as: int | None, worker: str) -> TrialRow:
+    """Return a trial of Optuna's as a line."""
+    curve = {int(epoch): float(value)
+             for epoch, value in sorted(trial.user_attrs.get("curve", {}).items(),
+                                        key=lambda item: int(item[0]))}
+    values: dict[str, float] = {}
+    if trial.state == TrialState.COMPLETE:
+        values = {each.name: float(value)
+                  for each, value in zip(objectives, trial.values, strict=False)}
+    elif curve:
+        first = objectives[0]
+        seek = max if first.direction == "maximize" else min
+        values = {first.name: seek(curve.values())}
+    return TrialRow(number, STATES[trial.state], values, len(curve), dict(trial.params),
+                    trial.user_attrs.get("run"), trial.user_attrs.get("error", ""), went_on_as,
+                    curve, worker)
+
+
+def importances(study: optuna.Study, objectives: Sequence[Objective],
+                least: int = 4) -> dict[str, dict[str, float]]:
+    """Return by objective how much of its variation each parameter explains (PED-ANOVA).
+
+    Watanabe, Bansal and Hutter, IJCAI 2023. Of completed trials alone; shares add up to one.
+
+    Args:
+        least: Fewer completed trials give nothing: they say nothing.
+    """
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(done) < least:
+        return {}
+    # It compares the best trials with all: of few trials a tenth would be one or two.
+    top = min(0.5, max(0.1, least / len(done)))
+    found = {}
+    for index, objective in enumerate(objectives):
+        target = _target(index, objective) if len(objectives) > 1 else None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what it warns of, `_target` sees to
+                shares = optuna.importance.get_param_importances(
+                    study, target=target,
+                    evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=top))
+        except (ValueError, RuntimeError):
+            # All trials came to the same, or a parameter never varied: nothing is explained.
+            continue
+        if all(math.isfinite(share) for share in shares.values()):
+            found[objective.name] = {name: float(share) for name, share in shares.items()}
+    return found
+
+
+def _target(index: int, objective: Objective) -> Callable[[FrozenTrial], float]:
+    # With a target the evaluator takes smaller values to be better, whatever the study seeks.
+    sign = -1.0 if objective.direction == "maximize" else 1.0
+    return lambda trial: sign * float(trial.values[index])

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+HELP = ROOT / "tests/data/help"
 SMALL = {
-    "CITY__ZONES": "6",
+    "CITY__ZONES": "6", "CITY__DEMO_ROADS": "150", "CITY__DEMO_TRIPS": "120",
     "STUDENT__HIDDEN_DIM": "16", "STUDENT__ROAD_ID_DIM": "8", "STUDENT__ATTRIBUTE_DIM": "2",
     "STUDENT__LAYERS": "1",
     "TEACHER__N_LAYER": "1", "TEACHER__N_HEAD": "2", "TEACHER__N_EMBD": "16",
@@ -22,6 +23,10 @@ SMALL = {
     "TUNE__FINAL_EPOCHS": "1", "TUNE__FINAL_SEEDS": "[]",
 }
 """What the environment sets, so that the commands themselves run as they are written."""
+RUN = ("README.md", "docs/commands.md", "docs/data-format.md", "docs/deploy.md",
+       "docs/settings.md", "docs/store.md", "docs/study.md", "docs/tutorial.md")
+"""Pages whose every command line is run: here, and `docs/deploy.md` in `commands/test_demo.py`."""
+PLACEHOLDERS = re.compile(r"^(?:[A-Z]+|\.\.\.)$")
 
 
 def code_blocks(document: Path, language: str) -> list[str]:
@@ -45,15 +50,40 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def work_in(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Make a folder the working folder, the home and the home of hoserkd; all sizes are small."""
+    for name, value in SMALL.items():
+        patch.setenv(f"HOSERKD_{name}", value)
+    patch.setenv("HOSERKD_HOME", str(folder / "work"))
+    patch.setenv("HOME", str(folder))
+    patch.chdir(folder)
+    return folder
+
+
 @pytest.fixture
 def place(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder that is its own home; all sizes are small."""
-    for name, value in SMALL.items():
-        monkeypatch.setenv(f"HOSERKD_{name}", value)
-    monkeypatch.setenv("HOSERKD_HOME", str(tmp_path / "work"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    """An empty working folder."""
+    return work_in(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the lines of the commands page have run, for the pages that go on."""
+    from hoserkd.cli import main
+
+    folder = tmp_path_factory.mktemp("worked")
+    (folder / "lmtad").symlink_to(ROOT / "tests/data/lmtad/plain")
+    with pytest.MonkeyPatch.context() as patch:
+        work_in(folder, patch)
+        for line in command_lines(ROOT / "docs/commands.md"):
+            assert main(shlex.split(line)[1:]) == 0, line
+    return folder
+
+
+@pytest.fixture
+def going_on(worked: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the commands page has run, as the working folder."""
+    return work_in(worked, monkeypatch)
 
 
 def run_line(run_cli: Callable[..., Any], line: str) -> Any:
@@ -92,19 +122,85 @@ def test_tutorial_commands_run_as_written(
     assert len((place / "trips.csv").read_text().splitlines()) == 3
 
 
-def test_commands_page_lines_run_as_written(place: Path, run_cli: Callable[..., Any]) -> None:
-    lines = command_lines(ROOT / "docs/commands.md")
-    assert {line.split()[1] for line in lines} >= {"prepare", "train", "tune", "study", "runs",
-                                               "tui"}
+def test_commands_page_runs_as_written_and_names_every_command(worked: Path) -> None:
+    lines = [line.split()[1:] for line in command_lines(ROOT / "docs/commands.md")]
+    said = {name for words in lines for name in (words[0], "-".join(words[:2]))}
+    documented = {path.stem.removeprefix("hoserkd-") for path in HELP.glob("hoserkd-*.txt")}
+    assert documented - {"bundle-create", "completion"} <= said | {words[0] for words in lines}
+    assert (worked / "compare.svg").is_file()
+    assert (worked / "again.csv").read_bytes() == next(
+        (worked / "unpacked" / "generated").glob("test-astar.csv")).read_bytes()
+
+
+@pytest.mark.parametrize("page", ["docs/settings.md", "docs/store.md"])
+def test_pages_that_go_on_run_as_written(
+    page: str, going_on: Path, run_cli: Callable[..., Any]
+) -> None:
+    lines = command_lines(ROOT / page)
+    assert len(lines) > 2
     for line in lines:
         run_line(run_cli, line)
 
 
-def test_study_page_lines_run_as_written(place: Path, run_cli: Callable[..., Any]) -> None:
+def test_study_page_lines_run_as_written(
+    going_on: Path, run_cli: Callable[..., Any]
+) -> None:
     lines = command_lines(ROOT / "docs/study.md")
     answer = [run_line(run_cli, line) for line in lines][-1]
     for word in ("distilled", "All test trips", "The teacher of distilled alone", "study.svg"):
         assert word in answer.stdout
+
+
+def test_every_command_line_in_a_block_is_run() -> None:
+    for document in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        page = document.relative_to(ROOT).as_posix()
+        text = document.read_text("utf-8")
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)
+        kinds = {kind for kind, block in blocks if re.search(r"^(\$ )?hoserkd ", block, re.M)}
+        assert kinds <= {"sh"}, f"{page}: a command line in a block of {kinds}"
+        assert (page in RUN) == bool(kinds), page
+
+
+def test_command_lines_in_sentences_name_what_there_is() -> None:
+    """They are read and not run: most hold a placeholder or stand for an hour's work."""
+    found = [(document.name, line) for document in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))
+             for line in re.findall(r"`hoserkd ([^`]+)`", document.read_text("utf-8"))]
+    assert len(found) > 20
+    for page, line in found:
+        words = [word for word in shlex.split(line) if not PLACEHOLDERS.match(word)]
+        paths = [HELP / f"{name_of(words[:count])}.txt" for count in (1, 2)]
+        names = [path for path in paths if path.is_file()]
+        assert names or words[0].startswith("-"), f"{page}: {line}"
+        known = "".join(path.read_text("utf-8") for path in (*names, HELP / "hoserkd.txt"))
+        for word in words:
+            if word.startswith("-"):
+                assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", known), f"{page}: {line}"
+
+
+def name_of(words: list[str]) -> str:
+    """Return what the help of a command is filed under."""
+    return "-".join(["hoserkd", *words])
+
+
+def test_performance_page_names_benchmarks_that_exist() -> None:
+    text = (ROOT / "docs/performance.md").read_text("utf-8")
+    named = set(re.findall(r"python -m benchmarks\.(\w+)", text))
+    there = {path.stem for path in (ROOT / "benchmarks").glob("*.py")
+             if "__main__" in path.read_text("utf-8")}
+    assert named <= there
+    assert len(named) > 5
+    assert set(re.findall(r"`make (\w+)", text)) <= set(
+        re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+
+
+def test_faq_quotes_messages_that_are_said() -> None:
+    said = re.sub(r"\s+", " ", "".join(
+        path.read_text("utf-8") for path in (ROOT / "hoserkd").rglob("*.py")))
+    said = re.sub(r'" f?"', "", said)
+    quoted = re.findall(r"\*\*`([^`]+)`\*\*", (ROOT / "docs/faq.md").read_text("utf-8"))
+    assert len(quoted) > 9
+    for message in quoted:
+        assert message in said, message
 
 
 def _ask(place: Path) -> None:

@@ -142,9 +142,7 @@ def test_pages_that_go_on_run_as_written(
         run_line(run_cli, line)
 
 
-def test_study_page_lines_run_as_written(
-    going_on: Path, run_cli: Callable[..., Any]
-) -> None:
+def test_study_page_lines_run_as_written(place: Path, run_cli: Callable[..., Any]) -> None:
     lines = command_lines(ROOT / "docs/study.md")
     answer = [run_line(run_cli, line) for line in lines][-1]
     for word in ("distilled", "All test trips", "The teacher of distilled alone", "study.svg"):

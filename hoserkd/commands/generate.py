@@ -147,7 +147,6 @@ class GenerateJob:
         self.student = load_student(found.file, self.town)
         drawn = num if num is not None or od not in ("train", "test") else config.generate.num
         queries = draw_queries(self.town, od, drawn, config.seed)
-        self.snapped_m = queries.snapped_m
         self.queries = queries.repeat(config.generate.trips_per_od)
 
     def help(self) -> None:
@@ -161,7 +160,7 @@ class GenerateJob:
     def record(self, output: Path | None, show: int | None) -> None:
         """Search within a run, write the file and show how it went."""
         from hoserkd.engine.search.quality import Quality
-        from hoserkd.engine.trips.generated import save_chunks
+        from hoserkd.engine.trips.generated import save_chunks, save_snapping
 
         context, run = self.context, self.found.run
         with context.start_run("generate", parents=() if run is None else (run.run_id,),
@@ -173,6 +172,7 @@ class GenerateJob:
             parts = self._search(path, context.observing(recorder, watch))
             quality = Quality(self.town.network)
             save_chunks(path, _counted(parts.chunks(), quality), self.town.network)
+            snapped = save_snapping(path, self.queries, self.town.network)
             recorder.artifact(path, "generated")
             figures = quality.figures() | watch.figures() | self._snapping()
             recorder.evaluation(figures, label="generated")
@@ -181,7 +181,7 @@ class GenerateJob:
         payload = {"run_id": recorder.run_id, "model": self.found.file, "output": path,
                    "od": self.od, "search": context.config.generate.search,
                    "trips": quality.trips, "seconds": round(time.perf_counter() - began, 3),
-                   "reasons": dict(quality.reasons), "metrics": figures}
+                   "reasons": dict(quality.reasons), "metrics": figures, "snapped": snapped}
         drawing = None if show is None else self._drawing(parts, show)
         parts.remove()
         context.console.result(payload, lambda: _render(context, payload, drawing))
@@ -232,12 +232,13 @@ class GenerateJob:
         return f"{word}-{self.context.config.generate.search}.csv"
 
     def _snapping(self) -> dict[str, float]:
-        if self.snapped_m is None or not len(self.snapped_m):
+        away_m = self.queries.snapped_m
+        if away_m is None or not len(away_m):
             return {}
-        most = float(self.snapped_m.max())
+        most = float(away_m.max())
         if most > FAR_M:
             self.context.console.warn(f"a point is {most:,.0f} m from the nearest road")
-        return {"snapped_m": float(self.snapped_m.mean()), "snapped_max_m": most}
+        return {"snapped_m": float(away_m.mean()), "snapped_max_m": most}
 
     def _drawing(self, parts: "TripParts", number: int) -> "RenderableType":
         from hoserkd.commands.trip_map import TripMap

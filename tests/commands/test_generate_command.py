@@ -111,6 +111,29 @@ def test_stopped_generation_goes_on_where_it_was(city, trained, run_cli, tmp_pat
     assert [path.name for path in tmp_path.glob(".*parts*")] == []
 
 
+def test_points_far_from_any_road_are_named_beside_the_trips(city, run_cli, tmp_path):
+    from hoserkd.engine.city.storage import load_city
+
+    network = load_city(city).network
+    (lon, lat), (far_lon, far_lat) = network.centroid_lonlat[[5, 90]]
+    pairs = tmp_path / "points.csv"
+    pairs.write_text("origin_lon,origin_lat,destination_lon,destination_lat,departure\n"
+                     f"{lon},{lat},{far_lon},{far_lat + 1},2015-11-02T14:50:52Z\n")
+    answer = run_cli("generate", "--model", RECORDED / "best.pth", "--city", city, "--od", pairs,
+                     "--output", tmp_path / "trips.kepler.geojson", "--json")
+    assert answer.exit_code == 0, answer.stderr
+    said = json.loads(answer.stdout)
+    assert "m from the nearest road" in answer.stderr
+    assert said["snapped"] == str(tmp_path / "trips.snapped.csv")
+    head, row = (tmp_path / "trips.snapped.csv").read_text().splitlines()
+    assert head == "origin,destination,origin_away_m,destination_away_m"
+    assert float(row.split(",")[3]) == pytest.approx(said["metrics"]["snapped_max_m"], abs=0.1)
+    assert 50e3 < float(row.split(",")[3]) < 120e3
+    asked = json.loads((tmp_path / "trips.kepler.geojson").read_text())["features"][0]
+    assert row.split(",")[:2] == [str(asked["properties"][end]) for end in ("origin",
+                                                                              "destination")]
+
+
 def test_two_processes_generate_the_same_file_as_one(city, run_cli, tmp_path):
     alone, shared = tmp_path / "alone.csv", tmp_path / "shared.csv"
     command = ["generate", "--model", str(RECORDED / "best.pth"), "--city", str(city),

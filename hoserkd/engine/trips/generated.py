@@ -16,6 +16,7 @@ from jaxtyping import Int64
 from hoserkd.engine.files import replacing
 from hoserkd.engine.geo import great_circle_m
 from hoserkd.engine.search.od import road_index
+from hoserkd.engine.search.queries import Queries
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork
 from hoserkd.errors import DataError, UsageError
 
@@ -59,6 +60,23 @@ def check_suffix(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: trips are written as {', '.join(SUFFIXES)}",
                          hint=f"for instance {path.with_suffix('.csv').name}")
+
+
+def save_snapping(path: Path, queries: Queries, network: RoadNetwork) -> Path | None:
+    """Write beside the trips of `path` which roads were taken for the points asked for.
+
+    Returns the file, a row a query in the order of the trips; None where roads were asked for.
+    """
+    if queries.snapped_m is None:
+        return None
+    beside = path.with_name(path.name.split(".", 1)[0] + ".snapped.csv")
+    ends = network.road_id[np.stack([queries.origin, queries.destination], axis=1)]
+    with replacing(beside, "w") as file:
+        file.write("origin,destination,origin_away_m,destination_away_m\n")
+        for (origin, destination), (first, last) in zip(ends.tolist(), queries.snapped_m.tolist(),
+                                                        strict=True):
+            file.write(f"{origin},{destination},{first:.1f},{last:.1f}\n")
+    return beside
 
 
 def times_as_text(at_s: Int64[np.ndarray, " P"]) -> list[str]:

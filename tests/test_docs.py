@@ -24,8 +24,9 @@ SMALL = {
 }
 """What the environment sets, so that the commands themselves run as they are written."""
 RUN = ("README.md", "docs/commands.md", "docs/data-format.md", "docs/deploy.md",
-       "docs/settings.md", "docs/store.md", "docs/study.md", "docs/tutorial.md")
-"""Pages whose every command line is run: here, and `docs/deploy.md` in `commands/test_demo.py`."""
+       "docs/settings.md", "docs/store.md", "docs/study.md", "docs/tuning.md", "docs/tutorial.md")
+"""Pages whose every command line is run: here, and `docs/deploy.md` in `commands/test_demo.py`.
+Those of `docs/tuning.md`, which take hours, are run with `--show-config`."""
 PLACEHOLDERS = re.compile(r"^(?:[A-Z]+|\.\.\.)$")
 
 
@@ -199,6 +200,13 @@ def test_faq_quotes_messages_that_are_said() -> None:
     assert len(quoted) > 9
     for message in quoted:
         assert message in said, message
+
+
+def test_tuning_page_lines_are_understood(place: Path, run_cli: Callable[..., Any]) -> None:
+    lines = command_lines(ROOT / "docs/tuning.md")
+    assert len(lines) >= 5
+    for line in lines:
+        assert "tune.study" in run_line(run_cli, f"{line} --show-config").stdout
 
 
 def _ask(place: Path) -> None:

@@ -2,15 +2,18 @@
 # make test    installs into .venv and runs the tests; shapes of the engine's arrays are checked
 #              on the way (tests/shape_checks.py), unless JAXTYPING_DISABLE=1 is set
 # make check   lint, types, import contract, tests
+# make torture tries for hours to break it (docs/reliability.md); TORTURE="--quick --seed 1" says
+#              how much of it
 # make lock    pins the versions that .venv holds
 # VENV=DIR     another environment; PYTHON=NAME another Python to make it with
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.hoserkd-installed
 PYTEST ?= -n 2 --dist loadfile
+TORTURE ?=
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo install test check lint types imports lock pictures clean
+.PHONY: demo install test torture check lint types imports lock pictures clean
 
 demo: $(STAMP)
 	env -u OMP_NUM_THREADS $(BIN)/hoserkd demo
@@ -23,6 +26,10 @@ $(STAMP): pyproject.toml requirements.lock .ci/install
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST)
+
+torture: $(STAMP)
+	$(BIN)/python -m torture $(TORTURE)
+	$(BIN)/python -m pytest -m torture
 
 check: lint types imports test
 

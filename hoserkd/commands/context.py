@@ -23,6 +23,7 @@ from hoserkd.commands.options import Profile as Profile
 from hoserkd.commands.places import GlobalOptions as GlobalOptions
 from hoserkd.commands.places import Paths as Paths
 from hoserkd.commands.places import find_paths as find_paths
+from hoserkd.errors import InterruptedRunError
 
 if TYPE_CHECKING:
     from hoserkd.console import Console
@@ -118,6 +119,18 @@ class Context:
         handler.install()
         session().closers.append(handler.restore)
         return handler
+
+    def stop_at_once(self) -> None:
+        """Let Ctrl-C end the command where it stands from here on, for work that keeps nothing.
+
+        Raises:
+            InterruptedRunError: it has come already.
+        """
+        handler = self.__dict__.get("stop")
+        if handler is not None:
+            handler.restore()
+            if handler():
+                raise InterruptedRunError("stopped", hint="the same command begins again")
 
     def observing(self, *observers: "Observer") -> "Observer":
         """Return what passes events to the screen and to `observers`, such as a run's recorder."""

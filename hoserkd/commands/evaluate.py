@@ -144,6 +144,7 @@ def _judge(
         judged = bench.judgement(student)
         if judged is not None:
             models[target.name] = judged
+    context.stop_at_once()
     found = evaluate_runs(
         runs, bench.city, context.config.evaluate, "train" if bench.od == "train" else "test",
         seed=context.config.seed, models=models, teacher=judge,

@@ -199,7 +199,8 @@ class _Work:
             state = checkpoint.state
             optimiser.load_state_dict(checkpoint.optimiser)
             restore_rng(checkpoint.rng, self.tables.device)
-            self.observer.notify(Rewound(state.step))
+        # From the first step too: the run may have been killed before its first checkpoint.
+        self.observer.notify(Rewound(state.step))
         if self.ranks.rank:
             # Weights start equal everywhere, but no two processes drop the same units.
             torch.manual_seed(hash((config.seed, self.ranks.rank, state.step)))

@@ -73,6 +73,11 @@ def test_two_runs_give_the_same_bits(city, tmp_path, undisturbed):
     assert again.metrics == result.metrics
 
 
+def test_a_start_voids_what_a_process_killed_before_its_first_checkpoint_recorded(undisturbed):
+    told = [event for event in undisturbed[2].events if isinstance(event, Rewound | StepDone)]
+    assert told[0] == Rewound(0)
+
+
 @pytest.mark.parametrize("questions", [0, 2, 5, 7, 12, 17])
 def test_a_run_stopped_anywhere_and_resumed_gives_the_same_bits(
         city, tmp_path, undisturbed, questions):

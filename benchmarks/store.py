@@ -4,9 +4,12 @@
 
 Cases: `record a step` beside one DuckDB transaction a step; `fill` a database from a spool beside
 row-by-row inserts; `list` a thousand runs, first and again, and as a command; `load`: eight
-writers at 50 Hz, five readers, and kill -9 of both, which must lose and double nothing.
+writers at 50 Hz, five readers, and kill -9 of both, which must lose and double nothing; `crowd`:
+the same with four writers, two readers, five real dashboards on terminals, and two that ask
+`hoserkd runs list` and `runs sql` again and again.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._report import REPOSITORY, Report, arguments, timed
+from benchmarks._terminal import Watcher
 from hoserkd.engine.events import EpochDone, StepDone
 from hoserkd.engine.files import write_json
 from hoserkd.store.recorder import RunRecorder
@@ -28,6 +32,8 @@ METRICS = {f"metric_{i}": i * 0.1234567 for i in range(14)}
 WRITERS = 8
 READERS = 5
 HZ = 50
+CROWD = {"write_steps": 4, "read_runs": 2, "watch": 5, "ask": 2}
+PAGES = ("runs", "run", "compare", "tune", "store")
 LISTED = 1000
 
 
@@ -129,11 +135,56 @@ def read_runs(folder: str, kind: str) -> None:
         time.sleep(0.5)
 
 
+def watch(folder: str, page: str) -> None:
+    """Keep a dashboard open until killed; print its process, then what it has drawn so far.
+
+    Run in a process.
+    """
+    watcher = Watcher(Path(folder), page, "latest")
+    print(watcher.pid, flush=True)
+    watcher.wait_for("hoserkd", 120.0)
+    while watcher.works():
+        print(f"{watcher.redraws:040d}", flush=True)
+        if b"Traceback" in watcher.written:
+            raise SystemExit(watcher.written[-3000:].decode(errors="replace"))
+        time.sleep(1.0)
+    raise SystemExit(f"the dashboard has ended: {watcher.written[-3000:].decode(errors='replace')}")
+
+
+def ask(folder: str, kind: str) -> None:
+    """Run commands that read the store until killed; print each wait. Run in a process."""
+    words = {"list": ["list"], "sql": ["sql", "SELECT count(*), max(step) FROM metrics"]}[kind]
+    while True:
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "hoserkd", "runs", *words, "--json",
+                               "--store", folder], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        print(f"{time.perf_counter() - began:041.6f}", flush=True)
+
+
 def load(report: Report, folder: Path, seconds: float) -> None:
     """Measure waits and count losses while writers and readers are killed and replaced."""
-    chance = random.Random(0)
     running = [_start(folder, "write_steps", f"w{i}") for i in range(WRITERS)]
     running += [_start(folder, "read_runs", ("list", "metrics")[i % 2]) for i in range(READERS)]
+    _under_load(report, "load", folder, running, seconds)
+
+
+def crowd(report: Report, folder: Path, seconds: float) -> None:
+    """Measure the same with dashboards and commands among those that are killed."""
+    arguments_of = {"write_steps": ("w0", "w1", "w2", "w3"), "read_runs": ("list", "metrics"),
+                    "watch": PAGES, "ask": ("list", "sql")}
+    first = RunStore(folder).create_run("train", "bench", "first")
+    first.finish("finished")
+    running = [_start(folder, work, arguments_of[work][i % len(arguments_of[work])])
+               for work, count in CROWD.items() for i in range(count)]
+    _under_load(report, "crowd", folder, running, seconds)
+
+
+def _under_load(
+    report: Report, case: str, folder: Path, running: "list[Worker]", seconds: float
+) -> None:
+    chance = random.Random(0)
     ended: list[Worker] = []
     while not all(worker.works() for worker in running):
         time.sleep(0.1)
@@ -153,10 +204,12 @@ def load(report: Report, folder: Path, seconds: float) -> None:
     told = {w.lines[0]: int(w.lines[-1].split()[0]) for w in writers if len(w.lines) > 1}
     lost, doubled = _audit(RunStore(folder), told)
     report.add(
-        "load", waits[len(waits) // 2], steps=len(waits), lost=lost, doubled=doubled,
+        case, waits[len(waits) // 2], steps=len(waits), lost=lost, doubled=doubled,
         errors=sum(w.failed for w in ended), killed=len(ended), most_s=waits[-1],
         p99_s=waits[len(waits) * 99 // 100], reads=len(asked), read_s=asked[len(asked) // 2],
-        read_p99_s=asked[len(asked) * 99 // 100], read_most_s=asked[-1])
+        read_p99_s=asked[len(asked) * 99 // 100], read_most_s=asked[-1],
+        commands=sum(len(w.lines) for w in ended if w.work == "ask"),
+        dashboards=sum(w.work == "watch" for w in ended))
 
 
 def _audit(store: RunStore, told: dict[str, int]) -> tuple[int, int]:
@@ -189,6 +242,8 @@ class Worker:
         """Kill it as the system would, and collect the whole lines that it printed."""
         self.failed = self._process.poll() is not None
         self._process.send_signal(signal.SIGKILL)
+        if self.work == "watch":
+            self._kill_dashboard()
         self._process.wait()
         self._said.seek(0)
         text = self._said.read()
@@ -198,6 +253,14 @@ class Worker:
             print(json.dumps({"failed": self.work, "said": self._err.read()[-500:]}),
                   file=sys.stderr)
         return self
+
+
+    def _kill_dashboard(self) -> None:
+        self._said.seek(0)
+        pid = self._said.readline()
+        if pid.endswith("\n"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def _start(folder: Path, work: str, argument: str) -> Worker:
@@ -216,6 +279,7 @@ def main() -> None:
         fill(report, folder / "fill", sizes["fill"])
         listing(report, folder / "list", sizes["list"])
         load(report, folder / "load", sizes["seconds"])
+        crowd(report, folder / "crowd", sizes["seconds"])
     report.finish()
 
 

@@ -1,32 +1,34 @@
-"""What the dashboard costs while it watches: processor time of a real one on a live run.
+"""What the dashboard costs: to start beside many runs, and while it watches a live one.
 
-    python benchmarks/tui_cost.py [--runs 200] [--seconds 30] [--page runs]
+    python -m benchmarks.tui_cost [--runs 200] [--seconds 30] [--quick]
 
-Makes a store with ended runs and one that a second process keeps writing (10 steps a second),
-starts `hoserkd tui` on a terminal of 160 x 48, and reads its processor time from the system.
+Makes a store with ended runs and one that a second process keeps writing (10 steps a second), and
+starts real dashboards on terminals of 160 x 48. `start`: processor time until the live run is
+shown, the bare start of Python taken off (`plain_s`). `idle PAGE`: processor seconds a second on
+a page, which is the share of one core, and redraws a second.
 """
 
 import argparse
-import fcntl
 import json
 import math
 import os
-import pty
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
-import threading
 import time
 from pathlib import Path
 
+from benchmarks._report import Report
+from benchmarks._terminal import Watcher
 from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.events import EpochDone, StepDone
 from hoserkd.store.recorder import RunRecorder
 from hoserkd.store.runs import RunStore
 
 STEPS_PER_S = 10
+STARTS = 3
+SETTLING_S = 6.0
+PATIENCE_S = 120.0
 
 
 def step(recorder: RunRecorder, number: int, total: int) -> None:
@@ -63,60 +65,68 @@ def write_live(directory: Path) -> None:
             time.sleep(1 / STEPS_PER_S)
 
 
-def processor_s(pid: int) -> float:
-    """Return the processor seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def bare_start_s() -> float:
+    """Return the processor seconds of a Python that does nothing."""
+    before = os.times()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    after = os.times()
+    return (after.children_user + after.children_system
+            - before.children_user - before.children_system)
 
 
-def watch(directory: Path, page: str, seconds: float) -> tuple[float, float]:
-    """Return (processor seconds to start, share of one core while watching)."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "hoserkd", "tui", "--store",
-                                  str(directory), "--screen", page, "--run", "live"])
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 48, 160, 0, 0))
-    threading.Thread(target=_drain, args=(terminal,), daemon=True).start()
-    time.sleep(8)
-    start, began = processor_s(pid), time.monotonic()
+def start(report: Report, place: Path, runs: int) -> None:
+    """Measure how long it takes until the live run stands on the terminal."""
+    bare = min(bare_start_s() for _ in range(STARTS))
+    found = []
+    for _ in range(STARTS):
+        watcher = Watcher(place, "runs", "live")
+        found.append(watcher.wait_for("live", PATIENCE_S))
+        watcher.quit()
+    report.add(f"start with {runs} runs", min(own for _, own in found) - bare, bare,
+               wall_s=min(wall for wall, _ in found))
+
+
+def idle(report: Report, place: Path, page: str, seconds: float) -> None:
+    """Measure what watching costs a second."""
+    watcher = Watcher(place, page, "live")
+    watcher.wait_for("live", PATIENCE_S)
+    time.sleep(SETTLING_S)
+    used, drawn, began = watcher.processor_s(), watcher.redraws, time.monotonic()
     time.sleep(seconds)
-    share = (processor_s(pid) - start) / (time.monotonic() - began)
-    os.write(terminal, b"q")
-    os.waitpid(pid, 0)
-    return start, share
-
-
-def _drain(terminal: int) -> None:
-    try:
-        while os.read(terminal, 1 << 16):
-            pass
-    except OSError:
-        return  # the dashboard has left its terminal
+    passed = time.monotonic() - began
+    report.add(f"idle {page}", (watcher.processor_s() - used) / passed,
+               redraws_per_s=(watcher.redraws - drawn) / passed, seconds=passed)
+    watcher.quit()
 
 
 def main() -> None:
-    """Print one line a page."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run all cases."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--page", action="append")
+    parser.add_argument("--quick", action="store_true", help="ten seconds on each of two pages")
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.write:
         write_live(options.write)
+    report = Report("tui_cost")
+    pages = options.page or ["runs", "run", *(() if options.quick else ("compare", "store"))]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "store"
         make_store(place, options.runs)
-        writer = subprocess.Popen([sys.executable, __file__, "--write", str(place)])
-        time.sleep(3)
+        writer = subprocess.Popen([sys.executable, "-m", "benchmarks.tui_cost",
+                                   "--write", str(place)])
         try:
-            for page in options.page or ["runs", "run"]:
-                start, share = watch(place, page, options.seconds)
-                print(f"{page:<6} start and first 8 s {start:.2f} s of processor time, "
-                      f"then {share:.1%} of one core")
+            while not any(run.name == "live" for run in RunStore(place).runs(limit=5)):
+                time.sleep(0.2)
+            start(report, place, options.runs)
+            for page in pages:
+                idle(report, place, page, 10.0 if options.quick else options.seconds)
         finally:
             writer.kill()
             writer.wait()
+    report.finish()
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         open_console().error(_usage(error, arguments))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
+        open_console().note("stopped")
         return 130
     except BrokenPipeError:
         # The reader of our output has left, as `| head` does: nothing more to say.

@@ -4,6 +4,7 @@
 # make check   lint, types, import contract, tests
 # make torture tries for hours to break it (docs/reliability.md); TORTURE="--quick --seed 1" says
 #              how much of it
+# make pictures draws the pages that the documents show
 # make lock    pins the versions that .venv holds
 # VENV=DIR     another environment; PYTHON=NAME another Python to make it with
 VENV ?= .venv
@@ -50,5 +51,7 @@ clean:
 
 pictures: $(STAMP)
 	$(BIN)/hoserkd demo --output build/demo
-	$(BIN)/hoserkd tui --store build/demo/store --run distilled --screen run \
-	  --size 132x40 --screenshot docs/pictures/run.png
+	$(BIN)/hoserkd tui --store build/demo/store --data-dir build/demo --run distilled \
+	  --screen run --size 132x40 --screenshot docs/pictures/run.png
+	$(BIN)/hoserkd tui --store build/demo/store --data-dir build/demo --run distilled \
+	  --screen map --size 132x40 --screenshot docs/pictures/map.png

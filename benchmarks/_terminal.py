@@ -16,6 +16,17 @@ PAUSE_S = 0.05
 """Output that comes closer together than this is one redraw."""
 
 
+DEAF = """
+import signal, sys
+take = signal.signal
+signal.signal = lambda number, handler: number != signal.SIGCONT and take(number, handler)
+from hoserkd.cli import main
+sys.exit(main())
+"""
+"""`hoserkd` without Textual's answer to SIGCONT, which sets the terminal up anew after Ctrl-Z, and
+once too often after `halt`."""
+
+
 class Watcher:
     """A process of `hoserkd tui`, and what it has written to its terminal."""
 
@@ -26,7 +37,7 @@ class Watcher:
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
             os.execv(sys.executable, [
-                sys.executable, "-m", "hoserkd", "tui", "--store", str(store), "--data-dir",
+                sys.executable, "-c", DEAF, "tui", "--store", str(store), "--data-dir",
                 str(store.parent), "--screen", page, "--run", run])
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         self._drain = threading.Thread(target=self._read, daemon=True)
@@ -68,7 +79,6 @@ class Watcher:
 
     def quit(self) -> int:
         """Press q and return the exit code."""
-        self.go()
         self.press("q")
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 

@@ -4,7 +4,7 @@
 
 Trains the demo's student in one process, in short segments of steps in random order: `bare`
 (nothing recorded, the dashboard halted), `recorded` (recorded, the dashboard halted), `watched`
-(recorded, the dashboard at work on this run). Each triple of segments gives two ratios; the
+(recorded, the dashboard at work on this run). Every step learns the same batch. Each triple of segments gives two ratios; the
 figures are their medians with the error that a bootstrap gives them, by the wall clock and by the
 training's own processor time, which other programs add little to. `notify_percent` is the time
 spent in recording itself, measured call by call.
@@ -130,7 +130,9 @@ def train(folder: Path, steps: int, page: str) -> Alternating:
                "--data-dir", str(folder), "--store", str(folder / "store")]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     profile = load_profile("demo", profile_folders(folder))
-    sets = ["distill.enabled=false", f"train.max_steps={steps}", "train.epochs=100000"]
+    # One batch is the whole split, so that every step computes the same and steps can be compared.
+    sets = ["distill.enabled=false", f"train.max_steps={steps}", "train.epochs=1000000",
+            "train.validate_every=1000000", "data.train_share=0.02", "train.batch_size=100"]
     config = resolve_settings(profile, sets=sets).config
     store = RunStore(folder / "store")
     with store.create_run("train", "demo", "watched", config_json(config), 0, "cpu") as recorder:
@@ -141,6 +143,7 @@ def train(folder: Path, steps: int, page: str) -> Alternating:
             train_student(config, load_city(folder / "cities" / "demo"),
                           directory=recorder.directory, observer=seen, stop=seen)
         finally:
+            watcher.go()
             watcher.quit()
     return seen
 

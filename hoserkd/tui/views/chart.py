@@ -17,6 +17,8 @@ from textual_plot.plot_widget import Legend
 from hoserkd.tui.drawing import SERIES_MARKS, SERIES_STYLES, short_figure
 from hoserkd.tui.snapshot import Curve
 
+FRAME = 6
+"""Columns of the frame's corners beside its title."""
 MARKS = 3
 """Letters along a curve."""
 
@@ -84,7 +86,10 @@ class Chart(Container):
         if wanted == self._shown:
             return
         self._shown = wanted
-        self.border_title = self._legend(wanted[0], curves, figures)
+        legend = self._legend(wanted[0], curves, figures)
+        if self.size.width and legend.cell_len > self.size.width - FRAME:
+            legend = self._legend(wanted[0], curves, figures=False)
+        self.border_title = legend
         plot = self.query_one(PlotWidget)
         plot.clear()
         for index, (_, curve) in enumerate(curves):

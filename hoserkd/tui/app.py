@@ -208,9 +208,10 @@ class Dashboard(App[None]):
         if not self.screen_stack:
             # It came while the dashboard was closing: nobody is left to show it to.
             return
-        notice = self._base.query_one("#notice", Static)
-        notice.display = message.snapshot.trouble is not None
-        notice.update(Text(message.snapshot.trouble or ""))
+        if message.snapshot.trouble != self._snapshot.trouble:
+            notice = self._base.query_one("#notice", Static)
+            notice.display = message.snapshot.trouble is not None
+            notice.update(Text(message.snapshot.trouble or ""))
         for told in message.snapshot.news:
             self.notify(told, severity="error", timeout=15, markup=False)
         if message.snapshot != self._snapshot:

@@ -9,7 +9,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.coordinate import Coordinate
 from textual.message import Message
 from textual.widgets import DataTable, Input, Static
 
@@ -17,6 +16,7 @@ from hoserkd.text import printable
 from hoserkd.tui.drawing import clipped, figure, progress_text, short_span, state_text
 from hoserkd.tui.snapshot import RunRow, Snapshot
 from hoserkd.tui.views.page import Wanted
+from hoserkd.tui.views.tables import CalmTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,10 @@ class RunsView(Vertical):
         self._name_width = 0
         """Of the table as it stands; 0: it must be built anew."""
         self._drawn: list[list[Text | str]] = []
+        self._made: dict[str, tuple[RunRow, bool, list[Text | str]]] = {}
+        """(run, marked, cells) by id: most runs have ended, and their cells stay."""
         self._marked: tuple[str, ...] = ()
+        self._summary = ""
         self._sort: int | None = None
         self._descending = True
 
@@ -131,14 +134,14 @@ class RunsView(Vertical):
         filter_line = Input(placeholder="filter: words of name, kind, state, tag", id="filter")
         filter_line.display = False
         yield filter_line
-        yield DataTable(cursor_type="row", zebra_stripes=True, cell_padding=0, fixed_columns=FIXED,
+        yield CalmTable(cursor_type="row", zebra_stripes=True, cell_padding=0, fixed_columns=FIXED,
                         id="runs-table")
         yield Static("", id="runs-summary")
 
     @property
-    def table(self) -> DataTable[Text | str]:
+    def table(self) -> CalmTable:
         """The table itself."""
-        return self.query_one(DataTable)
+        return self.query_one(CalmTable)
 
     @property
     def current(self) -> str | None:
@@ -169,6 +172,8 @@ class RunsView(Vertical):
         rows = ordered(matching(snapshot.runs, words), column, self._descending)
         name_width = NAME_WIDTH + max(self.size.width - ALL_WIDTH - SCROLLBAR, 0)
         cells = [self._cells(run, name_width) for run in rows]
+        self._made = {run.run_id: (run, run.run_id in self._marked, line)
+                      for run, line in zip(rows, cells, strict=True)}
         same_shape = (name_width == self._name_width
                       and [r.run_id for r in rows] == [r.run_id for r in self._rows])
         self._rows = rows
@@ -180,16 +185,21 @@ class RunsView(Vertical):
         self._summarise(len(snapshot.runs))
 
     def _cells(self, run: RunRow, name_width: int) -> list[Text | str]:
-        mark = Text.assemble(("●", "bold") if run.run_id in self._marked else " ")
+        marked = run.run_id in self._marked
+        made = self._made.get(run.run_id) if name_width == self._name_width else None
+        if made is not None and made[:2] == (run, marked):
+            return made[2]
+        mark = Text.assemble(("●", "bold") if marked else " ")
         found = {column.title: column.cell(run) for column in COLUMNS}
         found["name"] = clipped(str(found["name"]), name_width - 1)
         return [mark, *found.values()]
 
     def _update(self, cells: list[list[Text | str]]) -> None:
         for row, line in enumerate(cells):
-            for place, cell in enumerate(line):
-                if cell != self._drawn[row][place]:
-                    self.table.update_cell_at(Coordinate(row, place), cell)
+            if line is self._drawn[row]:
+                continue
+            self.table.change_row(row, {place: cell for place, cell in enumerate(line)
+                                        if cell != self._drawn[row][place]})
 
     def _rebuild(self, name_width: int, cells: list[list[Text | str]],
                  current: str | None) -> None:
@@ -217,7 +227,9 @@ class RunsView(Vertical):
             text += "; ← → show more columns"
         if not total:
             text = "no runs yet: `hoserkd demo`, `hoserkd train`, or N to start one here"
-        self.query_one("#runs-summary", Static).update(text)
+        if text != self._summary:
+            self._summary = text
+            self.query_one("#runs-summary", Static).update(text)
 
     def action_filter(self) -> None:
         """Open the filter line."""

@@ -1,6 +1,6 @@
 """Tables whose columns are as wide as what stands in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -25,6 +25,27 @@ def fill_table(table: "DataTable[Cell]", titles: Sequence[str],
         table.add_row(*row)
     if 0 < line < len(rows):
         table.move_cursor(row=line, animate=False)
+
+
+class CalmTable(DataTable[Cell]):
+    """A table in which a changed row costs that row's drawing.
+
+    Textual's own table draws all its rows anew when a cell changes, which a live run would make it
+    do every second.
+    """
+
+    def change_row(self, row: int, cells: Mapping[int, Cell]) -> None:
+        """Show other contents in some places of a row."""
+        row_key = self.ordered_rows[row].key
+        columns = self.ordered_columns
+        for place, cell in cells.items():
+            self._data[row_key][columns[place].key] = cell
+        for cache in (self._row_render_cache, self._cell_render_cache):
+            for key in [key for key in cache.keys() if key[0] == row_key]:  # noqa: SIM118 - no dict
+                cache.discard(key)
+        self._row_renderable_cache.clear()
+        self._line_cache.clear()
+        self.refresh_row(row)
 
 
 def _width(cell: Cell) -> int:

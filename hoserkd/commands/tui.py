@@ -48,21 +48,19 @@ def tui(
 def _dashboard(screen: str, run: str | None, compare: list[str]) -> "Dashboard":
     from hoserkd.commands.context import find_paths, session
     from hoserkd.errors import UsageError
-    from hoserkd.settings import nearest, profile_folders
+    from hoserkd.text import did_you_mean
     from hoserkd.tui.app import PAGES, Dashboard
     from hoserkd.tui.reading import StoreSource
 
     names = [page.name for page in PAGES]
     if screen not in names:
-        near = nearest(screen, names)
-        raise UsageError(f"--screen {screen}: there is no such page"
-                         + (f"; did you mean {near}?" if near else ""),
+        raise UsageError(f"--screen {screen}: there is no such page{did_you_mean(screen, names)}",
                          hint=f"pages: {', '.join(names)}")
     store = open_store()
     chosen = store.run(run).run_id if run is not None else _newest_training(store, screen)
     compared = tuple(store.run(reference).run_id for reference in compare)
     paths = find_paths(session().options)
-    source = StoreSource(store, paths.data_dir, profile_folders(paths.home))
+    source = StoreSource(store, paths.data_dir, paths.home)
     return Dashboard(source, page=screen, run_id=chosen, compared=compared)
 
 

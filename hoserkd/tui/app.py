@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import ClassVar, Protocol, cast
 
 from rich.style import Style
 from rich.text import Text
-from textual import on, work
+from textual import work
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -17,16 +18,10 @@ from textual.worker import get_current_worker
 
 from hoserkd.tui.launching import Launch
 from hoserkd.tui.snapshot import RunRow, Snapshot
-from hoserkd.tui.views.compare import CompareView
 from hoserkd.tui.views.dialogs import AskScreen, ConfirmScreen, HelpScreen
-from hoserkd.tui.views.evaluation import EvaluationView
 from hoserkd.tui.views.launch import LaunchScreen
-from hoserkd.tui.views.map import MapView
-from hoserkd.tui.views.page import Page, Wanted
-from hoserkd.tui.views.run import RunView
+from hoserkd.tui.views.page import Page, StopAsked, Wanted
 from hoserkd.tui.views.runs import RunsView
-from hoserkd.tui.views.store import StoreView
-from hoserkd.tui.views.tune import TuneView
 
 REFRESH_S = 1.0
 PAUSES = {"runs": 1, "store": 10}
@@ -40,26 +35,33 @@ class PageInfo:
 
     name: str
     title: str
-    view: type[Widget]
+    view: str
+    """Class of the page, in the module `hoserkd.tui.views.<name>`."""
     keys: tuple[tuple[str, str], ...]
+
+    def build(self) -> Widget:
+        """Return the page; what it draws with is imported now, not at the dashboard's start."""
+        module = import_module(f"hoserkd.tui.views.{self.name}")
+        return cast(Widget, getattr(module, self.view)(id=self.name))
 
 
 PAGES = (
-    PageInfo("runs", "Runs", RunsView, (
+    PageInfo("runs", "Runs", "RunsView", (
         ("enter", "open the run"), ("space", "mark it for comparison"),
         ("/", "filter by words"), ("s, S", "sort by the next column, reverse"), ("t", "tag"),
         ("x", "stop it gently"), ("left, right", "show more columns"))),
-    PageInfo("run", "Run", RunView, (
+    PageInfo("run", "Run", "RunView", (
         ("c, C", "next and previous curves"), ("p", "next panel"), ("x", "stop it gently"))),
-    PageInfo("compare", "Compare", CompareView, (("c", "next metric"),)),
-    PageInfo("tune", "Tune", TuneView, (("n", "next study"),)),
-    PageInfo("evaluation", "Evaluation", EvaluationView, (
+    PageInfo("compare", "Compare", "CompareView", (("c", "next metric"),)),
+    PageInfo("tune", "Tune", "TuneView", (("n", "next study"),)),
+    PageInfo("evaluation", "Evaluation", "EvaluationView", (
         ("n", "next evaluation"), ("c", "next distribution"), ("i", "intervals"))),
-    PageInfo("map", "Map", MapView, (
+    PageInfo("map", "Map", "MapView", (
         ("n, p", "next and previous trip"), ("f, r", "fit the trip, the whole city"),
         ("+, -, arrows", "zoom and pan; the mouse's wheel and pulling too"))),
-    PageInfo("store", "Store", StoreView, (("up, down", "scroll"),)),
+    PageInfo("store", "Store", "StoreView", (("up, down", "scroll"),)),
 )
+BY_NAME = {page.name: page for page in PAGES}
 EVERYWHERE = (("1 … 7", "go to a page"), ("N", "start a run"),
               ("tab, shift+tab", "go to the next widget"), ("ctrl+p", "all commands, themes"),
               ("?", "this help"), ("q", "quit"))
@@ -125,8 +127,7 @@ class Dashboard(App[None]):
         """A line of pages, the page itself, and the keys."""
         yield Static("", id="top")
         with ContentSwitcher(initial=self._page, id="pages"):
-            for page in PAGES:
-                yield page.view(id=page.name)
+            yield BY_NAME[self._page].build()
         yield Static("", id="notice")
         yield Footer(show_command_palette=False)
 
@@ -149,9 +150,9 @@ class Dashboard(App[None]):
         """What the visible page is about."""
         return Wanted(self._page, self._run_id, self._compared)
 
-    def action_page(self, page: str) -> None:
+    async def action_page(self, page: str) -> None:
         """Go to a page."""
-        self._go(page)
+        await self._go(page)
 
     def action_help(self) -> None:
         """Show all keys."""
@@ -169,9 +170,7 @@ class Dashboard(App[None]):
             newest = self._snapshot.runs[0].profile if self._snapshot.runs else ""
             self.push_screen(LaunchScreen(profiles, newest, self._source.refusal), start)
 
-    @on(RunsView.StopAsked)
-    @on(RunView.StopAsked)
-    def ask_to_stop(self, message: RunsView.StopAsked | RunView.StopAsked) -> None:
+    def on_stop_asked(self, message: StopAsked) -> None:
         """Ask whether a run shall stop, and have it stopped."""
         def stop(sure: bool | None) -> None:
             if sure:
@@ -183,10 +182,10 @@ class Dashboard(App[None]):
         else:
             self.notify(f"{message.run.name} is not at work", markup=False)
 
-    def on_runs_view_opened(self, message: RunsView.Opened) -> None:
+    async def on_runs_view_opened(self, message: RunsView.Opened) -> None:
         """Go to the page of a run."""
         self._run_id = message.run_id
-        self._go("run")
+        await self._go("run")
 
     def on_runs_view_marked(self, message: RunsView.Marked) -> None:
         """Remember what to compare."""
@@ -218,7 +217,7 @@ class Dashboard(App[None]):
             self._snapshot = message.snapshot
             self._show()
             # What had nothing to show could not take the keyboard before.
-            if self.focused is None and len(self.screen_stack) == 1:
+            if self.focused is None and len(self.screen_stack) == 1 and self._begun:
                 self._view.focus_table()
 
     def read(self) -> None:
@@ -227,21 +226,31 @@ class Dashboard(App[None]):
             self.reading = True
             self._read(self.wanted)
 
-    def _begin(self) -> None:
+    async def _begin(self) -> None:
         self._begun = True
-        self._go(self._page)
+        await self._go(self._page)
 
-    def _go(self, page: str) -> None:
+    async def _go(self, page: str) -> None:
         self._page = page
         if not self._begun:
             return
         if page in ("run", "map") and self._run_id is None:
-            self._run_id = self._base.query_one(RunsView).current
-        self._base.query_one("#pages", ContentSwitcher).current = page
+            self._run_id = self._default_run()
+        switcher = self._base.query_one("#pages", ContentSwitcher)
+        if not switcher.query(f"#{page}"):
+            await switcher.add_content(BY_NAME[page].build())
+        if page != self._page:
+            return  # the user has gone on meanwhile
+        switcher.current = page
         self._base.query_one("#top", Static).update(self._top_line())
         self._view.focus_table()
         self._show()
         self.read()
+
+    def _default_run(self) -> str | None:
+        for table in self._base.query(RunsView):
+            return table.current
+        return self._snapshot.runs[0].run_id if self._snapshot.runs else None
 
     def _top_line(self) -> Text:
         text = Text()
@@ -264,7 +273,9 @@ class Dashboard(App[None]):
         return cast(Page, self._base.query_one(f"#{self._page}"))
 
     def _show(self) -> None:
-        self._view.show(self._snapshot, self.wanted)
+        # A page on its way to its first sight shows what is there when it arrives.
+        if self._base.query(f"#{self._page}"):
+            self._view.show(self._snapshot, self.wanted)
 
     def _tick(self) -> None:
         self._ticks += 1

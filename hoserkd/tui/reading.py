@@ -1,7 +1,8 @@
 """Snapshots from a run store: the database now and then, the spools of live runs always.
 
 The database is opened for moments only, and only when a run appears, ends or is labelled; between
-that the spools tell all that changes. No lock is held, so nobody is kept waiting.
+that the spools tell all that changes. No lock is held, so nobody is kept waiting. What only some
+pages need is imported when they are first seen: the dashboard's start is short.
 """
 
 import json
@@ -12,10 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hoserkd.errors import HoserkdError
-from hoserkd.settings import list_profiles, load_profile, resolve_settings
 from hoserkd.store.folders import Folder, scan_folders
 from hoserkd.store.records import RunRecord
 from hoserkd.store.references import check_name
@@ -25,8 +25,10 @@ from hoserkd.tui.following import Following
 from hoserkd.tui.launching import Launch, Starter, launch_words
 from hoserkd.tui.shelf import Shelf
 from hoserkd.tui.snapshot import RunDetail, RunRow, Snapshot, settings_against, time_left_s
-from hoserkd.tui.studies import Study, studies_of
 from hoserkd.tui.views.page import Wanted
+
+if TYPE_CHECKING:
+    from hoserkd.tui.studies import Study
 
 RECORDS_S = 60.0
 """The database is asked again after so long even if nothing seems to have changed."""
@@ -35,12 +37,13 @@ RECORDS_S = 60.0
 class StoreSource:
     """Reads snapshots of one store."""
 
-    def __init__(self, store: RunStore, data_dir: Path, profile_folders: tuple[Path, ...] = (),
+    def __init__(self, store: RunStore, data_dir: Path, home: Path | None = None,
                  clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._shelf = Shelf(store, data_dir)
         self._starter = Starter(store.directory, data_dir)
-        self._profile_folders = profile_folders
+        self._home = home or data_dir
+        """Where the user's own profiles are looked for."""
         self._clock = clock
         self._records: tuple[RunRecord, ...] = ()
         self._known: object = None
@@ -101,16 +104,20 @@ class StoreSource:
 
     def profiles(self) -> Sequence[str]:
         """Return the names of all profiles."""
-        return list(list_profiles(self._profile_folders))
+        from hoserkd.settings import list_profiles, profile_folders
+
+        return list(list_profiles(profile_folders(self._home)))
 
     def refusal(self, launch: Launch) -> str | None:
         """Return what is wrong with the name or the settings of a run to be started."""
+        from hoserkd.settings import load_profile, profile_folders, resolve_settings
+
         try:
             words = launch_words(launch)
             if launch.name:
                 check_name(launch.name)
             sets = [value for key, value in pairwise(words) if key == "--set"]
-            resolve_settings(load_profile(launch.profile, self._profile_folders), sets=sets)
+            resolve_settings(load_profile(launch.profile, profile_folders(self._home)), sets=sets)
         except HoserkdError as error:
             return error.message
         except ValueError as error:
@@ -177,7 +184,9 @@ class StoreSource:
             settings=settings_against(self._config(record), self._profile(record.profile)),
             log=follows.notes(), evaluations=tuple(follows.evaluations))
 
-    def _studies(self, rows: Sequence[RunRow]) -> tuple[Study, ...]:
+    def _studies(self, rows: Sequence[RunRow]) -> "tuple[Study, ...]":
+        from hoserkd.tui.studies import studies_of
+
         of_study = {record.run_id: record.study for record in self._records if record.study}
         configs = {record.run_id: self._config(record) for record in self._records
                    if record.study}
@@ -189,9 +198,11 @@ class StoreSource:
         return self._configs[record.run_id]
 
     def _profile(self, name: str) -> Mapping[str, Any] | None:
+        from hoserkd.settings import load_profile, profile_folders, resolve_settings
+
         if name not in self._profiles:
             try:
-                profile = load_profile(name, self._profile_folders)
+                profile = load_profile(name, profile_folders(self._home))
                 resolved = resolve_settings(profile)
                 self._profiles[name] = resolved.config.model_dump(mode="json")
             except HoserkdError:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hoserkd.errors import HoserkdError
 from hoserkd.store.database import DATABASE
@@ -16,8 +17,10 @@ from hoserkd.store.records import RunRecord
 from hoserkd.store.runs import RunStore
 from hoserkd.tui.following import Following
 from hoserkd.tui.judgements import FILE, Judgement, read_judgement
-from hoserkd.tui.mapping import CityMap, MapData, read_city_map, read_trips
 from hoserkd.tui.snapshot import RunRow, StoreHealth
+
+if TYPE_CHECKING:
+    from hoserkd.tui.mapping import CityMap, MapData
 
 MOST_JUDGEMENTS = 30
 MOST_LARGEST = 5
@@ -40,8 +43,8 @@ class Shelf:
         self._store = store
         self._data_dir = data_dir
         self._judged: dict[tuple[Path, int], Judgement | None] = {}
-        self._city: tuple[object, CityMap] | None = None
-        self._map: tuple[object, MapData] | None = None
+        self._city: "tuple[object, CityMap] | None" = None
+        self._map: "tuple[object, MapData] | None" = None
         self._sizes: _Sizes | None = None
 
     def judgements(self, records: Sequence[RunRecord]) -> tuple[Judgement, ...]:
@@ -55,8 +58,10 @@ class Shelf:
                     found.append(judged)
         return tuple(found)
 
-    def map(self, records: Mapping[str, RunRecord], run_id: str | None) -> MapData | None:
+    def map(self, records: Mapping[str, RunRecord], run_id: str | None) -> "MapData | None":
         """Return the map of a run's city with its newest generated trips."""
+        from hoserkd.tui.mapping import MapData, read_trips
+
         record = records.get(run_id or "")
         if record is None:
             return None
@@ -121,7 +126,9 @@ class Shelf:
             self._judged[key] = read_judgement(path, record.run_id, record.name)
         return self._judged[key]
 
-    def _city_of(self, record: RunRecord) -> CityMap:
+    def _city_of(self, record: RunRecord) -> "CityMap":
+        from hoserkd.tui.mapping import read_city_map
+
         name = str(_config(record)["city"]["name"])
         directory = self._data_dir / "cities" / name
         stamp = (directory, (directory / "manifest.json").stat().st_mtime_ns)

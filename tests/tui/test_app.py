@@ -1,5 +1,8 @@
 """The dashboard driven by its keys."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from literals import LiteralSource
 from textual import events
@@ -11,6 +14,7 @@ from hoserkd.tui.views.chart import Chart
 from hoserkd.tui.views.dialogs import HelpScreen
 from hoserkd.tui.views.map import MapCanvas
 from hoserkd.tui.views.runs import RunsView
+from hoserkd.tui.views.tables import CalmTable
 
 SIZES = [(80, 24), (160, 48)]
 
@@ -291,3 +295,25 @@ async def test_state_of_every_page_survives_a_resize(source: LiteralSource) -> N
         assert before == (app.query_one(RunsView).current, app.query_one(MapCanvas).trip,
                           app.query_one("#judged-table", DataTable).get_row_at(0))
         assert "2 marked" in str(app.query_one("#runs-summary", Static).render())
+
+
+async def test_figures_of_a_live_run_are_drawn_where_they_changed_and_nowhere_else(
+        source: LiteralSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = _run(source)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await _settle(pilot)
+        table = app.query_one(CalmTable)
+        drawn: list[int] = []
+        render = CalmTable._render_cell
+
+        def count(self: CalmTable, row: int, *others: Any, **named: Any) -> Any:
+            drawn.append(row)
+            return render(self, row, *others, **named)
+
+        monkeypatch.setattr(CalmTable, "_render_cell", count)
+        source.runs = (replace(source.runs[0], val_accuracy=0.8765, step=131), *source.runs[1:])
+        app.read()
+        await _settle(pilot)
+        assert set(drawn) == {0}
+        assert "0.8765" in app.export_screenshot()
+        assert str(table.get_row_at(0)[5]) == "0.8765"

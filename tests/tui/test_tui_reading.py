@@ -214,6 +214,19 @@ def test_launch_words_are_a_command_line() -> None:
         launch_words(Launch("tune", "demo", "", "trials"))
 
 
+@pytest.mark.parametrize(("launch", "told"), [
+    (Launch("train, vanilla", "smoke", "mine", "train.epochs=3"), None),
+    (Launch("train, vanilla", "smoke", "mine", "train.epoch=3"), "did you mean train.epochs?"),
+    (Launch("train, vanilla", "smoke", "mine", "train.epochs=-1"), "train.epochs"),
+    (Launch("train, vanilla", "smoke", "mine", "train.epochs"), "expected key=value"),
+    (Launch("train, vanilla", "smoke", "no name!"), "cannot be a name"),
+])
+def test_store_source_tells_what_is_wrong_with_a_start(
+        launch: Launch, told: str | None, store: RunStore, tmp_path: Path) -> None:
+    refusal = StoreSource(store, tmp_path).refusal(launch)
+    assert refusal is None if told is None else told in str(refusal)
+
+
 def test_starter_tells_of_a_run_that_failed_and_only_once(tmp_path: Path) -> None:
     starter = Starter(tmp_path / "store", tmp_path)
     starter.start(["hoserkd", "profiles", "list"])

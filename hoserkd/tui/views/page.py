@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from hoserkd.tui.snapshot import Snapshot
+from textual.message import Message
+
+from hoserkd.tui.snapshot import RunRow, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +15,14 @@ class Wanted:
     page: str
     run_id: str | None
     compared: tuple[str, ...]
+
+
+class StopAsked(Message):
+    """The user wants a run to stop."""
+
+    def __init__(self, run: RunRow) -> None:
+        super().__init__()
+        self.run = run
 
 
 class Page(Protocol):

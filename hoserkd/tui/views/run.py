@@ -7,7 +7,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Grid, Vertical, VerticalScroll
-from textual.message import Message
 from textual.widgets import Static
 
 from hoserkd.text import printable
@@ -22,7 +21,7 @@ from hoserkd.tui.drawing import (
 )
 from hoserkd.tui.snapshot import Curve, RunDetail, RunRow, Snapshot
 from hoserkd.tui.views.chart import Chart
-from hoserkd.tui.views.page import Wanted
+from hoserkd.tui.views.page import StopAsked, Wanted
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("loss", ("loss", "loss_road", "loss_time", "loss_pinball")),
@@ -113,13 +112,6 @@ class RunView(Vertical):
         ("x", "stop", "Stop gently"),
     ]
 
-    class StopAsked(Message):
-        """The user wants the run to stop."""
-
-        def __init__(self, run: RunRow) -> None:
-            super().__init__()
-            self.run = run
-
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._detail: RunDetail | None = None
@@ -172,7 +164,7 @@ class RunView(Vertical):
     def action_stop(self) -> None:
         """Ask a run at work to stop at a safe point."""
         if self._detail is not None:
-            self.post_message(self.StopAsked(self._detail.row))
+            self.post_message(StopAsked(self._detail.row))
 
     def _arrange(self) -> None:
         self.set_class(self.wide, "wide")

@@ -15,7 +15,7 @@ from textual.widgets import DataTable, Input, Static
 from hoserkd.text import printable
 from hoserkd.tui.drawing import clipped, figure, progress_text, short_span, state_text
 from hoserkd.tui.snapshot import RunRow, Snapshot
-from hoserkd.tui.views.page import Wanted
+from hoserkd.tui.views.page import StopAsked, Wanted
 from hoserkd.tui.views.tables import CalmTable
 
 
@@ -100,13 +100,6 @@ class RunsView(Vertical):
         def __init__(self, run_ids: tuple[str, ...]) -> None:
             super().__init__()
             self.run_ids = run_ids
-
-    class StopAsked(Message):
-        """The user wants a run to stop."""
-
-        def __init__(self, run: RunRow) -> None:
-            super().__init__()
-            self.run = run
 
     class TagAsked(Message):
         """The user wants to tag a run."""
@@ -276,7 +269,7 @@ class RunsView(Vertical):
         """Ask the run under the cursor to stop at a safe point."""
         for run in self._rows:
             if run.run_id == self.current:
-                self.post_message(self.StopAsked(run))
+                self.post_message(StopAsked(run))
 
     def action_tag(self) -> None:
         """Ask for a tag for the run under the cursor."""

@@ -1,6 +1,7 @@
 """Tables whose columns are as wide as what stands in them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -40,7 +41,8 @@ class CalmTable(DataTable[Cell]):
         columns = self.ordered_columns
         for place, cell in cells.items():
             self._data[row_key][columns[place].key] = cell
-        for cache in (self._row_render_cache, self._cell_render_cache):
+        caches: tuple[Any, ...] = (self._row_render_cache, self._cell_render_cache)
+        for cache in caches:
             for key in [key for key in cache.keys() if key[0] == row_key]:  # noqa: SIM118 - no dict
                 cache.discard(key)
         self._row_renderable_cache.clear()

@@ -4,10 +4,10 @@
 
 Trains the demo's student in one process, in short segments of steps in random order: `bare`
 (nothing recorded, the dashboard halted), `recorded` (recorded, the dashboard halted), `watched`
-(recorded, the dashboard at work on this run). Every step learns the same batch. Each triple of segments gives two ratios; the
-figures are their medians with the error that a bootstrap gives them, by the wall clock and by the
-training's own processor time, which other programs add little to. `notify_percent` is the time
-spent in recording itself, measured call by call.
+(recorded, the dashboard at work on this run). Every step learns the same batch. Each triple of
+segments gives two ratios; the figures are their medians with the error that a bootstrap gives
+them, by the wall clock and by the training's own processor time, which other programs add little
+to. `notify_percent` is the time spent in recording itself, measured call by call.
 """
 
 import argparse

@@ -9,6 +9,7 @@ import numpy as np
 from hoserkd.tui.snapshot import Curve, RunRow
 
 PARAMETERS = ("lambda_kl", "temperature", "window")
+"""Settings of `distill` that are searched in ranges; `tune.choices` may name others."""
 LEAST_TRIALS = 5
 FINALS = ("final-best", "final-vanilla")
 """Trials with other epochs and seeds than those of the search."""
@@ -26,8 +27,8 @@ class Trial:
     status: str
     epoch: int | None
     val_accuracy: float | None
-    parameters: Mapping[str, float]
-    """Empty for vanilla."""
+    parameters: Mapping[str, float | str]
+    """What the study searches, by name: figures from ranges, then choices. Empty for vanilla."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,10 @@ class Importance:
     """How much one searched parameter matters."""
 
     share: float
-    """Of the spread of accuracy, what a parabola over the parameter's ranks explains, less what
-    it would explain by chance (adjusted R squared), 0 to 1."""
-    tie: float
-    """Spearman's rank correlation with accuracy."""
+    """Of the spread of accuracy, what a parabola over the parameter's ranks explains, or the means
+    of its choices, less what it would explain by chance (adjusted R squared), 0 to 1."""
+    tie: float | None
+    """Spearman's rank correlation with accuracy; None for choices that have no order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,11 @@ class Study:
     name: str
     status: str
     trials: tuple[Trial, ...]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """What is searched."""
+        return tuple(dict.fromkeys(name for trial in self.trials for name in trial.parameters))
 
     @property
     def compared(self) -> tuple[Trial, ...]:
@@ -81,12 +87,11 @@ class Study:
         Over the searched trials that have an accuracy; fewer than `LEAST_TRIALS` give nothing.
         """
         found = {}
-        for name in PARAMETERS:
+        for name in self.parameters:
             pairs = [(trial.parameters[name], trial.val_accuracy) for trial in self.compared
                      if name in trial.parameters and trial.val_accuracy is not None]
             if len(pairs) >= LEAST_TRIALS:
-                x, y = _ranks([x for x, _ in pairs]), [y for _, y in pairs]
-                found[name] = Importance(_explained(x, y), _correlation(x, _ranks(y)))
+                found[name] = _importance([x for x, _ in pairs], [y for _, y in pairs])
         return dict(sorted(found.items(), key=lambda item: -item[1].share))
 
 
@@ -116,9 +121,30 @@ def _study(name: str, rows: Sequence[RunRow],
 def _trial(row: RunRow, config: Mapping[str, Any]) -> Trial:
     distill = config.get("distill", {})
     role = row.tags[0] if row.tags else ""
-    parameters = {name: float(distill[name]) for name in PARAMETERS
-                  if distill.get("enabled") and isinstance(distill.get(name), int | float)}
+    parameters: dict[str, float | str] = {
+        name: float(distill[name]) for name in PARAMETERS
+        if distill.get("enabled") and isinstance(distill.get(name), int | float)}
+    if parameters:
+        parameters |= {key: str(_setting(config, key))
+                       for key in config.get("tune", {}).get("choices") or {}}
     return Trial(row.run_id, row.name, role, row.status, row.epoch, row.val_accuracy, parameters)
+
+
+def _setting(config: Mapping[str, Any], key: str) -> Any:
+    found: Any = config
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _importance(x: Sequence[float | str], y: Sequence[float]) -> Importance:
+    figures = [value for value in x if not isinstance(value, str)]
+    if len(figures) == len(x):
+        ranks = _ranks(figures)
+        return Importance(_explained(ranks, y), _correlation(ranks, _ranks(y)))
+    means = {one: float(np.mean([b for a, b in zip(x, y, strict=True) if a == one]))
+             for one in set(x)}
+    return Importance(_adjusted(y, [means[one] for one in x], len(means) - 1), None)
 
 
 def _ranks(values: Sequence[float]) -> list[float]:
@@ -129,13 +155,18 @@ def _ranks(values: Sequence[float]) -> list[float]:
 
 def _explained(x: Sequence[float], y: Sequence[float]) -> float:
     degree = min(2, len(set(x)) - 1)
-    left = len(x) - degree - 1
-    spread = float(np.var(y))
-    if degree < 1 or left < 1 or spread == 0:
+    if degree < 1:
         return 0.0
-    rest = np.asarray(y) - np.polyval(np.polyfit(x, y, degree), x)
-    share = 1 - float(np.mean(rest**2)) / spread
-    return max(0.0, 1 - (1 - share) * (len(x) - 1) / left)
+    return _adjusted(y, np.polyval(np.polyfit(x, y, degree), x).tolist(), degree)
+
+
+def _adjusted(y: Sequence[float], fitted: Sequence[float], degrees: int) -> float:
+    """Return R squared of a fit, less what as many degrees of freedom explain by chance."""
+    left, spread = len(y) - degrees - 1, float(np.var(y))
+    if left < 1 or spread == 0:
+        return 0.0
+    share = 1 - float(np.mean((np.asarray(y) - np.asarray(fitted)) ** 2)) / spread
+    return max(0.0, 1 - (1 - share) * (len(y) - 1) / left)
 
 
 def _correlation(x: Sequence[float], y: Sequence[float]) -> float:

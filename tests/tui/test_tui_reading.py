@@ -146,6 +146,20 @@ def test_importance_finds_a_hidden_optimum_and_nothing_in_noise(seed: int) -> No
     assert found["window"].share < 0.3
 
 
+def test_choices_that_a_study_searches_are_shown_and_weighed() -> None:
+    rows, studies, configs = toy_study()
+    for number, config in enumerate(configs.values()):
+        config["tune"] = {"choices": {"student.width": ["wide", "slim"]}}
+        config["student"] = {"width": "wide" if number >= 3 else "slim"}
+    (study,) = studies_of(rows, studies, configs)
+    assert study.parameters == ("lambda_kl", "temperature", "window", "student.width")
+    assert study.trials[0].parameters == {}
+    assert study.trials[5].parameters["student.width"] == "wide"
+    weighed = study.importance()["student.width"]
+    assert weighed.tie is None
+    assert 0.4 < weighed.share < 1
+
+
 def test_final_runs_of_a_study_are_not_its_best_trial() -> None:
     trials = (Trial("1", "a", "search", "finished", 0, 0.8, {}),
               Trial("2", "b", "final-best", "finished", 9, 0.9, {}))

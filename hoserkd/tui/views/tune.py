@@ -9,9 +9,9 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import DataTable, Static
 
 from hoserkd.text import printable
-from hoserkd.tui.drawing import BLUE, GROUND, bar, figure, state_text
+from hoserkd.tui.drawing import BLUE, GROUND, bar, clipped, figure, state_text
 from hoserkd.tui.snapshot import Snapshot
-from hoserkd.tui.studies import LEAST_TRIALS, PARAMETERS, Study, Trial
+from hoserkd.tui.studies import LEAST_TRIALS, Study, Trial
 from hoserkd.tui.views.chart import Chart
 from hoserkd.tui.views.page import Wanted
 from hoserkd.tui.views.tables import fill_table
@@ -28,8 +28,10 @@ def importance_text(study: Study, width: int = 12) -> Text:
     lines = [Text("importance: share of accuracy's spread\n"
                   "that each explains alone; rank tie ρ", style="dim")]
     for name, one in found.items():
-        lines.append(Text.assemble(f"{name:<12}", (bar(one.share, width), f"{BLUE} on {GROUND}"),
-                                   f" {one.share:4.0%}  {_way(one.tie)} {one.tie:+.2f}"))
+        tie = "" if one.tie is None else f"  {_way(one.tie)} {one.tie:+.2f}"
+        lines.append(Text.assemble(f"{clipped(printable(name.rpartition('.')[2]), 11):<12}",
+                                   (bar(one.share, width), f"{BLUE} on {GROUND}"),
+                                   f" {one.share:4.0%}{tie}"))
     return Text("\n").join(lines)
 
 
@@ -94,12 +96,16 @@ class TuneView(Vertical):
             return
         self._drawn = study.trials
         fill_table(self.query_one(DataTable),
-                   ("state", "trial", "for", "val acc", "epoch", *PARAMETERS),
-                   [_cells(trial, trial == study.best) for trial in reversed(study.trials)])
+                   ("state", "trial", "for", "val acc", "epoch", *study.parameters),
+                   [_cells(study, trial) for trial in reversed(study.trials)])
 
 
-def _cells(trial: Trial, best: bool) -> list[Text | str]:
-    name = printable(trial.name) + (" ★ best" if best else "")
+def _cells(study: Study, trial: Trial) -> list[Text | str]:
+    name = printable(trial.name) + (" ★ best" if trial == study.best else "")
     return [state_text(trial.status), name, printable(trial.role), figure(trial.val_accuracy),
             figure(None if trial.epoch is None else trial.epoch + 1),
-            *(figure(trial.parameters.get(parameter)) for parameter in PARAMETERS)]
+            *(_value(trial.parameters.get(parameter)) for parameter in study.parameters)]
+
+
+def _value(value: float | str | None) -> str:
+    return printable(value) if isinstance(value, str) else figure(value)

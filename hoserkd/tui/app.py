@@ -25,7 +25,7 @@ from hoserkd.tui.views.runs import RunsView
 
 REFRESH_S = 1.0
 PAUSES = {"runs": 1, "store": 10}
-CURVES_PAUSE = 4
+CURVES_PAUSE = 5
 """Seconds between two looks by page; pages with curves, which are dear to draw, wait longer."""
 
 

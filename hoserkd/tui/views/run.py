@@ -116,6 +116,7 @@ class RunView(Vertical):
         super().__init__(id=id)
         self._detail: RunDetail | None = None
         self._page = 0
+        self._head_lines = 0
         self._panel = 0
         self.can_focus = True
 
@@ -174,9 +175,14 @@ class RunView(Vertical):
     def _draw(self) -> None:
         if self._detail is None:
             self.query_one("#run-head", Static).update("no run chosen: press 1, go to one, Enter")
+            self._head_lines = 1
             return
         detail = self._detail
-        self.query_one("#run-head", Static).update(headline(detail.row, self.wide))
+        head = headline(detail.row, self.wide)
+        # Where its lines stay as many as they were, nothing else has to move.
+        lines = sum(1 + line.cell_len // max(self.size.width - 2, 1) for line in head.split())
+        self.query_one("#run-head", Static).update(head, layout=lines != self._head_lines)
+        self._head_lines = lines
         self._draw_charts(charts_of(dict(detail.curves)))
         width = max(self.query_one("#panel-time").size.width - 4, 20)
         self._put("time", timing_bars(detail.timings_ms, width))

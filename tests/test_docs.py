@@ -23,10 +23,12 @@ SMALL = {
     "TUNE__FINAL_EPOCHS": "1", "TUNE__FINAL_SEEDS": "[]",
 }
 """What the environment sets, so that the commands themselves run as they are written."""
-RUN = ("README.md", "docs/commands.md", "docs/data-format.md", "docs/deploy.md",
-       "docs/settings.md", "docs/store.md", "docs/study.md", "docs/tuning.md", "docs/tutorial.md")
+RUN = ("README.md", "docs/commands.md", "docs/dashboard.md", "docs/data-format.md",
+       "docs/deploy.md", "docs/settings.md", "docs/store.md", "docs/study.md", "docs/tuning.md",
+       "docs/tutorial.md")
 """Pages whose every command line is run: here, and `docs/deploy.md` in `commands/test_demo.py`.
-Those of `docs/tuning.md`, which take hours, are run with `--show-config`."""
+Those of `docs/tuning.md`, which take hours, are run with `--show-config`, and the dashboard draws a
+picture of what it would show in a terminal."""
 PLACEHOLDERS = re.compile(r"^(?:[A-Z]+|\.\.\.)$")
 
 
@@ -109,10 +111,10 @@ def test_readme_nine_commands_run_as_written(
 
 
 def test_tutorial_commands_run_as_written(
-    place: Path, source: Path, run_cli: Callable[..., Any]
+    going_on: Path, source: Path, run_cli: Callable[..., Any]
 ) -> None:
+    place = going_on  # its demo has been made, which another one finds done
     (place / "files").symlink_to(source)
-    (place / "lmtad").symlink_to(ROOT / "tests/data/lmtad/plain")
     tutorial = ROOT / "docs/tutorial.md"
     (place / "my-city.yaml").write_text(code_blocks(tutorial, "yaml")[0], encoding="utf-8")
     for line in command_lines(tutorial):
@@ -141,6 +143,17 @@ def test_pages_that_go_on_run_as_written(
     assert len(lines) > 2
     for line in lines:
         run_line(run_cli, line)
+
+
+def test_dashboard_page_lines_draw_what_they_would_show(
+    going_on: Path, run_cli: Callable[..., Any]
+) -> None:
+    lines = command_lines(ROOT / "docs/dashboard.md")
+    for number, line in enumerate(lines):
+        shot = "" if "--screenshot" in line else f" --screenshot page-{number}.svg"
+        run_line(run_cli, line + shot)
+    assert len(list(going_on.glob("page-*.svg"))) == len(lines) - 1
+    assert (going_on / "run.svg").is_file()
 
 
 def test_study_page_lines_run_as_written(
@@ -214,7 +227,8 @@ def test_tuning_page_lines_are_understood(place: Path, run_cli: Callable[..., An
 
 def _ask(place: Path) -> None:
     """Write the queries of two generated trips as a user's own."""
-    generated = next((place / "work/store/runs").glob("*/generated/*.csv"))
+    found = (place / "work/store/runs").glob("*/generated/*.csv")
+    generated = max(found, key=lambda path: path.stat().st_mtime)
     lines = [",".join(line.split(",")[:3]) for line in generated.read_text().splitlines()]
     (place / "queries.csv").write_text("\n".join(lines[:3]) + "\n")
 

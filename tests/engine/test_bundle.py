@@ -210,6 +210,8 @@ def test_unpack_bundle_bomb_is_refused_by_ratio_and_by_size(suffix: str, tmp_pat
         unpack_bundle(path, tmp_path / "out", Limits(total_bytes=1 << 20))
     with pytest.raises(BundleError, match="files"):
         unpack_bundle(path, tmp_path / "out", Limits(files=0))
+    with pytest.raises(BundleError, match=r"manifest\.json: larger"):
+        unpack_bundle(path, tmp_path / "out", Limits(manifest_bytes=99))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 

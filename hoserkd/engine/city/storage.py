@@ -216,7 +216,9 @@ class CityWriter:
         target = self.directory / content
         if target.exists():
             # Out of sight before it is taken apart: the same content, perhaps damaged.
-            target.rename(self._staging.with_suffix(".old"))
+            old = self._staging.with_suffix(".old")
+            shutil.rmtree(old, ignore_errors=True)  # of a commit that the disk had no room for
+            target.rename(old)
         self._staging.rename(target)
         write_json(self.directory / "manifest.json", whole)
         sweep(self.directory, keep=content)

@@ -204,8 +204,13 @@ def test_performance_page_names_benchmarks_that_exist() -> None:
              if "__main__" in path.read_text("utf-8")}
     assert named <= there
     assert len(named) > 5
-    assert set(re.findall(r"`make (\w+)", text)) <= set(
-        re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+
+
+def test_make_targets_that_documents_name_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    pages = [page.read_text("utf-8") for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))]
+    named = {name for page in pages for name in re.findall(r"(?:`|^)make ([a-z]+)", page, re.M)}
+    assert {"demo", "test", "install"} <= named <= targets
 
 
 def test_faq_quotes_messages_that_are_said() -> None:

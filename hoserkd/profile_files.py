@@ -1,5 +1,6 @@
 """Profiles: YAML files of settings that may extend one another."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,18 @@ class Profile:
 
 
 def profile_folders(home: Path) -> tuple[Path, ...]:
-    """Return where profiles are looked up by name: the user's own first, then the shipped ones."""
+    """Return where profiles are looked up by name: the user's own first, then the shipped ones.
+
+    Without HOSERKD_HOME, which means that all is there, the user's settings folder counts too.
+    """
     package = Path(__file__).resolve().parent
     shipped = package / "profiles"
-    return (home / "profiles", shipped if shipped.is_dir() else package.parent / "profiles")
+    own = [home / "profiles"]
+    if not os.environ.get("HOSERKD_HOME"):
+        from platformdirs import user_config_dir
+
+        own.append(Path(user_config_dir("hoserkd", appauthor=False)) / "profiles")
+    return (*own, shipped if shipped.is_dir() else package.parent / "profiles")
 
 
 def list_profiles(folders: Sequence[Path]) -> dict[str, Path]:

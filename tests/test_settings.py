@@ -240,3 +240,16 @@ def test_settings_page_shows_commands_and_a_profile_that_work(
     config = resolved(written(tmp_path, "mine", blocks["yaml"])).config
     assert (config.train.epochs, config.distill.temperature, config.city.name) == (
         12, 4.0, "beijing")
+
+
+def test_own_profiles_lie_in_the_settings_folder_unless_a_home_is_named(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    own = tmp_path / "hoserkd" / "profiles"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("train:\n  epochs: 3\n", encoding="utf-8")
+    assert "mine" not in list_profiles(profile_folders(home))
+    monkeypatch.delenv("HOSERKD_HOME")
+    assert list_profiles(profile_folders(home))["mine"] == own / "mine.yaml"
+    assert "demo" in list_profiles(profile_folders(home))

@@ -1,7 +1,7 @@
 """`hoserkd tune`: search the distillation settings, then check the best one over seeds."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -10,6 +10,11 @@ from hoserkd.commands.context import open_console, open_context, open_store
 from hoserkd.commands.options import City, Profile, Teacher
 from hoserkd.commands.train import full_reference
 from hoserkd.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from hoserkd.commands.tune_bench import Bench
+    from hoserkd.engine.tuning.rows import TuneOutcome
+    from hoserkd.store.recorder import RunRecorder
 
 
 class TuneGroup(TyperGroup):
@@ -60,7 +65,7 @@ def search(
         "tune.objectives": None if objectives is None else tuple(objectives.split(",")),
         "teacher.name": full_reference(teacher)})
     from hoserkd.commands.tune_bench import Bench, Team
-    from hoserkd.commands.tune_views import payload, render, write_report
+    from hoserkd.commands.tune_views import render
     from hoserkd.engine.city.storage import load_city
 
     bench = Bench(context, load_city(context.city_dir(city)), resume=resume, worker=worker)
@@ -68,15 +73,28 @@ def search(
         bench.help_out(parent)
         return
     team = Team(context, workers, profile, city)
-    with bench.recording() as recorder, team.gathered(recorder):
+    with bench.study.at_work(), bench.recording() as recorder, team.gathered(recorder):
         found = bench.work(team)
-        folder = None if recorder is None else recorder.directory / "tune"
-        document = payload(found, context.profile, context.config, city, folder)
-        if recorder is not None and folder is not None:
-            for path in write_report(found, document, folder):
-                recorder.artifact(path, "tune")
-            recorder.evaluation(document, label="study")
+        document = keep(bench, found, city, recorder)
+    if recorder is None and bench.is_orphaned():
+        with bench.recording() as recorder:
+            document = keep(bench, found, city, recorder)
     context.console.result(document, lambda: render(context.console, found, document))
+
+
+def keep(bench: "Bench", found: "TuneOutcome", city: str | None, recorder: "RunRecorder | None"
+         ) -> dict[str, Any]:
+    """Return a study's document; write it and the page where this process records the study."""
+    from hoserkd.commands.tune_views import payload, write_report
+
+    folder = None if recorder is None else recorder.directory / "tune"
+    context = bench.context
+    document = payload(found, context.profile, context.config, city, folder)
+    if recorder is not None and folder is not None:
+        for path in write_report(found, document, folder):
+            recorder.artifact(path, "tune")
+        recorder.evaluation(document, label="study")
+    return document
 
 
 @app.command("show")

@@ -56,6 +56,11 @@ class Bench:
         with self.trainings.recording("tune") as recorder, TrialRecorder(self, recorder):
             yield recorder
 
+    def is_orphaned(self) -> bool:
+        """Return whether the process is gone that recorded the study."""
+        runs = self.context.store.runs(kind="tune", study=self.study.name, limit=1)
+        return bool(runs) and runs[0].status == "dead"
+
     def work(self, team: "Team") -> "TuneOutcome":
         """Do all that is left of the study, and return what it came to."""
         self.prepare_signal()

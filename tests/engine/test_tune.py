@@ -205,6 +205,8 @@ def test_a_trial_of_another_machine_is_left_alone_until_it_falls_silent(tmp_path
         trial.set_user_attr("worker", "x")
         assert study.rescue() == []
         assert [worker.host for worker in study.ledger.living(study.worker.id)] == ["other"]
+        # Who finds it at work joins, without a word of resuming.
+        assert not Study(tmp_path, config(trials=3), resume=False).began
         study.ledger.optuna.set_user_attr("worker:x", {**told, "beat": time.time() - 400})
         assert study.rescue() == [1]
 

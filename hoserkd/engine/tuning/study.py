@@ -84,7 +84,13 @@ class Study:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Be one of the study's workers while the block runs."""
+        """Be one of the study's workers while the block runs; may be nested.
+
+        Others join a study only where they find a worker, so be one before anything that lasts.
+        """
+        if self.worker is not None:
+            yield
+            return
         joins = not self.began and self._number == 0 and bool(self.ledger.living())
         with Registration(self.ledger.optuna) as registration:
             self.worker = registration.worker
@@ -94,7 +100,10 @@ class Study:
             seed = np.random.SeedSequence(entropy)
             self.ledger.optuna.sampler = build_sampler(
                 self.config.tune, int(seed.generate_state(1)[0]))
-            yield
+            try:
+                yield
+            finally:
+                self.worker = None
 
     def queue(self, jobs: Iterable[Mapping[str, Any]]) -> None:
         """Queue jobs of the companion study whose `key` is not there yet."""

@@ -5,16 +5,20 @@
 # make torture tries for hours to break it (docs/reliability.md); TORTURE="--quick --seed 1" says
 #              how much of it
 # make pictures draws the pages that the documents show
+# make fuzz    hunts in every reader of strangers' files, SECONDS in each (default 60)
+# make audit   looks the pinned packages up in an advisory database
+# make licences  writes docs/licences.md from what is installed
 # make lock    pins the versions that .venv holds
 # VENV=DIR     another environment; PYTHON=NAME another Python to make it with
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.hoserkd-installed
+SECONDS ?= 60
 PYTEST ?= -n 2 --dist loadfile
 TORTURE ?=
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo install test torture check lint types imports lock pictures clean
+.PHONY: demo install test torture check lint types imports fuzz audit licences lock pictures clean
 
 demo: $(STAMP)
 	env -u OMP_NUM_THREADS $(BIN)/hoserkd demo
@@ -45,6 +49,15 @@ imports: $(STAMP)
 
 lock:
 	$(BIN)/python .ci/lock.py
+
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+
+audit: $(STAMP)
+	$(BIN)/python .ci/audit.py
+
+licences: $(STAMP)
+	$(BIN)/python .ci/licences.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console as RichConsole
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -36,10 +36,10 @@ class Console:
         self.close()
         if self.json_output:
             document = {"schema_version": SCHEMA_VERSION, **payload}
-            sys.stdout.write(json.dumps(plain(document), indent=2, ensure_ascii=False) + "\n")
+            sys.stdout.write(json_text(plain(document)) + "\n")
             sys.stdout.flush()
             return
-        RichConsole(highlight=False, width=_width()).print(render())
+        RichConsole(highlight=False, markup=False, width=_width()).print(_harmless(render()))
 
     def line(self, text: str) -> None:
         """Print a line of plain text on stdout."""
@@ -71,12 +71,13 @@ class Console:
         self, title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]
     ) -> Table:
         """Return a table; columns of numbers are set to the right, None shows as a dash."""
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-                      title_style="bold")
+        table = Table(title=Text(printable(title), "bold") if title else None,
+                      title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for index, name in enumerate(columns):
             cells = [row[index] for row in rows if row[index] is not None]
             numeric = bool(cells) and all(_is_number(cell) for cell in cells)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(Text(printable(name)), overflow="fold",
+                             justify="right" if numeric else "left")
         for row in rows:
             table.add_row(*(Text(cell_text(cell)) for cell in row))
         return table
@@ -97,6 +98,23 @@ class Console:
 
     def _say(self, text: Text) -> None:
         self._err.print(text)
+
+
+def json_text(value: object) -> str:
+    """Return JSON whose every character a terminal can be shown: the others are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def _harmless(found: RenderableType) -> RenderableType:
+    """Return what a command wants shown, its plain strings freed of what steers a terminal."""
+    if isinstance(found, str):
+        return Text(printable(found))
+    if isinstance(found, Group):
+        return Group(*map(_harmless, found.renderables))
+    return found
 
 
 def _is_number(value: object) -> bool:

@@ -8,6 +8,8 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+
 
 def plain(value: Any) -> Any:
     """Return `value` as what JSON knows: no NaN, no infinity, no dataclass, path or date.
@@ -42,6 +44,11 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def no_formula(text: str) -> str:
+    """Return text that a spreadsheet takes for text: what would begin a formula gets a quote."""
+    return "'" + text if text.startswith(FORMULA_SIGNS) else text
 
 
 def cell_text(value: object) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from hoserkd.engine.bundle import CITY, MODEL, SETTINGS
 from hoserkd.engine.bundle_archive import Content
 from hoserkd.errors import BundleError
+from hoserkd.text import no_formula
 
 BEST = "best.safetensors"
 FOLDERS = ("generated", "evaluation")
@@ -121,9 +122,10 @@ def json_bytes(value: Any) -> bytes:
 
 
 def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Return rows as CSV with a header line."""
+    """Return rows as CSV with a header line; no text of theirs begins a formula."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([no_formula(cell) if isinstance(cell, str) else cell for cell in row]
+                     for row in rows)
     return text.getvalue().encode()

@@ -142,6 +142,10 @@ class TeacherConfig(Section):
         return self
 
 
+COLDEST, HOTTEST = 0.01, 1000.0
+"""Temperatures: colder and logits overflow, hotter and nothing is left of their differences."""
+
+
 class DistillConfig(Section):
     """What the teacher adds to the loss (ENGINE.md sections 3 and 7)."""
 
@@ -152,11 +156,11 @@ class DistillConfig(Section):
     student file; or the student's own last layer, which teaches heads on earlier ones."""
     mode: Literal["precomputed", "online"] = "precomputed"
     """precomputed: read the stored signal; online: ask the teacher at every batch."""
-    lambda_kl: float = Field(0.01, ge=0)
+    lambda_kl: float = Field(0.01, ge=0, le=1e6)
     """Weight of the KL term; 0 gives exactly the vanilla run."""
-    temperature: float = Field(2.0, gt=0)
+    temperature: float = Field(2.0, ge=COLDEST, le=HOTTEST)
     """Temperature of both distributions; with a cosine schedule, the one at the start."""
-    temperature_end: float | None = Field(None, gt=0)
+    temperature_end: float | None = Field(None, ge=COLDEST, le=HOTTEST)
     """Temperature at the end of training, reached along a cosine; None: constant."""
     tau_squared: bool = False
     """Multiply the KL term by the squared temperature."""
@@ -278,7 +282,7 @@ class GenerateConfig(Section):
     guide_weight: float = Field(0.5, gt=0)
     """Share of the turns' surprise that the guide takes for the cost of the rest of the way."""
     beam_width: int = Field(4, ge=1)
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, ge=COLDEST, le=HOTTEST)
     """Of `sample`."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Of `sample`: draw among the likeliest candidates that hold this mass."""

@@ -69,6 +69,41 @@ def unwrap_lonlat(lonlat: Float64[np.ndarray, "P 2"]) -> Float64[np.ndarray, "P 
     return moved
 
 
+def wrapped_lonlat(lonlat: Float64[np.ndarray, "*axes 2"]) -> Float64[np.ndarray, "*axes 2"]:
+    """Return the points with longitudes in [-180, 180], as other programs want them."""
+    if not (np.abs(lonlat[..., 0]) > 180.0).any():
+        return lonlat
+    moved = lonlat.copy()
+    moved[..., 0] -= 360.0 * np.ceil((moved[..., 0] - 180.0) / 360.0)
+    return moved
+
+
+def cut_at_antimeridian(
+    lonlat: Float64[np.ndarray, "P 2"]
+) -> list[Float64[np.ndarray, "_ 2"]]:
+    """Return a line as RFC 7946 (3.1.9) wants it: cut where it crosses the antimeridian.
+
+    Args:
+        lonlat: Points as `unwrap_lonlat` leaves them: without jumps, perhaps beyond 180 degrees.
+    """
+    if len(lonlat) < 2 or not (np.abs(lonlat[:, 0]) > 180.0).any():
+        return [lonlat]
+    sheet = np.ceil((lonlat[:, 0] - 180.0) / 360.0)
+    pieces: list[list[tuple[float, float]]] = [[]]
+    for i in range(len(lonlat)):
+        if i and sheet[i] != sheet[i - 1]:
+            (lon_a, lat_a), (lon_b, lat_b) = lonlat[i - 1], lonlat[i]
+            border = 180.0 + 360.0 * min(sheet[i], sheet[i - 1])
+            lat = lat_a + (lat_b - lat_a) * (border - lon_a) / (lon_b - lon_a)
+            side = 180.0 if sheet[i] > sheet[i - 1] else -180.0
+            pieces[-1].append((side, lat))
+            pieces.append([(-side, lat)])
+        pieces[-1].append((lonlat[i, 0] - 360.0 * sheet[i], lonlat[i, 1]))
+    lines = [np.array(piece, np.float64) for piece in pieces]
+    kept = [line for line in lines if (line != line[0]).any()]
+    return kept or [wrapped_lonlat(lonlat)]
+
+
 def polyline_centroids(
     offset: Int64[np.ndarray, " R+1"], lonlat: Float64[np.ndarray, "P 2"]
 ) -> Float64[np.ndarray, "R 2"]:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from hoserkd.engine.geo import cut_at_antimeridian
 from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
 
@@ -52,7 +53,7 @@ def road_features(found: Evaluation) -> dict[str, Any]:
         shape = network.shape_lonlat[network.shape_offset[road]:network.shape_offset[road + 1]]
         features.append({
             "type": "Feature",
-            "geometry": {"type": "LineString", "coordinates": coordinates(shape)},
+            "geometry": geometry(shape),
             "properties": {
                 "road_id": int(network.road_id[road]), "zone": int(network.zone[road]),
                 "highway": network.highway_names[int(network.highway[road])],
@@ -61,6 +62,14 @@ def road_features(found: Evaluation) -> dict[str, Any]:
             },
         })
     return {"type": "FeatureCollection", "features": features}
+
+
+def geometry(lonlat: Float64[np.ndarray, "n 2"]) -> dict[str, Any]:
+    """Return a line, in parts where it crosses the antimeridian."""
+    parts = [coordinates(part) for part in cut_at_antimeridian(lonlat)]
+    if len(parts) == 1:
+        return {"type": "LineString", "coordinates": parts[0]}
+    return {"type": "MultiLineString", "coordinates": parts}
 
 
 def coordinates(lonlat: Float64[np.ndarray, "n 2"]) -> list[list[float]]:
@@ -85,7 +94,7 @@ def _feature(
 ) -> dict[str, Any]:
     shape = trip_shape(found.truth.network, trips, index)
     return {"type": "Feature", "properties": properties,
-            "geometry": {"type": "LineString", "coordinates": coordinates(shape)}}
+            "geometry": geometry(shape)}
 
 
 def described(found: Evaluation, trips: TrajectorySet, index: int) -> dict[str, Any]:

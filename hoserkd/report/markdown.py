@@ -12,15 +12,19 @@ from hoserkd.report.tables import (
     seeds_table,
 )
 from hoserkd.report.words import Part, summary
+from hoserkd.text import printable
+
+SPECIAL = str.maketrans({"|": "\\|", "`": "\\`", "<": "&lt;"})
+"""What would end a cell, begin code or begin HTML."""
 
 
 def render_markdown(report: Report) -> str:
     """Return the report as Markdown."""
     first = report.first
     parts = [
-        f"# {report.title}",
-        f"{first.city['name']}: {first.counts['real']:,} real trips of the {first.od} split, "
-        f"{first.city['roads']:,} roads. {report.made}".strip(),
+        f"# {escaped(report.title)}",
+        f"{escaped(str(first.city['name']))}: {first.counts['real']:,} real trips of the "
+        f"{first.od} split, {first.city['roads']:,} roads. {report.made}".strip(),
         *(_part(part) for part in summary(report)),
         table_text(headline_table(report)),
         *(table_text(table) for table in level_tables(report)),
@@ -41,7 +45,8 @@ def _part(part: Part) -> str:
 
 def escaped(text: str) -> str:
     """Return text that Markdown shows as it is, on one line."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return printable(text.replace("\n", " ").replace("\t", " ")).translate(SPECIAL).replace(
+        "](", "]\\(").replace("![", "!\\[")
 
 
 def table_text(table: Table) -> str:
@@ -55,12 +60,18 @@ def table_text(table: Table) -> str:
     return "\n".join([f"## {escaped(table.title)}\n", head, rule, *rows]) + caption
 
 
+def _code(text: str) -> str:
+    """Return text as code on one line; a backtick in it, which would end the code, is turned."""
+    return "`" + printable(text.replace("\n", " ")).replace("`", "'") + "`"
+
+
 def _provenance(report: Report) -> str:
     lines = ["## Where it comes from", ""]
     for run in report.runs:
         lines.append(f"- **{escaped(run.name)}**: {escaped(run.source)}")
-        lines += [f"  - {escaped(key)}: `{escaped(value)}`" for key, value in run.facts.items()]
+        lines += [f"  - {escaped(key)}: {_code(value)}" for key, value in run.facts.items()]
         lines += [f"  - note: {escaped(note)}" for note in run.evaluation.notes]
     if report.commands:
-        lines += ["", "To make it again:", "", *(f"    {line}" for line in report.commands)]
+        lines += ["", "To make it again:", ""]
+        lines += [f"    {printable(line)}" for line in report.commands]
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from hoserkd.engine.metrics.distributions import Histogram
 from hoserkd.engine.metrics.task import Reliability
 from hoserkd.report.records import Curve
+from hoserkd.text import printable
 
 INK, MUTED, REAL = "#010203", "#020304", "#030405"
 RUNS = tuple(f"#0a0b{k:02x}" for k in range(1, 7))
@@ -24,6 +25,7 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
     "axes.titleweight": "bold", "axes.titlelocation": "left", "grid.color": MUTED,
     "grid.linewidth": 0.5, "legend.frameon": False, "axes.grid": True, "axes.grid.axis": "y",
+    "text.parse_math": False,
 }
 SIZE = (4.6, 2.7)
 
@@ -31,6 +33,11 @@ SIZE = (4.6, 2.7)
 def colour(index: int) -> str:
     """Return the stand-in of a run's colour."""
     return RUNS[index % len(RUNS)]
+
+
+def labelled(name: str) -> str:
+    """Return a run's name as a legend shows it: matplotlib hides what begins with a line."""
+    return printable(" " + name if name.startswith("_") else name)
 
 
 def inline_svg(canvas: Canvas, salt: str, label: str) -> str:
@@ -75,7 +82,7 @@ def distribution_plot(
                     alpha=0.35, label="real")
         for index, (run, found) in enumerate(histograms.items()):
             axes.stairs(found.other / max(found.other.sum(), 1), edges, color=colour(index),
-                        linewidth=1.3, label=run)
+                        linewidth=1.3, label=labelled(run))
         cut = _last_filled([first.real, *(h.other for h in histograms.values())])
         axes.set_xlim(0, edges[min(cut + 2, len(edges) - 1)])
         axes.set_ylim(bottom=0)
@@ -104,7 +111,7 @@ def reliability_plot(curves: Mapping[str, Reliability]) -> str:
             filled = curve.count > 0
             size = 60 * curve.count[filled] / max(curve.count.max(), 1) + 6
             axes.plot(curve.confidence[filled], curve.accuracy[filled], color=colour(index),
-                      linewidth=1.3, label=run)
+                      linewidth=1.3, label=labelled(run))
             axes.scatter(curve.confidence[filled], curve.accuracy[filled], s=size,
                          color=colour(index), alpha=0.6, linewidths=0)
         axes.set_xlim(0, 1.02)
@@ -121,7 +128,7 @@ def curve_plot(name: str, title: str, curves: Mapping[str, tuple[int, Curve]]) -
     with mpl.rc_context(STYLE):
         canvas, axes = _axes()
         for run, (index, curve) in curves.items():
-            axes.plot(curve.x, curve.y, color=colour(index), linewidth=1.3, label=run,
+            axes.plot(curve.x, curve.y, color=colour(index), linewidth=1.3, label=labelled(run),
                       marker="o" if len(curve.x) <= 30 else None, markersize=3)
         axes.set_title(title)
         axes.set_xlabel("epoch" if name.startswith(("val_", "train_")) else "step")

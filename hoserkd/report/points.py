@@ -16,11 +16,14 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from hoserkd.engine.files import replacing
+from hoserkd.engine.geo import cut_at_antimeridian, wrapped_lonlat
 from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.types import TrajectorySet
 from hoserkd.report.geojson import DECIMALS, described, trip_shape
+from hoserkd.text import no_formula
 
 WKB_LINE = 2
+WKB_LINES = 5
 GEO_VERSION = "1.1.0"
 
 
@@ -48,7 +51,7 @@ def _points(
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     road = np.asarray(trips.road)[first + within]
     entered = np.asarray(trips.entered_at_s)[first + within]
-    lonlat = np.round(network.centroid_lonlat[road], DECIMALS)
+    lonlat = np.round(wrapped_lonlat(network.centroid_lonlat[road]), DECIMALS)
     return pa.table({
         "traj_id": pa.array(np.repeat(np.array(names, dtype=object), count), pa.string()),
         "source": pa.array([source] * len(road), pa.string()),
@@ -64,7 +67,9 @@ def write_points(found: Evaluation, path: Path) -> None:
     table = point_table(found)
     with replacing(path) as file:
         if path.suffix == ".csv":
-            pa_csv.write_csv(table, file)
+            source = pa.array(map(no_formula, table["source"].to_pylist()), pa.string())
+            place = table.column_names.index("source")
+            pa_csv.write_csv(table.set_column(place, "source", source), file)
         else:
             pq.write_table(table, file, compression="zstd")
 
@@ -73,6 +78,7 @@ def write_geoparquet(found: Evaluation, path: Path) -> None:
     """Write generated trips and their real partners as lines: GeoParquet 1.1, WKB, WGS 84."""
     rows: list[dict[str, Any]] = []
     lines: list[bytes] = []
+    kinds = {"LineString"}
     box = np.array([np.inf, np.inf, -np.inf, -np.inf])
     pair_of = {int(trip): k for k, trip in enumerate(found.rating.pairs[:, 0])}
     sides = [(found.name, found.rating.trips, index, pair_of.get(index), query)
@@ -81,20 +87,30 @@ def write_geoparquet(found: Evaluation, path: Path) -> None:
               for k, trip in enumerate(found.rating.pairs[:, 1].tolist())]
     for source, trips, index, pair, name in sides:
         shape = trip_shape(found.truth.network, trips, index)
-        lines.append(_wkb(shape))
-        box = np.concatenate([np.minimum(box[:2], shape.min(axis=0)),
-                              np.maximum(box[2:], shape.max(axis=0))])
+        parts = cut_at_antimeridian(shape)
+        lines.append(_wkb(parts))
+        kinds |= {"MultiLineString"} if len(parts) > 1 else set()
+        corners = np.concatenate(parts)
+        box = np.concatenate([np.minimum(box[:2], corners.min(axis=0)),
+                              np.maximum(box[2:], corners.max(axis=0))])
         rows.append({"traj_id": name, "source": source, "pair": pair,
                      **described(found, trips, index)})
     table = pa.Table.from_pylist(rows).append_column("geometry", pa.array(lines, pa.binary()))
     geo = {"version": GEO_VERSION, "primary_column": "geometry", "columns": {"geometry": {
-        "encoding": "WKB", "geometry_types": ["LineString"], "bbox": box.tolist()}}}
+        "encoding": "WKB", "geometry_types": sorted(kinds), "bbox": box.tolist()}}}
     with replacing(path) as file:
         pq.write_table(table.replace_schema_metadata({"geo": json.dumps(geo)}), file,
                        compression="zstd")
 
 
-def _wkb(lonlat: np.ndarray) -> bytes:
+def _wkb(parts: list[np.ndarray]) -> bytes:
+    """Return a line, or the parts of one, as well-known binary."""
+    if len(parts) == 1:
+        return _wkb_line(parts[0])
+    return struct.pack("<BII", 1, WKB_LINES, len(parts)) + b"".join(map(_wkb_line, parts))
+
+
+def _wkb_line(lonlat: np.ndarray) -> bytes:
     """Return a line as well-known binary; one point is given twice, as a line needs two."""
     points = lonlat if len(lonlat) > 1 else np.repeat(lonlat, 2, axis=0)
     return struct.pack("<BII", 1, WKB_LINE, len(points)) + points.astype("<f8").tobytes()

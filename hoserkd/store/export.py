@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hoserkd.errors import StoreError
 from hoserkd.store.database import TABLES
@@ -17,6 +18,7 @@ from hoserkd.store.trackers import (
     settings_text,
     wait_for_wandb,
 )
+from hoserkd.text import FORMULA_SIGNS
 
 EVENT_FILES = "events.out.tfevents.*"
 FORMS = {"csv": "(FORMAT csv, HEADER)", "parquet": "(FORMAT parquet, COMPRESSION zstd)"}
@@ -26,7 +28,8 @@ def export_tables(store: RunStore, run_ids: Sequence[str], folder: Path, form: s
     """Write every table's rows on these runs, one file a table, and return the files.
 
     Args:
-        form: `csv` or `parquet`.
+        form: `csv` or `parquet`. In CSV, text that a spreadsheet would take for a formula gets a
+            leading quote; Parquet holds it as it is.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -43,12 +46,22 @@ def export_tables(store: RunStore, run_ids: Sequence[str], folder: Path, form: s
             path = folder / f"{table}.{form}"
             temporary = folder / f".{path.name}.tmp"
             target = str(temporary).replace("'", "''")
+            cells = _harmless_cells(connection, table) if form == "csv" else "*"
             connection.execute(
-                f"COPY (SELECT * FROM {table} WHERE run_id IN (SELECT unnest(?::VARCHAR[])) "
+                f"COPY (SELECT {cells} FROM {table} WHERE run_id IN (SELECT unnest(?::VARCHAR[])) "
                 f"ORDER BY ALL) TO '{target}' {FORMS[form]}", [list(run_ids)])
             temporary.replace(path)
             files.append(path)
     return files
+
+
+def _harmless_cells(connection: Any, table: str) -> str:
+    """Return the table's columns, those of text so that no spreadsheet runs what they hold."""
+    signs = ", ".join(f"chr({ord(sign)})" for sign in FORMULA_SIGNS)
+    said = connection.execute(f"SELECT column_name, column_type FROM (DESCRIBE {table})").fetchall()
+    return ", ".join(
+        f"CASE WHEN {name}[1] IN ({signs}) THEN chr(39) || {name} ELSE {name} END AS {name}"
+        if kind == "VARCHAR" else name for name, kind in said)
 
 
 def export_tensorboard(store: RunStore, run: RunRecord, folder: Path, name: str | None = None
@@ -60,7 +73,7 @@ def export_tensorboard(store: RunStore, run: RunRecord, folder: Path, name: str 
     Args:
         name: Of the folder; None: the run's.
     """
-    place = folder / (name or run.name)
+    place = folder / Path(name or run.name).name
     earlier = list(place.glob(EVENT_FILES))
     _replay(store, run, TensorBoardTracker(place))
     for file in earlier:

@@ -38,7 +38,7 @@ def attempt(name: str, data: bytes) -> bool:
     """
     folder = Path(tempfile.mkdtemp(prefix="hoserkd-try-"))
     try:
-        _warm(name)
+        warm(name)
         with watching(folder) as offences, _time_limit(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             taken = _taken(name, data, folder)
@@ -50,7 +50,7 @@ def attempt(name: str, data: bytes) -> bool:
 
 
 @functools.cache
-def _warm(name: str) -> None:
+def warm(name: str) -> None:
     """Read the good files once, unwatched: the workshop writes, and compiled loops are loaded."""
     for seed in READERS[name].seeds():
         with tempfile.TemporaryDirectory() as folder, contextlib.suppress(HoserkdError):

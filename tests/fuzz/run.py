@@ -8,6 +8,7 @@ damage without a guide, and the last line says so. One line of JSON a reader on 
 
 import argparse
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -19,7 +20,8 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(ROOT)]
 GUIDED = importlib.util.find_spec("atheris") is not None
 MEMORY_MB = 4096
 INSTRUMENTED = ("hoserkd.engine.city", "hoserkd.engine.teacher", "hoserkd.engine.student.storage",
@@ -59,7 +61,7 @@ def _in_a_process(name: str, seconds: float, seed: int) -> int:
     """Hunt once, print the line of figures and return how many faults there were."""
     with tempfile.TemporaryDirectory(prefix="hoserkd-hunt-") as folder:
         figures = Path(folder) / "figures.json"
-        environment = {**os.environ, "HOSERKD_HUNT": str(figures), "JAXTYPING_DISABLE": "1"}
+        environment = {**os.environ, "FUZZ_FIGURES": str(figures), "JAXTYPING_DISABLE": "1"}
         began = time.perf_counter()
         ended = subprocess.run(
             [sys.executable, __file__, "--one", "--seconds", str(seconds), "--seed", str(seed),
@@ -115,7 +117,7 @@ class Tally:
 
     def write(self) -> None:
         """Leave the figures for the process that started this one."""
-        Path(os.environ["HOSERKD_HUNT"]).write_text(json.dumps(
+        Path(os.environ["FUZZ_FIGURES"]).write_text(json.dumps(
             {"tries": self.tries, "taken": self.taken, "faults": len(self.kinds)}))
 
 
@@ -127,8 +129,16 @@ def _guided(name: str, seconds: float, seed: int) -> None:
     import torch  # noqa: F401
     import torch_geometric  # noqa: F401
 
-    with atheris.instrument_imports(include=list(INSTRUMENTED)):
+    # Numba compiles their bytecode, which must be their own.
+    compiled = [".".join(path.relative_to(ROOT).with_suffix("").parts)
+                for path in (ROOT / "hoserkd").rglob("*.py")
+                if "engine.compiled import" in path.read_text()]
+    for module in compiled:
+        importlib.import_module(module)
+    with atheris.instrument_imports(include=list(INSTRUMENTED), exclude=compiled):
+        from fuzzing import warm
         from readers import READERS
+    warm(name)
     tally = Tally(name)
     place = Path.cwd()
     for folder in ("corpus", "dictionary"):

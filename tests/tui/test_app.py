@@ -317,3 +317,13 @@ async def test_figures_of_a_live_run_are_drawn_where_they_changed_and_nowhere_el
         assert set(drawn) == {0}
         assert "0.8765" in app.export_screenshot()
         assert str(table.get_row_at(0)[5]) == "0.8765"
+
+
+async def test_names_of_strangers_are_shown_letter_by_letter(source: LiteralSource) -> None:
+    name = "[/red][b]x"
+    source.runs = tuple(replace(run, name=name, tags=("[/]",)) for run in source.runs)
+    app = _run(source)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await _settle(pilot)
+        shown = {str(cell) for cell in app.query_one(RunsView).table.get_row_at(0)}
+        assert {name, "[/]"} <= shown

@@ -208,7 +208,10 @@ def nearest_roads(
     road, away_m = np.empty(len(lonlat), np.int64), np.empty(len(lonlat))
     for i, point in enumerate(lonlat):
         scale = np.radians(EARTH_RADIUS_M) * np.array([np.cos(np.radians(point[1])), 1.0])
-        a, way = (start - point) * scale, (end - start) * scale
+        away_deg = start - point
+        # The point may be written on the other side of the antimeridian than the road is.
+        away_deg[:, 0] -= 360.0 * np.round(away_deg[:, 0] / 360.0)
+        a, way = away_deg * scale, (end - start) * scale
         length = np.maximum((way ** 2).sum(1), 1e-12)
         along = np.clip(-(a * way).sum(1) / length, 0.0, 1.0)
         away = ((a + along[:, None] * way) ** 2).sum(1)

@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from hoserkd.engine.files import replacing
-from hoserkd.engine.geo import great_circle_m
+from hoserkd.engine.geo import cut_at_antimeridian, great_circle_m
 from hoserkd.engine.search.od import road_index
 from hoserkd.engine.search.queries import Queries
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork
 from hoserkd.errors import DataError, UsageError
+from hoserkd.text import no_formula
 
 COLUMNS = ("origin", "destination", "departure", "rid_list", "time_list", "log_prob", "reached",
            "reason")
@@ -112,9 +113,15 @@ def _write_csv(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadN
                 trips, network):
             times = ",".join(entered)
             file.write(f'{origin},{destination},{departure},"{road}","{times}",{log_prob:.6f},'
-                       f"{str(reached).lower()},{why}\n".encode())
+                       f"{str(reached).lower()},{_quoted(why)}\n".encode())
         count += len(trips)
     return count
+
+
+def _quoted(text: str) -> str:
+    """Return a cell of text, which may be a stranger's: read from one file, written to another."""
+    text = no_formula(text)
+    return '"' + text.replace('"', '""') + '"' if re.search(r'[",\r\n]', text) else text
 
 
 def _write_parquet(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
@@ -175,8 +182,9 @@ def timed_lonlat(
 
 
 def _write_kepler(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
+    # A moving trip cannot be cut: beyond the antimeridian its longitudes go on past 180.
     return _write_features(file, chunks, network, lambda road, entered: timed_lonlat(
-        road, entered, network))
+        road, entered, network), cut=False)
 
 
 def _write_geojson(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
@@ -185,7 +193,7 @@ def _write_geojson(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: R
 
 def _write_features(
     file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork,
-    shape: Callable[[np.ndarray, np.ndarray], list[list[float]]],
+    shape: Callable[[np.ndarray, np.ndarray], list[list[float]]], cut: bool = True,
 ) -> int:
     file.write(b'{"type": "FeatureCollection", "features": [')
     count = 0
@@ -193,7 +201,7 @@ def _write_features(
         for i, row in enumerate(_rows(trips, network)):
             part = slice(trips.offset[i], trips.offset[i + 1])
             points = shape(trips.road[part], trips.entered_at_s[part])
-            feature = {"type": "Feature", "geometry": _geometry(points),
+            feature = {"type": "Feature", "geometry": _geometry(points, cut),
                        "properties": _properties(count, row)}
             file.write(b",\n" if count else b"\n")
             file.write(json.dumps(feature).encode())
@@ -202,7 +210,12 @@ def _write_features(
     return count
 
 
-def _geometry(points: list[list[float]]) -> dict[str, Any] | None:
+def _geometry(points: list[list[float]], cut: bool) -> dict[str, Any] | None:
+    if len(points) > 1 and cut and max(abs(point[0]) for point in points) > 180:
+        parts = cut_at_antimeridian(np.array(points))
+        lines = [part.round(DIGITS).tolist() for part in parts]
+        return {"type": "MultiLineString", "coordinates": lines} if len(lines) > 1 else {
+            "type": "LineString", "coordinates": lines[0]}
     if len(points) > 1:
         return {"type": "LineString", "coordinates": points}
     return {"type": "Point", "coordinates": points[0]} if points else None

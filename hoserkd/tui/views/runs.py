@@ -16,7 +16,7 @@ from hoserkd.text import printable
 from hoserkd.tui.drawing import clipped, figure, progress_text, short_span, state_text
 from hoserkd.tui.snapshot import RunRow, Snapshot
 from hoserkd.tui.views.page import StopAsked, Wanted
-from hoserkd.tui.views.tables import CalmTable
+from hoserkd.tui.views.tables import CalmTable, unmarked
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class RunsView(Vertical):
         for row, line in enumerate(cells):
             if line is self._drawn[row]:
                 continue
-            self.table.change_row(row, {place: cell for place, cell in enumerate(line)
+            self.table.change_row(row, {place: unmarked(cell) for place, cell in enumerate(line)
                                         if cell != self._drawn[row][place]})
 
     def _rebuild(self, name_width: int, cells: list[list[Text | str]],
@@ -206,7 +206,7 @@ class RunsView(Vertical):
             width = name_width if column.title == "name" else column.width
             table.add_column(column.title + arrow, width=width)
         for run, line in zip(self._rows, cells, strict=True):
-            table.add_row(*line, key=run.run_id)
+            table.add_row(*map(unmarked, line), key=run.run_id)
         ids = [run.run_id for run in self._rows]
         if current in ids:
             table.move_cursor(row=ids.index(current), animate=False)

@@ -28,7 +28,7 @@ def health_table(health: StoreHealth) -> Table:
         ("free on the disk", size_text(health.free_bytes)),
     ]
     for name, value in rows:
-        table.add_row(Text(name, style="dim"), value)
+        table.add_row(Text(name, style="dim"), Text(value))
     return table
 
 

@@ -21,9 +21,9 @@ def fill_table(table: "DataTable[Cell]", titles: Sequence[str],
     table.clear(columns=True)
     for place, title in enumerate(titles):
         width = max([cell_len(title), *(_width(row[place]) for row in rows)], default=0)
-        table.add_column(title, width=max(width, LEAST_WIDTH))
+        table.add_column(unmarked(title), width=max(width, LEAST_WIDTH))
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(unmarked, row))
     if 0 < line < len(rows):
         table.move_cursor(row=line, animate=False)
 
@@ -48,6 +48,11 @@ class CalmTable(DataTable[Cell]):
         self._row_renderable_cache.clear()
         self._line_cache.clear()
         self.refresh_row(row)
+
+
+def unmarked(cell: Cell) -> Cell:
+    """Return the cell as a table shows it letter by letter: plain strings are read for markup."""
+    return Text(cell) if isinstance(cell, str) and "[" in cell else cell
 
 
 def _width(cell: Cell) -> int:

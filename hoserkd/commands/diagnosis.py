@@ -18,7 +18,7 @@ from hoserkd.commands.context import Paths
 from hoserkd.text import size_text
 
 Verdict = Literal["fine", "limited", "broken"]
-NEEDED = ("torch_geometric", "numpy", "scipy", "numba", "duckdb", "pyarrow", "safetensors",
+NEEDED = ("numpy", "scipy", "numba", "duckdb", "pyarrow", "safetensors",
           "optuna", "pymetis", "textual", "matplotlib", "jinja2", "zstandard")
 OPTIONAL = (
     ("kahip", "zones as the published set-up cuts them", "kahip"),

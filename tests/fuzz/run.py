@@ -127,7 +127,6 @@ def _guided(name: str, seconds: float, seed: int) -> None:
     # Before the instrumented parts, for these are large, foreign and read no strangers' files.
     import numba  # noqa: F401
     import torch  # noqa: F401
-    import torch_geometric  # noqa: F401
 
     # Numba compiles their bytecode, which must be their own.
     compiled = [".".join(path.relative_to(ROOT).with_suffix("").parts)

@@ -55,11 +55,11 @@ def study(home: Path) -> Any:
 
     store = RunStore(home / "store")
     told = [e.payload for run in _runs(home, "tune") for e in store.evaluations(run.run_id)]
-    trials = [{key: trial[key] for key in ("state", "val_accuracy", "epochs", "params")}
-              for trial in told[-1]["trials"]]
+    trials = [{key: trial[key] for key in ("state", "values", "epochs", "params")}
+              for trial in told[-1]["trials"] if trial["state"] in ("complete", "pruned")]
     tuned = [run for run in _runs(home, "train") if run.study]
     return {"trials": trials, "finals": told[-1]["finals"],
-            "best": {k: told[-1]["best"][k] for k in ("val_accuracy", "params")},
+            "best": {k: told[-1]["best"][k] for k in ("values", "params")},
             "statuses": sorted({run.status for run in tuned}),
             "trainings": sorted(json.dumps(_trained(home, run), sort_keys=True) for run in tuned)}
 

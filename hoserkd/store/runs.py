@@ -321,7 +321,7 @@ class RunStore:
     def sync(self, patience_s: float = SYNC_PATIENCE_S) -> SyncReport:
         """Bring the spools' news into the database, unless others keep it busy."""
         stamp = self.stamp()
-        if stamp == self._synced and self.database.exists():
+        if stamp == self._synced and self.database.exists() and not self._left_open:
             return SyncReport(0, 0, skipped=False)
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -361,6 +361,14 @@ class RunStore:
         self._synced = None
         return report
 
+    @property
+    def _left_open(self) -> bool:
+        """Whether a process writes the database, or was killed over it.
+
+        Who writes next puts it in order; who only reads it then may find blocks missing.
+        """
+        return self.database.with_suffix(".duckdb.wal").exists()
+
     def _try_sync(self) -> None:
         # At the end of a run: whoever reads next will sync if this fails.
         with contextlib.suppress(StoreError, OSError):
@@ -398,7 +406,8 @@ class RunStore:
             return
         try:
             # Many readers at once: one brings the news in, the others do not queue up for it.
-            self.sync(STALE_PATIENCE_S if self.lag_s() > STALE_S else 0.0)
+            wait = self._left_open or self.lag_s() > STALE_S
+            self.sync(STALE_PATIENCE_S if wait else 0.0)
         except UnwritableError:
             # A full disk or another's folder can be read all the same.
             if not self.database.exists():

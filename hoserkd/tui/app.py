@@ -167,7 +167,8 @@ class Dashboard(App[None]):
 
         profiles = self._source.profiles()
         if profiles:
-            newest = self._snapshot.runs[0].profile if self._snapshot.runs else ""
+            newest = next((run.profile for run in self._snapshot.runs
+                           if run.profile in profiles), "")
             self.push_screen(LaunchScreen(profiles, newest, self._source.refusal), start)
 
     def on_stop_asked(self, message: StopAsked) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+PREPARE = "prepare the city"
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "train, distilled": ("train", "--distill"),
     "train, vanilla": ("train", "--no-distill"),
@@ -15,6 +16,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "ask the teacher (precompute)": ("precompute",),
     "tune": ("tune",),
     "study": ("study",),
+    PREPARE: ("prepare",),
 }
 NAMED = ("train", "train-teacher", "study")
 """Commands that take `--name`."""

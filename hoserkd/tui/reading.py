@@ -22,7 +22,7 @@ from hoserkd.store.references import check_name
 from hoserkd.store.runs import RunStore
 from hoserkd.store.spool import SPOOL, is_at_work
 from hoserkd.tui.following import Following
-from hoserkd.tui.launching import Launch, Starter, launch_words
+from hoserkd.tui.launching import PREPARE, Launch, Starter, launch_words
 from hoserkd.tui.shelf import Shelf
 from hoserkd.tui.snapshot import RunDetail, RunRow, Snapshot, settings_against, time_left_s
 from hoserkd.tui.views.page import Wanted
@@ -42,6 +42,7 @@ class StoreSource:
         self._store = store
         self._shelf = Shelf(store, data_dir)
         self._starter = Starter(store.directory, data_dir)
+        self._data_dir = data_dir
         self._home = home or data_dir
         """Where the user's own profiles are looked for."""
         self._clock = clock
@@ -117,11 +118,16 @@ class StoreSource:
             if launch.name:
                 check_name(launch.name)
             sets = [value for key, value in pairwise(words) if key == "--set"]
-            resolve_settings(load_profile(launch.profile, profile_folders(self._home)), sets=sets)
+            profile = load_profile(launch.profile, profile_folders(self._home))
+            city = Path(resolve_settings(profile, sets=sets).config.city.name)
         except HoserkdError as error:
             return error.message
         except ValueError as error:
             return str(error)
+        # A name means a folder of `cities`; what is a path already stays one.
+        place = city if len(city.parts) > 1 else self._data_dir / "cities" / city
+        if launch.command != PREPARE and not (place / "manifest.json").is_file():
+            return f"{place} holds no prepared city: {PREPARE} first"
         return None
 
     def launch(self, launch: Launch) -> str:

@@ -234,9 +234,14 @@ def test_launch_words_are_a_command_line() -> None:
     (Launch("train, vanilla", "smoke", "mine", "train.epochs=-1"), "train.epochs"),
     (Launch("train, vanilla", "smoke", "mine", "train.epochs"), "expected key=value"),
     (Launch("train, vanilla", "smoke", "no name!"), "cannot be a name"),
+    (Launch("train, vanilla", "beijing"), "holds no prepared city"),
+    (Launch("prepare the city", "beijing"), None),
 ])
 def test_store_source_tells_what_is_wrong_with_a_start(
         launch: Launch, told: str | None, store: RunStore, tmp_path: Path) -> None:
+    city = tmp_path / "cities" / "smoke"
+    city.mkdir(parents=True)
+    (city / "manifest.json").write_text("{}")
     refusal = StoreSource(store, tmp_path).refusal(launch)
     assert refusal is None if told is None else told in str(refusal)
 

@@ -64,7 +64,8 @@ def warm() -> None:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     for name in ("duckdb", "optuna", "cmaes", "pyarrow.parquet", "psutil", "numpy.random",
-                 "torch._dynamo", "matplotlib.backends.backend_svg", "tensorboard"):
+                 "torch._dynamo", "matplotlib.backends.backend_svg", "tensorboard",
+                 "encodings.utf_8_sig", "encodings.ascii", "encodings.idna"):
         importlib.import_module(name)
     provenance()
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hoserkd.engine.city.storage import City
     from hoserkd.engine.evaluate import TripJudge
     from hoserkd.engine.events import Observer
+    from hoserkd.engine.metrics.evaluation import Split
     from hoserkd.engine.metrics.model import ModelJudgement
     from hoserkd.engine.student.storage import LoadedStudent
     from hoserkd.engine.types import GeneratedTrips, TrajectorySet
@@ -92,7 +93,7 @@ class Bench:
 
     context: Context
     city: "City"
-    od: str
+    od: "Split"
     device: "torch.device"
     observer: "Observer"
     folder: Path
@@ -150,7 +151,8 @@ class Bench:
         self.context.console.note(
             f"{target.name} has no trips for {self.od} ODs: generating "
             f"{config.generate.num:,} by {config.generate.search}")
-        queries = draw_queries(self.city, self.od, config.generate.num, config.seed)
+        queries = draw_queries(self.city, self.od, config.generate.num, config.seed).repeat(
+            config.generate.trips_per_od)
         save_chunks(path, generate_trips(
             student, self.city, queries, config.generate, device=self.device, seed=config.seed,
             observer=self.observer, stop=self.context.stop), self.city.network)

@@ -304,6 +304,11 @@ class Scenario(Section):
     """Which breakdowns are made."""
     hours: dict[str, tuple[tuple[float, float], ...]] = Field({})
     """Further scenarios by name: half-open intervals of hours, on any day."""
+    days: dict[str, tuple[Annotated[int, Field(ge=0, le=6)], ...]] = Field({})
+    """Further scenarios by name: days of the week, 0 is Monday."""
+    areas: dict[str, tuple[float, float, Annotated[float, Field(gt=0)]]] = Field({})
+    """Further scenarios by name: trips with an end in this disc, given as longitude, latitude and
+    radius in km."""
 
 
 class EvaluateConfig(Section):

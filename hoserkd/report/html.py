@@ -50,7 +50,7 @@ def render_html(report: Report) -> str:
         report=report,
         first=first,
         summary=summary(report),
-        headline=headline_table(report),
+        headline=headline_table(report, floor_interval=True),
         strips=_strips(report),
         levels=level_tables(report),
         distributions=_distributions(report),
@@ -64,6 +64,7 @@ def render_html(report: Report) -> str:
         tones=range(ZONE_TONES),
         map_data=Markup(_script_json(_map_data(report, view))),
         settings=_settings(report),
+        judged_by=_flat(first.settings.model_dump(mode="json")),
         metrics=METRICS,
     )
 
@@ -85,12 +86,14 @@ def _strips(report: Report) -> list[Markup]:
 
 
 def _distributions(report: Report) -> list[Markup]:
-    return [
-        Markup(distribution_plot(name, title, unit, {
-            run.name: run.evaluation.histograms[name] for run in report.runs
-            if name in run.evaluation.histograms}))
-        for name, title, unit in DISTRIBUTIONS if name in report.first.histograms
-    ]
+    drawn = []
+    for name, title, unit in DISTRIBUTIONS:
+        runs = {run.name: getattr(run.evaluation.rating.features, f"{name}_{unit}")
+                for run in report.runs}
+        real = getattr(report.first.truth.features, f"{name}_{unit}")
+        if len(real) and any(map(len, runs.values())):
+            drawn.append(Markup(distribution_plot(name, title, unit, real, runs)))
+    return drawn
 
 
 def _reliability(report: Report) -> Markup | None:
@@ -126,6 +129,17 @@ def _script_json(value: Any) -> str:
     """Return JSON that cannot end the script element that holds it."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "evaluate.") -> list[tuple[str, str]]:
+    """Return nested settings by dotted key, with their values as JSON."""
+    rows = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((prefix + key, json.dumps(value)))
+    return rows
 
 
 def _settings(report: Report) -> list[tuple[str, list[str], bool]]:

@@ -26,7 +26,7 @@ def render_markdown(report: Report) -> str:
         f"{escaped(str(first.city['name']))}: {first.counts['real']:,} real trips of the "
         f"{first.od} split, {first.city['roads']:,} roads. {report.made}".strip(),
         *(_part(part) for part in summary(report)),
-        table_text(headline_table(report)),
+        table_text(headline_table(report, floor_interval=True)),
         *(table_text(table) for table in level_tables(report)),
         *(table_text(scenario_table(report, k)) for k in range(len(report.runs))),
     ]
@@ -71,6 +71,9 @@ def _provenance(report: Report) -> str:
         lines.append(f"- **{escaped(run.name)}**: {escaped(run.source)}")
         lines += [f"  - {escaped(key)}: {_code(value)}" for key, value in run.facts.items()]
         lines += [f"  - note: {escaped(note)}" for note in run.evaluation.notes]
+    if report.versions:
+        lines.append("- evaluated with " + ", ".join(
+            f"{escaped(name)} {escaped(value)}" for name, value in report.versions.items()))
     if report.commands:
         lines += ["", "To make it again:", ""]
         lines += [f"    {printable(line)}" for line in report.commands]

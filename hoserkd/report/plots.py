@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
+from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
-from hoserkd.engine.metrics.distributions import Histogram
 from hoserkd.engine.metrics.task import Reliability
 from hoserkd.report.records import Curve
 from hoserkd.text import printable
@@ -28,6 +29,8 @@ STYLE = {
     "text.parse_math": False,
 }
 SIZE = (4.6, 2.7)
+SHOWN = 0.995
+SHOWN_BINS = 60
 
 
 def colour(index: int) -> str:
@@ -70,21 +73,22 @@ def _axes() -> tuple[Canvas, Axes]:
 
 
 def distribution_plot(
-    name: str, title: str, unit: str, histograms: Mapping[str, Histogram]
+    name: str, title: str, unit: str, real: Float64[np.ndarray, " n"],
+    runs: Mapping[str, Float64[np.ndarray, " m"]],
 ) -> str:
-    """Return the shares of real and generated trips over the bins; the open bin stands last."""
+    """Return the shares of real and generated values in bins as fine as the eye can use.
+
+    The bins of the divergences reach to the largest real value; one taxi that waited for an hour
+    would leave a drawing of them empty. What lies beyond the drawing counts in its shares.
+    """
+    edges = shown_edges(unit, [real, *runs.values()])
     with mpl.rc_context(STYLE):
         canvas, axes = _axes()
-        first = next(iter(histograms.values()))
-        width = first.edge[1] - first.edge[0] if len(first.edge) > 1 else 1.0
-        edges = np.append(first.edge, first.edge[-1] + width)
-        axes.stairs(first.real / max(first.real.sum(), 1), edges, fill=True, color=REAL,
-                    alpha=0.35, label="real")
-        for index, (run, found) in enumerate(histograms.items()):
-            axes.stairs(found.other / max(found.other.sum(), 1), edges, color=colour(index),
-                        linewidth=1.3, label=labelled(run))
-        cut = _last_filled([first.real, *(h.other for h in histograms.values())])
-        axes.set_xlim(0, edges[min(cut + 2, len(edges) - 1)])
+        axes.stairs(_shares(real, edges), edges, fill=True, color=REAL, alpha=0.35, label="real")
+        for index, (run, values) in enumerate(runs.items()):
+            axes.stairs(_shares(values, edges), edges, color=colour(index), linewidth=1.3,
+                        label=labelled(run))
+        axes.set_xlim(0, edges[-1])
         axes.set_ylim(bottom=0)
         axes.set_title(title)
         axes.set_xlabel(unit)
@@ -93,13 +97,24 @@ def distribution_plot(
     return inline_svg(canvas, f"d-{name}", f"Distribution of {title}")
 
 
-def _last_filled(counts: Sequence[np.ndarray]) -> int:
-    """Return the bin below which all but a thousandth of every sample lies."""
-    last = 0
-    for values in counts:
-        share = np.cumsum(values) / max(values.sum(), 1)
-        last = max(last, int(np.searchsorted(share, 0.999)))
-    return last
+def shown_edges(
+    unit: str, samples: Sequence[Float64[np.ndarray, " n"]]
+) -> Float64[np.ndarray, " b"]:
+    """Return equal bins from 0 to where all but a two-hundredth of every sample lies below.
+
+    Times are whole seconds, so their bins are too: others would hold one second more in turn.
+    """
+    reach = max((float(np.quantile(x, SHOWN)) for x in samples if len(x)), default=1.0) or 1.0
+    width = reach / SHOWN_BINS
+    if unit == "min":
+        width = np.ceil(width * 60) / 60
+    return np.arange(int(np.ceil(reach / width)) + 1) * width
+
+
+def _shares(
+    values: Float64[np.ndarray, " n"], edges: Float64[np.ndarray, " b"]
+) -> Float64[np.ndarray, " c"]:
+    return np.histogram(values, edges)[0] / max(len(values), 1)
 
 
 def reliability_plot(curves: Mapping[str, Reliability]) -> str:
@@ -132,6 +147,7 @@ def curve_plot(name: str, title: str, curves: Mapping[str, tuple[int, Curve]]) -
                       marker="o" if len(curve.x) <= 30 else None, markersize=3)
         axes.set_title(title)
         axes.set_xlabel("epoch" if name.startswith(("val_", "train_")) else "step")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8)
         axes.margins(x=0.02)
     return inline_svg(canvas, f"c-{name}", title)

@@ -67,6 +67,8 @@ class Report:
     """Command lines that make the same again."""
     made: str = ""
     """When and with what, in words."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """What the evaluation itself ran on: package and version."""
 
     @property
     def first(self) -> Evaluation:

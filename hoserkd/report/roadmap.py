@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from hoserkd.engine.metrics.evaluation import Evaluation
+from hoserkd.engine.metrics.packed import as_trajectories
+from hoserkd.engine.metrics.pairwise import pair_distances
 from hoserkd.engine.metrics.task import path_length_m
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
 
@@ -150,29 +152,41 @@ def _classes(strokes: list[str], difference: Float64[np.ndarray, " R"]) -> tuple
 def _sampled_trips(
     evaluations: tuple[Evaluation, ...], projection: Projection, sampled: int
 ) -> list[dict[str, Any]]:
-    """Return requests that have a real partner: the longest-standing share of all, evenly drawn."""
+    """Return requests of the first run that have a real partner, evenly drawn from all of them."""
     first = evaluations[0]
     pairs = first.rating.pairs
     if not len(pairs) or not sampled:
         return []
     chosen = pairs[np.unique(np.linspace(0, len(pairs) - 1, sampled).astype(int))]
-    result = []
-    for trip, partner in chosen.tolist():
-        query = int(first.rating.query[trip])
-        answers = [_same_request(first, query, other) for other in evaluations]
-        shown: dict[str, Any] = {
-            "real": _line(first.truth.trips, partner, first, projection),
-            "runs": [None if index is None else _line(
-                _answers_of(found), index, first, projection)
-                for found, index in zip(evaluations, answers, strict=True)],
-        }
-        result.append(shown)
-    return result
+    partner = chosen[:, 1]
+    columns = [_answers(first, first.rating.query[chosen[:, 0]], partner, found, projection)
+               for found in evaluations]
+    return [{"real": _line(first.truth.trips, int(trip), first, projection),
+             "runs": [column[row] for column in columns]}
+            for row, trip in enumerate(partner.tolist())]
 
 
-def _answers_of(found: Evaluation) -> TrajectorySet:
-    generated = found.generated
-    return TrajectorySet(generated.offset, generated.road, generated.entered_at_s)
+def _answers(
+    first: Evaluation, queries: Int64[np.ndarray, " n"], partner: Int64[np.ndarray, " n"],
+    found: Evaluation, projection: Projection,
+) -> list[dict[str, Any] | None]:
+    """Return one run's answers to the first run's queries, None where it was not asked."""
+    trips = as_trajectories(found.generated)
+    index = [_same_request(first, query, found) for query in queries.tolist()]
+    length = np.diff(trips.offset)
+    judged = [row for row, trip in enumerate(index) if trip is not None and length[trip]]
+    pairs = np.array([(index[row], partner[row]) for row in judged], dtype=np.int64)
+    distances = pair_distances(
+        trips, first.truth.trips, pairs.reshape(-1, 2), first.truth.network.centroid_lonlat,
+        first.settings.edr_epsilon_m)
+    lines = [None if trip is None else _line(trips, trip, first, projection) for trip in index]
+    for place, row in enumerate(judged):
+        line = lines[row]
+        assert line is not None
+        line |= {"dtw": round(float(distances.dtw_km[place]), 2),
+                 "hausdorff": round(float(distances.hausdorff_km[place]), 2),
+                 "edr": round(float(distances.edr[place]), 2)}
+    return lines
 
 
 def _same_request(first: Evaluation, query: int, other: Evaluation) -> int | None:

@@ -62,7 +62,9 @@ def label(metric: Metric) -> str:
     return metric.label if metric.unit in ("", "share") else f"{metric.label}, {metric.unit}"
 
 
-def metric_table(report: Report, metrics: Sequence[Metric], title: str) -> Table:
+def metric_table(
+    report: Report, metrics: Sequence[Metric], title: str, *, floor_interval: bool = False
+) -> Table:
     """Return the runs beside floor and ceilings; metrics that no run has are left out."""
     first = report.first
     shown = [name for name in REFERENCES if name in first.references and name != STRAIGHTEST]
@@ -71,7 +73,8 @@ def metric_table(report: Report, metrics: Sequence[Metric], title: str) -> Table
         figures = [run.evaluation.figures.get(metric.name) for run in report.runs]
         if all(f is None for f in figures):
             continue
-        beside = [_reference(first.references[name], metric) for name in shown]
+        beside = [_reference(first.references[name], metric,
+                             interval=floor_interval and name == FLOOR) for name in shown]
         rows.append((label(metric), *(figure_text(f, metric) for f in figures), *beside))
     columns = ("metric", *(run.name for run in report.runs), *shown)
     return Table(title, columns, tuple(rows))
@@ -86,17 +89,17 @@ def _pairs_note(found: Evaluation) -> str:
             "their cells only, while the rules answer the very request, so a run may beat them.")
 
 
-def _reference(figures: dict[str, Figure], metric: Metric) -> str:
+def _reference(figures: dict[str, Figure], metric: Metric, *, interval: bool) -> str:
     found = figures.get(metric.name)
     if found is None or found.value is None or metric.name in TRIVIAL:
         return ABSENT
-    return value_text(found.value, metric)
+    return figure_text(found, metric) if interval else value_text(found.value, metric)
 
 
-def headline_table(report: Report) -> Table:
-    """Return the table of the headline figures."""
+def headline_table(report: Report, *, floor_interval: bool = False) -> Table:
+    """Return the table of the headline figures; a terminal has no room for the floor's interval."""
     chosen = [metric for metric in METRICS if metric.headline]
-    table = metric_table(report, chosen, "Headline figures")
+    table = metric_table(report, chosen, "Headline figures", floor_interval=floor_interval)
     share = round(100 * report.first.settings.confidence)
     caption = (f"In brackets: {share} % bootstrap intervals. Floor: as many real trips of the "
                "other split, what a perfect generator would score. Shortest path and most frequent "
@@ -106,7 +109,8 @@ def headline_table(report: Report) -> Table:
 
 def level_tables(report: Report) -> list[Table]:
     """Return one table a level with every figure."""
-    tables = [metric_table(report, [m for m in METRICS if m.level == level], title)
+    tables = [metric_table(report, [m for m in METRICS if m.level == level], title,
+                           floor_interval=True)
               for level, title in LEVELS.items()]
     return [table for table in tables if table.rows]
 

@@ -86,6 +86,35 @@ def test_a_run_without_trips_generates_them_and_says_so(run_cli, places):
     assert json.loads(again.stdout)["evaluations"][0]["metrics"] == judged["metrics"]
 
 
+def test_both_splits_are_judged_apart(run_cli, places, trip_files, tmp_path):
+    answer = run_cli(*smoke(places, trip_files[0], "--od", "both", "--output", tmp_path, "--json",
+                            "--set", "evaluate.bootstrap=10"))
+    assert answer.exit_code == 0, answer.stderr
+    document = json.loads(answer.stdout)
+    assert [judged["od"] for judged in document["evaluations"]] == ["test", "train"]
+    assert [judged["counts"]["real"] for judged in document["evaluations"]] == [
+        judged["counts"]["real"] for folder in (tmp_path, tmp_path / "train")
+        for judged in json.loads((folder / "evaluation.json").read_text())["evaluations"]]
+    assert (tmp_path / "train" / "report.html").is_file()
+
+
+def test_the_report_tells_the_commands_behind_it(run_cli, places, tmp_path):
+    made = tmp_path / "made.csv"
+    # Run by name: what the store remembers is the command line of this process.
+    answer = run_cli("generate", "--run", "first", "--od", "test", "--num", "5", "--search",
+                     "sample", "--per-od", "3", "-o", made, *places)
+    assert answer.exit_code == 0, answer.stderr
+    answer = run_cli(*smoke(places, made, "--output", tmp_path, "--json",
+                            "--set", "evaluate.bootstrap=10"))
+    assert answer.exit_code == 0, answer.stderr
+    document = json.loads(answer.stdout)
+    judged = document["evaluations"][0]
+    assert judged["counts"]["queries"] == 15
+    assert 0 <= judged["metrics"]["diversity"]["value"] <= 1
+    assert document["commands"]
+    assert all(line.startswith("hoserkd") for line in document["commands"])
+
+
 def test_the_store_holds_the_figures_under_the_judged_run(run_cli, places, trip_files, tmp_path):
     from hoserkd.store.runs import RunStore
 
@@ -115,7 +144,7 @@ def test_geojson_can_be_read_and_lies_beside_the_report(run_cli, places, trip_fi
 @pytest.mark.parametrize(("arguments", "message"), [
     (("missing.csv",), "missing.csv: no such file"),
     (("nobody",), "nobody"),
-    (("first", "--od", "val"), "--od must be train or test"),
+    (("first", "--od", "val"), "--od must be train, test or both"),
     (("first", "--export", "shape"), "--export knows"),
     (("first", "first"), "named twice"),
 ])

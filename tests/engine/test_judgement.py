@@ -18,6 +18,7 @@ from hoserkd.engine.metrics.baselines import (
 )
 from hoserkd.engine.metrics.catalogue import BY_NAME
 from hoserkd.engine.metrics.packed import destinations, origins, take_trips
+from hoserkd.engine.metrics.pairwise import road_cells
 from hoserkd.engine.metrics.scenarios import TripEnds, learn_places, scenario_masks
 from hoserkd.engine.types import TimeStatistics
 from hoserkd.errors import DataError
@@ -148,6 +149,23 @@ def test_scenarios_by_area_length_and_novelty_are_exhaustive(city):
              for s, e in zip(train.offset[:-1], train.offset[1:], strict=True)}
     seen = [(int(a), int(b)) in pairs for a, b in zip(first, last, strict=True)]
     np.testing.assert_array_equal(masks["seen OD"], seen)
+
+
+def test_scenarios_of_ones_own_are_days_hours_and_areas(city):
+    centroid = city.network.centroid_lonlat
+    lon, lat = centroid[0].tolist()
+    scenario = Scenario(by=(), hours={"night": ((22, 24), (0, 5))}, days={"friday": (4,)},
+                        areas={"here": (lon, lat, 0.001)})
+    # The first of January 2010 was a Friday.
+    friday = int(np.datetime64("2010-01-01T23:00", "s").astype(np.int64))
+    ends = TripEnds(np.array([0, 1, 1]), np.array([1, 0, 1]),
+                    np.array([friday, friday + 3600, friday + 9 * 3600]))
+    places = learn_places(city.split("test"), city.split("train"), centroid,
+                          road_cells(centroid, 200.0), scenario)
+    masks = scenario_masks(ends, places, scenario)
+    assert {name: mask.tolist() for name, mask in masks.items()} == {
+        "night": [True, True, False], "friday": [True, False, False],
+        "here": [True, True, False]}
 
 
 def test_comparison_of_a_run_with_itself_finds_no_difference(judged):

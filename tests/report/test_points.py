@@ -60,24 +60,3 @@ def test_geoparquet_says_what_it_holds_and_its_lines_are_valid(found, tmp_path):
         assert len(points) == count >= 2
         assert (points >= [west, south]).all()
         assert (points <= [east, north]).all()
-
-
-def test_geopandas_reads_the_geoparquet(found, tmp_path):
-    geopandas = pytest.importorskip("geopandas")
-    path = tmp_path / "trips.geoparquet"
-    write_geoparquet(found, path)
-    frame = geopandas.read_parquet(path)
-    assert len(frame) == len(found.rating.trips) + len(found.rating.pairs)
-    assert frame.crs.to_epsg() in (4326, None)
-    assert frame.geometry.is_valid.all()
-
-
-def test_movingpandas_reads_the_points(found, tmp_path):
-    movingpandas = pytest.importorskip("movingpandas")
-    pandas = pytest.importorskip("pandas")
-    path = tmp_path / "points.parquet"
-    write_points(found, path)
-    frame = pandas.read_parquet(path)
-    trips = movingpandas.TrajectoryCollection(frame, traj_id_col="traj_id", t="datetime", x="lng",
-                                              y="lat", crs="EPSG:4326")
-    assert len(trips.trajectories) > 0

@@ -73,7 +73,8 @@ def scenario_masks(
 ) -> dict[str, Bool[np.ndarray, " N"]]:
     """Return, for each scenario by name, which trips belong to it."""
     masks: dict[str, np.ndarray] = {}
-    weekend = (ends.departure_s // DAY_S + EPOCH_WEEKDAY) % 7 >= 5
+    weekday = (ends.departure_s // DAY_S + EPOCH_WEEKDAY) % 7
+    weekend = weekday >= 5
     hour = (ends.departure_s % DAY_S) / 3600
     start = places.centroid_lonlat[ends.origin]
     end = places.centroid_lonlat[ends.destination]
@@ -95,4 +96,10 @@ def scenario_masks(
         masks["seen OD"], masks["unseen OD"] = seen, ~seen
     for name, spans in scenario.hours.items():
         masks[name] = _within(hour, spans)
+    for name, days in scenario.days.items():
+        masks[name] = np.isin(weekday, days)
+    for name, (lon, lat, km) in scenario.areas.items():
+        middle = np.broadcast_to(np.array([lon, lat]), start.shape)
+        first, last = (great_circle_m(x, middle) / 1000 <= km for x in (start, end))
+        masks[name] = first | last
     return masks

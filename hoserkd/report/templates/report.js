@@ -4,6 +4,7 @@
   var city = document.getElementById("city");
   var lines = document.getElementById("lines");
   var svg = "http://www.w3.org/2000/svg";
+  var whole = city.getAttribute("viewBox").split(" ").map(Number);
   var at = 0;
 
   function show(layer) {
@@ -28,8 +29,32 @@
   function ends(trip) {
     var points = trip.points.split(" ");
     var first = points[0].split(","), last = points[points.length - 1].split(",");
-    add("circle", { cx: first[0], cy: first[1], r: 60 });
-    add("circle", { cx: last[0], cy: last[1], r: 95 });
+    var near = nearness();
+    add("circle", { cx: first[0], cy: first[1], r: 60 * near });
+    add("circle", { cx: last[0], cy: last[1], r: 95 * near });
+  }
+
+  function nearness() { return city.viewBox.baseVal.width / whole[2]; }
+
+  function frame(trip) {
+    var box = whole;
+    if (document.getElementById("near").checked) {
+      var xs = [], ys = [];
+      [trip.real].concat(trip.runs).forEach(function (made) {
+        if (!made || !made.points) { return; }
+        made.points.split(" ").forEach(function (point) {
+          var xy = point.split(",");
+          xs.push(+xy[0]); ys.push(+xy[1]);
+        });
+      });
+      var left = Math.min.apply(null, xs), right = Math.max.apply(null, xs);
+      var top = Math.min.apply(null, ys), bottom = Math.max.apply(null, ys);
+      var shape = whole[2] / whole[3];
+      var wide = Math.min(Math.max((right - left) * 1.25, (bottom - top) * 1.25 * shape, whole[2] / 20), whole[2]);
+      box = [(left + right - wide) / 2, (top + bottom - wide / shape) / 2, wide, wide / shape];
+    }
+    city.setAttribute("viewBox", box.join(" "));
+    city.style.setProperty("--near", nearness());
   }
 
   function told(box, colour, name, trip) {
@@ -40,6 +65,7 @@
     item.appendChild(bar);
     item.appendChild(document.createTextNode(trip
       ? name + ": " + trip.km + " km, " + trip.minutes + " min, " + trip.roads + " roads"
+        + (trip.dtw === undefined ? "" : "; DTW " + trip.dtw + " km, Hausdorff " + trip.hausdorff + " km, EDR " + trip.edr)
       : name + ": not asked for this trip"));
     box.appendChild(item);
   }
@@ -50,6 +76,7 @@
     box.replaceChildren();
     document.getElementById("which").textContent = "trip " + (at + 1) + " / " + data.trips.length;
     var trip = data.trips[at];
+    frame(trip);
     var when = document.createElement("span");
     when.textContent = "departure " + trip.real.departure;
     box.appendChild(when);
@@ -77,6 +104,7 @@
     document.getElementById("previous").addEventListener("click", function () { step(-1); });
     document.getElementById("next").addEventListener("click", function () { step(1); });
     document.getElementById("trips").addEventListener("change", draw);
+    document.getElementById("near").addEventListener("change", draw);
     city.setAttribute("tabindex", "0");
     city.addEventListener("keydown", function (event) {
       if (event.key === "ArrowLeft") { step(-1); } else if (event.key === "ArrowRight") { step(1); } else { return; }
@@ -85,9 +113,9 @@
     draw();
   }
   window.addEventListener("beforeprint", function () {
-    document.querySelectorAll("details.printed").forEach(function (d) { d.dataset.was = d.open ? "1" : ""; d.open = true; });
+    document.querySelectorAll("details:not(.long)").forEach(function (d) { d.dataset.was = d.open ? "1" : ""; d.open = true; });
   });
   window.addEventListener("afterprint", function () {
-    document.querySelectorAll("details.printed").forEach(function (d) { d.open = d.dataset.was === "1"; });
+    document.querySelectorAll("details:not(.long)").forEach(function (d) { d.open = d.dataset.was === "1"; });
   });
 })();

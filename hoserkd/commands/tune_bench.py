@@ -46,7 +46,8 @@ class Bench:
         store = self.context.store
         earlier = store.runs(kind="tune", study=self.study.name, limit=1)
         if earlier and store.is_live(earlier[0].run_id):
-            living = self.study.ledger.living()
+            own = self.study.worker
+            living = self.study.ledger.living("" if own is None else own.id)
             self.context.console.note(
                 f"study {self.study.name} is being worked on ({len(living)} "
                 f"process{'' if len(living) == 1 else 'es'}): joining in")

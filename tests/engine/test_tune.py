@@ -359,6 +359,9 @@ def test_importance_finds_what_the_objective_follows():
     shares = importances(study, objectives_of(("accuracy",)))["accuracy"]
     assert shares["a"] > 0.7
     assert sum(shares.values()) == pytest.approx(1)
+    same = optuna.create_study()
+    same.optimize(lambda t: 0.0 * t.suggest_float("a", 0, 1), n_trials=6)
+    assert importances(same, objectives_of(("calibration",))) == {}
     few = optuna.create_study()
     few.optimize(lambda t: t.suggest_float("a", 0, 1), n_trials=3)
     assert importances(few, objectives_of(("calibration",))) == {}

@@ -107,6 +107,8 @@ def importances(study: optuna.Study, objectives: Sequence[Objective],
     top = min(0.5, max(0.1, least / len(done)))
     found = {}
     for index, objective in enumerate(objectives):
+        if len({trial.values[index] for trial in done}) == 1:
+            continue  # nothing varies, so nothing explains it
         target = _target(index, objective) if len(objectives) > 1 else None
         try:
             with warnings.catch_warnings():
@@ -115,7 +117,7 @@ def importances(study: optuna.Study, objectives: Sequence[Objective],
                     study, target=target,
                     evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=top))
         except (ValueError, RuntimeError):
-            # All trials came to the same, or a parameter never varied: nothing is explained.
+            # No parameter varied: nothing is explained.
             continue
         if all(math.isfinite(share) for share in shares.values()):
             found[objective.name] = {name: float(share) for name, share in shares.items()}

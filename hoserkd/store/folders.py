@@ -2,11 +2,14 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+import shutil
+import socket
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from hoserkd.engine.files import write_json
-from hoserkd.store.recorder import RUN_FILE
+from hoserkd.store.recorder import RUN_FILE, read_header
 from hoserkd.store.records import RunRecord
 from hoserkd.store.references import check_name
-from hoserkd.store.spool import SPOOL
+from hoserkd.store.spool import SPOOL, is_at_work
 
 LABELS_FILE = "labels.json"
 
@@ -46,6 +49,37 @@ def scan_folders(runs: Path) -> dict[str, Folder]:
         found[entry.name] = Folder(entry.name, Path(entry.path), spool.size, spool.stamp,
                                    _stat(f"{entry.path}/{LABELS_FILE}").stamp)
     return found
+
+
+def stamp_of(folders: Iterable[Folder]) -> str:
+    """Return a text that changes when any of the runs gains an event or a label."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        digest.update(f"{folder.run_id} {folder.size} {folder.labels_stamp};".encode())
+    return digest.hexdigest()
+
+
+def lag_s(folders: Iterable[Folder], database: Path) -> float:
+    """Return by how many seconds the database is behind the newest event of any of the runs."""
+    newest = max((folder.written_ns for folder in folders), default=0)
+    filled = database.stat().st_mtime_ns if database.exists() else 0
+    return max(0.0, (newest - filled) / 1e9)
+
+
+def is_written_somewhere(folder: Path) -> bool:
+    """Return whether a process writes the run of this folder, here or on another machine."""
+    try:
+        host = str(read_header(folder)["host"])
+    except (OSError, ValueError, KeyError):
+        host = socket.gethostname()
+    return is_at_work(folder / SPOOL, host)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a run's folder; the new name hides what is half removed from everybody."""
+    gone = folder.with_name(f".deleted-{folder.name}")
+    folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def make_folder(runs: Path, now_s: float) -> Path:

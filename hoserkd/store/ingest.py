@@ -1,10 +1,12 @@
 """Spools into DuckDB, exactly once: rows and the byte mark change in the same transaction."""
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hoserkd.store.database import open_database, put_in_place
 from hoserkd.store.folders import Folder, read_labels, scan_folders
 from hoserkd.store.recorder import read_header
 from hoserkd.store.records import SyncReport
@@ -154,6 +156,24 @@ def ingest(connection: Any, runs: Path) -> SyncReport:
     for batch in _batches(waiting, offsets):
         events += _ingest_batch(connection, batch)
     return SyncReport(len(waiting), events, skipped=False)
+
+
+def rebuild(database: Path, runs: Path, patience_s: float) -> SyncReport:
+    """Fill a new database from all spools and put it in the place of `database`.
+
+    Raises:
+        BusyError: somebody keeps the old one open.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    fresh = database.with_name(f"{secrets.token_hex(4)}.new.duckdb")
+    try:
+        with open_database(fresh, read_only=False, patience_s=patience_s) as connection:
+            report = ingest(connection, runs)
+        put_in_place(fresh, database, patience_s)
+    finally:
+        for left in database.parent.glob(f"*{fresh.name}*"):
+            left.unlink()
+    return report
 
 
 def forget_runs(connection: Any, run_ids: Sequence[str]) -> None:

@@ -3,9 +3,6 @@
 import contextlib
 import hashlib
 import json
-import secrets
-import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,22 +12,26 @@ from typing import Any
 
 from hoserkd.engine.files import write_json
 from hoserkd.errors import StoreError
+from hoserkd.store import tables
 from hoserkd.store.database import (
     DATABASE,
     BusyError,
     UnwritableError,
     empty_database,
     open_database,
-    put_in_place,
 )
 from hoserkd.store.folders import (
     default_name,
+    is_written_somewhere,
+    lag_s,
     make_folder,
     read_labels,
+    remove_folder,
     scan_folders,
+    stamp_of,
     write_labels,
 )
-from hoserkd.store.ingest import ingest
+from hoserkd.store.ingest import ingest, rebuild
 from hoserkd.store.provenance import provenance
 from hoserkd.store.recorder import (
     RUN_FILE,
@@ -50,16 +51,8 @@ from hoserkd.store.records import (
 )
 from hoserkd.store.references import UnknownRunError as UnknownRunError
 from hoserkd.store.references import check_name, resolve_reference
-from hoserkd.store.spool import SPOOL, Spool, is_at_work, tail_events
+from hoserkd.store.spool import SPOOL, append_to, is_at_work, tail_events
 from hoserkd.store.sql import Answer, ask
-from hoserkd.store.tables import (
-    read_artifacts,
-    read_epochs,
-    read_evaluations,
-    read_notes,
-    read_runs,
-    read_series,
-)
 
 READ_PATIENCE_S = 10.0
 """A reader waits at most so long for the database; those who write hold it for moments."""
@@ -157,7 +150,7 @@ class RunStore:
             StoreError: no such run, or it is still being written.
         """
         folder = self.folder(self.run(reference).run_id)
-        self._add(folder, "artifact", artifact_fields(path, kind, folder))
+        append_to(folder / SPOOL, "artifact", artifact_fields(path, kind, folder))
 
     def note(self, run_id: str, message: str) -> None:
         """Write a note to a run that has ended.
@@ -165,17 +158,7 @@ class RunStore:
         Raises:
             StoreError: it is still being written.
         """
-        self._add(self.folder(run_id), "note", {"level": "info", "message": message})
-
-    @staticmethod
-    def _add(folder: Path, kind: str, fields: Mapping[str, Any]) -> None:
-        spool = Spool(folder / SPOOL)
-        try:
-            spool.append(kind, fields)
-        except OSError as error:
-            raise StoreError(f"{spool.path}: cannot be written: {error}") from error
-        finally:
-            spool.close()
+        append_to(self.folder(run_id) / SPOOL, "note", {"level": "info", "message": message})
 
     def folder(self, run_id: str) -> Path:
         """Return the folder of a run."""
@@ -221,38 +204,38 @@ class RunStore:
     ) -> dict[str, Series]:
         """Return the step metrics of a run by name, after `since_step`."""
         with self.reading() as connection:
-            return read_series(connection, "metrics", [
+            return tables.read_series(connection, "metrics", [
                 run_id, since_step, list(names) if names is not None else None])
 
     def timings(self, run_id: str) -> dict[str, Series]:
         """Return milliseconds a part over the sampled steps of a run, by part."""
         with self.reading() as connection:
-            return read_series(connection, "timings", [run_id])
+            return tables.read_series(connection, "timings", [run_id])
 
     def system(self, run_id: str) -> dict[str, Series]:
         """Return what the machine was busy with during a run, by figure; the step is 0."""
         with self.reading() as connection:
-            return read_series(connection, "system", [run_id])
+            return tables.read_series(connection, "system", [run_id])
 
     def epochs(self, run_id: str) -> tuple[EpochRecord, ...]:
         """Return the epochs of a run in order."""
         with self.reading() as connection:
-            return read_epochs(connection, run_id)
+            return tables.read_epochs(connection, run_id)
 
     def evaluations(self, run_id: str) -> tuple[EvaluationRecord, ...]:
         """Return the judgements of a run, the oldest first."""
         with self.reading() as connection:
-            return read_evaluations(connection, run_id)
+            return tables.read_evaluations(connection, run_id)
 
     def artifacts(self, run_id: str) -> tuple[ArtifactRecord, ...]:
         """Return the files that a run made, each at its last writing."""
         with self.reading() as connection:
-            return read_artifacts(connection, run_id)
+            return tables.read_artifacts(connection, run_id)
 
     def notes(self, run_id: str) -> tuple[NoteRecord, ...]:
         """Return what a run told its user, the oldest first."""
         with self.reading() as connection:
-            return read_notes(connection, run_id)
+            return tables.read_notes(connection, run_id)
 
     def tail(self, run_id: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Return a run's raw events from byte `offset` of its spool, and where to go on.
@@ -263,24 +246,15 @@ class RunStore:
 
     def is_live(self, run_id: str) -> bool:
         """Return whether a process is writing this run, here or on another machine."""
-        try:
-            host = str(read_header(self.folder(run_id))["host"])
-        except (OSError, ValueError, KeyError):
-            host = socket.gethostname()
-        return is_at_work(self.folder(run_id) / SPOOL, host)
+        return is_written_somewhere(self.folder(run_id))
 
     def stamp(self) -> str:
         """Return a text that changes when any run gains an event or a label; costs no database."""
-        digest = hashlib.sha256()
-        for folder in scan_folders(self.runs_directory).values():
-            digest.update(f"{folder.run_id} {folder.size} {folder.labels_stamp};".encode())
-        return digest.hexdigest()
+        return stamp_of(scan_folders(self.runs_directory).values())
 
     def lag_s(self) -> float:
         """Return by how many seconds the database is behind the newest event of any run."""
-        newest = max((f.written_ns for f in scan_folders(self.runs_directory).values()), default=0)
-        filled = self.database.stat().st_mtime_ns if self.database.exists() else 0
-        return max(0.0, (newest - filled) / 1e9)
+        return lag_s(scan_folders(self.runs_directory).values(), self.database)
 
     def label(
         self,
@@ -310,10 +284,7 @@ class RunStore:
                 raise StoreError(f"run {run.name} ({run.run_id}) is running",
                                  hint="stop it first: Ctrl-C in its terminal")
         for run in runs:
-            # The new name hides a folder that is half removed from everybody.
-            gone = self.runs_directory / f".deleted-{run.run_id}"
-            self.folder(run.run_id).rename(gone)
-            shutil.rmtree(gone)
+            remove_folder(self.folder(run.run_id))
         self._synced = None
         self.sync()
         return tuple(runs)
@@ -349,15 +320,7 @@ class RunStore:
         Raises:
             BusyError: somebody keeps the old database open.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        fresh = self.directory / f"{secrets.token_hex(4)}.new.duckdb"
-        try:
-            with open_database(fresh, read_only=False, patience_s=READ_PATIENCE_S) as connection:
-                report = ingest(connection, self.runs_directory)
-            put_in_place(fresh, self.database, READ_PATIENCE_S)
-        finally:
-            for left in self.directory.glob(f"*{fresh.name}*"):
-                left.unlink()
+        report = rebuild(self.database, self.runs_directory, READ_PATIENCE_S)
         self._synced = None
         return report
 
@@ -377,8 +340,7 @@ class RunStore:
     def metric_names(self) -> tuple[str, ...]:
         """Return the names of all recorded metrics."""
         with self.reading() as connection:
-            return tuple(name for name, in connection.execute(
-                "SELECT name FROM metrics UNION SELECT name FROM epochs ORDER BY 1").fetchall())
+            return tables.read_metric_names(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
@@ -423,7 +385,7 @@ class RunStore:
             yield connection
 
     def _records(self, connection: Any, where: str, parameters: Sequence[Any]) -> list[RunRecord]:
-        return [self._record(row) for row in read_runs(connection, where, parameters)]
+        return [self._record(row) for row in tables.read_runs(connection, where, parameters)]
 
     def _record(self, row: Mapping[str, Any]) -> RunRecord:
         values = dict(row)

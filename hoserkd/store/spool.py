@@ -137,6 +137,21 @@ class Spool:
         self._dirty = True
 
 
+def append_to(path: Path, kind: str, fields: Mapping[str, Any]) -> None:
+    """Write one event to a spool that nobody writes.
+
+    Raises:
+        StoreError: somebody does, or it cannot be written.
+    """
+    spool = Spool(path)
+    try:
+        spool.append(kind, fields)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error}") from error
+    finally:
+        spool.close()
+
+
 _OPEN: "weakref.WeakSet[Spool]" = weakref.WeakSet()
 
 

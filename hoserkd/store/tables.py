@@ -79,6 +79,12 @@ def read_notes(connection: Any, run_id: str) -> tuple[NoteRecord, ...]:
                  for at, level, message in _rows(connection, NOTES, run_id))
 
 
+def read_metric_names(connection: Any) -> tuple[str, ...]:
+    """Return the names of all recorded figures."""
+    return tuple(name for name, in connection.execute(
+        "SELECT name FROM metrics UNION SELECT name FROM epochs ORDER BY 1").fetchall())
+
+
 def read_runs(connection: Any, where: str, parameters: Sequence[Any]) -> list[dict[str, Any]]:
     """Return the rows of the runs that fit, as the fields of a `RunRecord` but its folder."""
     columns = [field.name for field in fields(RunRecord) if field.name != "directory"]

@@ -58,7 +58,7 @@ def test_runs_of_one_second_never_share_an_id(
     store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draws = iter(["aaaa", "aaaa", "bbbb"])
-    monkeypatch.setattr("hoserkd.store.runs.secrets.token_hex", lambda n: next(draws))
+    monkeypatch.setattr("hoserkd.store.folders.secrets.token_hex", lambda n: next(draws))
     monkeypatch.setattr("hoserkd.store.runs.time.time", lambda: 1_800_000_000.0)
     ids = []
     for _ in range(2):

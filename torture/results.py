@@ -30,7 +30,9 @@ def teacher(home: Path) -> Any:
     loaded = load_teacher(directory)
     meta = {key: value for key, value in loaded.card.meta.items() if key not in CLOCKED}
     return {"sha256": loaded.sha256, "meta": meta, "last": _tensors(directory / "last.ckpt"),
-            "record": [_record(home, run) for run in _runs(home, "train-teacher")]}
+            # One killed before it had a checkpoint stays in the list, as dead.
+            "record": [_record(home, run) for run in _runs(home, "train-teacher")
+                       if run.status != "dead"]}
 
 
 def signals(home: Path) -> Any:

@@ -26,6 +26,9 @@ in the place of another only while nobody has either open."""
 GATE = ".hoserkd.gate"
 """Passed on the way to the guard: closed while somebody waits to put a database in place, who
 would else wait for ever where readers come and go."""
+_DAMAGE = ("corrupt", "not a valid duckdb", "checksum", "could not read enough bytes",
+           "replaying wal")
+"""What DuckDB says of a file over whose writing a process was killed."""
 _IN_PROCESS = threading.RLock()
 """One connection a process: DuckDB refuses a second one with other options."""
 
@@ -35,6 +38,10 @@ TABLES = ("runs", "metrics", "timings", "epochs", "evaluations", "artifacts", "n
 
 class BusyError(StoreError):
     """Another process holds the database."""
+
+
+class DamagedError(StoreError):
+    """The file is no sound database; the runs' own records make it anew."""
 
 
 class UnwritableError(StoreError):
@@ -237,8 +244,10 @@ def _unreadable(path: Path, error: Exception) -> StoreError:
             f"{path}: {first_line.rpartition(': ')[2].lower()}",
             hint="nothing is lost: the runs' own records are read in once there is room and "
                  "leave to write")
-    return StoreError(f"{path}: the run store cannot be opened: {first_line}",
-                      hint="`hoserkd runs repair` rebuilds it from the runs' own records")
+    damaged = any(word in first_line.lower() for word in _DAMAGE)
+    kind = DamagedError if damaged else StoreError
+    return kind(f"{path}: the run store cannot be opened: {first_line}",
+                hint="`hoserkd runs repair` rebuilds it from the runs' own records")
 
 
 def _version(connection: Any) -> int:

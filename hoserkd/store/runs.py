@@ -16,6 +16,7 @@ from hoserkd.store import tables
 from hoserkd.store.database import (
     DATABASE,
     BusyError,
+    DamagedError,
     UnwritableError,
     empty_database,
     open_database,
@@ -300,6 +301,9 @@ class RunStore:
                 report = ingest(connection, self.runs_directory)
         except BusyError:
             return SyncReport(0, 0, skipped=True)
+        except DamagedError:
+            # A process was killed over it. It holds nothing that the runs' records do not.
+            return self.repair()
         self._synced = stamp
         return report
 

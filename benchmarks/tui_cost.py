@@ -111,7 +111,7 @@ def main() -> None:
     if options.write:
         write_live(options.write)
     report = Report("tui_cost")
-    pages = options.page or ["runs", "run", *(() if options.quick else ("compare", "store"))]
+    pages = options.page or ["runs", "run", *(() if options.quick else ("store",))]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "store"
         make_store(place, options.runs)

@@ -71,7 +71,8 @@ class ProgressObserver:
                 self._console.detail(f"{event.kind} checkpoint: {event.path}")
             case Rewound():
                 self._jobs.pop("training", None)
-                self._console.note(f"going on from step {event.step}")
+                if event.step:
+                    self._console.note(f"going on from step {event.step}")
             case Note():
                 say = self._console.warn if event.level == "warning" else self._console.note
                 say(event.message)

@@ -56,8 +56,9 @@ def test_hoserkd_imports_only_what_it_declares_and_declares_only_what_it_imports
         mine = {re.sub(r"[-_.]+", "-", home).lower() for home in homes.get(package, [package])}
         assert mine & (declared | extras), f"{package} is not declared: {sorted(files)}"
         used |= mine
-    # Optuna itself loads cmaes, for the sampler that a study asks it for.
-    assert declared - used <= {"cmaes"}, declared - used
+    # Optuna itself loads cmaes, for the sampler that a study asks it for; torch-geometric holds the
+    # layers whose weights ours take (docs/decisions/0002).
+    assert declared - used <= {"cmaes", "torch-geometric"}, declared - used
 
 
 def test_every_package_has_a_free_licence_and_the_page_lists_it() -> None:

@@ -52,7 +52,8 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         refused = _refusal(error)
         if refused is None:
             raise
-        if refused.filename is None or _is_temporary(Path(str(refused.filename)), path):
+        unnamed = refused.filename is None and refused.errno is not None
+        if unnamed or _is_temporary(Path(str(refused.filename)), path):
             refused.filename, refused.filename2 = str(path), None
         if refused is error:
             raise

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from hoserkd.store.recorder import RUN_FILE
 from hoserkd.store.records import RunRecord, Status
 from hoserkd.store.runs import RunStore
 
@@ -13,7 +14,7 @@ RESUME_FILES = ("last.ckpt",)
 """Needed to go on with a run, and no more once it has finished."""
 MODEL_FILES = ("best.safetensors", *RESUME_FILES)
 FORGOTTEN = timedelta(hours=1)
-"""A half-made database this old is not being made any more."""
+"""A half-made database or run folder this old is not being made any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,9 @@ def find_waste(store: RunStore, retention: Retention, now: datetime) -> list[Was
         *store.runs_directory.glob(".deleted-*"), *store.directory.glob("*.duckdb.old"),
         *(path for path in store.directory.glob("*.new.duckdb*") if _age(path, now) > FORGOTTEN))
     waste += [Waste(path, folder_size(path), "leftover") for path in leftovers]
+    waste += [Waste(path, folder_size(path), "run killed before it began")
+              for path in store.runs_directory.glob("[!.]*")
+              if path.is_dir() and not (path / RUN_FILE).exists() and _age(path, now) > FORGOTTEN]
     return waste
 
 

@@ -2,7 +2,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
+import duckdb
 
 
 def findings(answer: object) -> dict[str, dict]:
@@ -25,11 +25,12 @@ def test_doctor_asks_torch_in_a_process_of_its_own(run_cli: Callable) -> None:
     assert found["CUDA"]["verdict"] in {"fine", "limited"}
 
 
-def test_doctor_exits_1_where_something_is_broken(
-    run_cli: Callable, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_exits_1_where_something_is_broken(run_cli: Callable, home: Path) -> None:
     (home / "store" / "runs").mkdir(parents=True)
-    (home / "store" / "hoserkd.duckdb").write_bytes(b"not a database")
+    with duckdb.connect(str(home / "store" / "hoserkd.duckdb")) as newer:
+        newer.execute("CREATE TABLE schema_migrations (version INTEGER, name VARCHAR, "
+                      "applied_at TIMESTAMP)")
+        newer.execute("INSERT INTO schema_migrations VALUES (99, 'to come', now()::TIMESTAMP)")
     answer = run_cli("doctor", "--quick", "--json")
     assert answer.exit_code == 1
     assert findings(answer)["run store"]["verdict"] == "broken"

@@ -194,7 +194,7 @@ def test_nominal_coverage_is_what_lies_between_the_outermost():
 @pytest.mark.parametrize(("quantiles", "message"), [
     ([0.0, 0.5], "between 0 and 1"),
     ([0.5, 1.0], "between 0 and 1"),
-    ([0.5, float("nan")], "between 0 and 1"),
+    ([0.5, float("nan")], "finite number"),
     ([0.5, 0.1], "larger than the one before it"),
     ([0.1, 0.5, 0.5], "larger than the one before it"),
     ([0.1, 0.9], "the median, 0.5, must be among them"),

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -222,14 +223,20 @@ def test_gc_removes_what_it_found_and_nothing_else(store: RunStore) -> None:
     (good.directory / "last.ckpt").write_bytes(b"x" * 100)
     leftover = store.runs_directory / ".deleted-x"
     leftover.mkdir()
+    for name, age_s in (("20200101-000000-abcd", 7200), ("20200101-000000-just", 0)):
+        unborn = store.runs_directory / name
+        unborn.mkdir()
+        os.utime(unborn, (time.time() - age_s,) * 2)
     waste = find_waste(store, Retention(older_than=0 * DAY, resume_files=True), datetime.now(UTC))
     assert [(item.why, item.run_id) for item in waste] == [
         ("failed run bad", bad.run_id), ("resume file of finished run good", ""),
-        ("leftover", "")]
+        ("leftover", ""), ("run killed before it began", "")]
     assert waste[1] == Waste(good.directory / "last.ckpt", 100, waste[1].why)
     clear(store, waste)
     assert [run.name for run in store.runs()] == ["good"]
     assert sorted(path.name for path in good.directory.iterdir()) == [
         "events.jsonl", "run.json", "settings.json"]
     assert not leftover.exists()
+    assert sorted(path.name for path in store.runs_directory.iterdir()) == sorted(
+        ["20200101-000000-just", good.run_id])
     assert json.loads((good.directory / "run.json").read_text())["name"] == "good"

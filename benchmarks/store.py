@@ -213,6 +213,9 @@ def _under_load(
 
 
 def _audit(store: RunStore, told: dict[str, int]) -> tuple[int, int]:
+    # A command whose asker was killed may still hold the database: a read would not wait for it.
+    while store.sync().skipped:
+        time.sleep(0.1)
     rows = store.query("SELECT run_id, count(*), count(DISTINCT step), max(step) FROM metrics "
                        "WHERE name = 'metric_1' GROUP BY run_id").rows
     kept = {run_id: (count, distinct, last) for run_id, count, distinct, last in rows}

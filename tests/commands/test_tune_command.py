@@ -6,10 +6,13 @@ import subprocess
 import sys
 import time
 
+import optuna
 import pytest
 
 from hoserkd.commands.tune_views import train_command
 from hoserkd.engine.config import EngineConfig
+from hoserkd.engine.tuning.storage import open_storage
+from hoserkd.engine.tuning.workers import workers_of
 
 SMALL = ("--set", "city.demo_roads=60", "--set", "city.demo_trips=50")
 
@@ -128,8 +131,14 @@ def test_two_workers_share_a_study(ready, store):
     assert {trial["state"] for trial in found["trials"]} == {"complete"}
     assert all(trial["values"]["throughput"] > 0 for trial in found["trials"])
     assert found["front"]
+    [journal] = store.directory.rglob("s3.log")
+    study = optuna.load_study(study_name="s3", storage=open_storage(str(journal)))
+    workers = workers_of(study.user_attrs).values()
+    # Whether the second gets a trial depends on how soon it has started.
+    assert len({worker.pid for worker in workers}) == 2
+    assert all(worker.ended for worker in workers)
     runs = store.runs(study="s3", kind="train")
-    assert len({run.pid for run in runs}) == 2
+    assert {run.pid for run in runs} <= {worker.pid for worker in workers}
     assert all(run.parents for run in runs)
 
 

@@ -144,10 +144,11 @@ def _guided(name: str, seconds: float, seed: int) -> None:
         (place / folder).mkdir()
     for number, data in enumerate(READERS[name].seeds()):
         (place / "corpus" / str(number)).write_bytes(data)
-    (place / "words").write_text("".join(_word(word) for word in READERS[name].words))
+    words = "".join(_word(word) for word in READERS[name].words)
+    (place / "words").write_text(words)
     options = ["hunt", str(place / "corpus"), f"-max_total_time={int(seconds)}",
                f"-rss_limit_mb={MEMORY_MB}", "-timeout=30", f"-seed={seed + 1}", "-max_len=300000",
-               f"-dict={place / 'words'}", "-print_final_stats=0"]
+               "-print_final_stats=0", *([f"-dict={place / 'words'}"] if words else [])]
     atheris.Setup(options, tally.attempt)
     try:
         atheris.Fuzz()

@@ -96,8 +96,8 @@ def test_the_command_of_a_choice_names_the_widths_that_go_with_it(monkeypatch):
 def test_a_study_survives_a_killed_worker(ready, store, home):
     """Two processes; one is killed in the middle of a trial, the other ends the study."""
     line = [sys.executable, "-m", "hoserkd", "tune", "--profile", "smoke", "--study", "s2",
-            "--trials", "4", "--json", "--store", str(store.directory), "--set", "tune.epochs=10",
-            "--set", "tune.min_resource=10", *SMALL]
+            "--trials", "4", "--json", "--store", str(store.directory), "--set", "tune.epochs=60",
+            "--set", "tune.min_resource=60", *SMALL]
     first = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_until(lambda: any(r.epoch for r in store.runs(study="s2", tag="search")))
     second = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -83,6 +83,9 @@ class _Progress:
     loss_sum: float = 0.0
     """Over the epoch so far."""
     token_sum: int = 0
+    reported_loss: float = 0.0
+    """Of `loss_sum`, what the reports of steps have told."""
+    reported_tokens: int = 0
     best_epoch: int = -1
     best_loss: float = math.inf
     finished: bool = False
@@ -229,6 +232,7 @@ class _Training:
             self._judge(time.perf_counter() - start)
             progress.epoch += 1
             progress.batch, progress.loss_sum, progress.token_sum = 0, 0.0, 0
+            progress.reported_loss, progress.reported_tokens = 0.0, 0
             self.save()
         card = add_to_card(self._directory, {"anomalies": self._judge_anomalies(stop)})
         progress.finished = True
@@ -240,7 +244,7 @@ class _Training:
         progress, teacher = self._progress, self._config.teacher
         batches = token_batches(self._train.length, teacher.batch_tokens,
                                 (self._config.seed, progress.epoch))
-        meter = _Meter(self._device)
+        meter = _Meter(self._device, progress)
         self._model.train()
         every = max(self._config.profiling.interval, 1)
         for batch in batches[progress.batch:]:
@@ -315,10 +319,10 @@ class _Training:
         return [a.to_json() for a in found]
 
     def _take(self, meter: "_Meter") -> None:
-        """Move the meter's sums over to what a checkpoint remembers."""
-        loss, tokens = meter.take()
-        self._progress.loss_sum += loss
-        self._progress.token_sum += tokens
+        """Let a checkpoint remember the meter's sums, to the bit."""
+        progress = self._progress
+        progress.loss_sum, progress.token_sum = meter.sums()
+        progress.reported_loss, progress.reported_tokens = meter.reported
 
     def save(self) -> None:
         """Write all that going on needs, whole or not at all."""
@@ -335,37 +339,34 @@ class _Training:
 
 
 class _Meter:
-    """Sums on the device, brought to the host only when they are reported."""
+    """Sums over an epoch on the device, brought to the host only when they are reported."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(2, device=device, dtype=torch.float64)
-        self._tokens = 0
+    def __init__(self, device: torch.device, progress: _Progress) -> None:
+        self._loss = torch.tensor(progress.loss_sum, device=device, dtype=torch.float64)
+        self._tokens = progress.token_sum
         self._norm = torch.zeros((), device=device)
-        self._since = (0.0, 0)
-        self._time = time.perf_counter()
+        self.reported = (progress.reported_loss, progress.reported_tokens)
+        """Loss and tokens up to the last report."""
+        self._time, self._timed = time.perf_counter(), progress.token_sum
 
     def add(self, loss: Tensor, norm: Tensor, tokens: int) -> None:
         """Count one step."""
-        self._sums[0] += loss
+        self._loss += loss
         self._norm = norm
         self._tokens += tokens
 
     def window(self) -> tuple[float, float, float]:
         """Return mean loss, last gradient norm and tokens a second since the last call."""
-        loss, now = float(self._sums[0]), time.perf_counter()
-        tokens = self._tokens - self._since[1]
-        mean = (loss - self._since[0]) / max(tokens, 1)
-        speed = tokens / max(now - self._time, 1e-9)
-        self._since, self._time = (loss, self._tokens), now
+        loss, now = float(self._loss), time.perf_counter()
+        mean = (loss - self.reported[0]) / max(self._tokens - self.reported[1], 1)
+        speed = (self._tokens - self._timed) / max(now - self._time, 1e-9)
+        self.reported = (loss, self._tokens)
+        self._time, self._timed = now, self._tokens
         return mean, float(self._norm), speed
 
-    def take(self) -> tuple[float, int]:
-        """Return the sums and begin again at 0."""
-        loss, tokens = float(self._sums[0]), self._tokens
-        self._sums.zero_()
-        self._tokens = 0
-        self._since = (self._since[0] - loss, self._since[1] - tokens)
-        return loss, tokens
+    def sums(self) -> tuple[float, int]:
+        """Return loss and tokens of the epoch so far."""
+        return float(self._loss), self._tokens
 
 
 @torch.no_grad()

@@ -70,6 +70,9 @@ class Rewound:
     """A resumed run goes on from `step`; what was recorded after it is void."""
 
     step: int
+    judged: int | None = None
+    """Step up to which epochs have been judged, if not up to `step`: one that ended with it may
+    have to be judged again."""
 
 
 @dataclass(frozen=True, slots=True)

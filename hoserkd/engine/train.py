@@ -200,7 +200,7 @@ class _Work:
             optimiser.load_state_dict(checkpoint.optimiser)
             restore_rng(checkpoint.rng, self.tables.device)
         # From the first step too: the run may have been killed before its first checkpoint.
-        self.observer.notify(Rewound(state.step))
+        self.observer.notify(Rewound(state.step, state.judged))
         if self.ranks.rank:
             # Weights start equal everywhere, but no two processes drop the same units.
             torch.manual_seed(hash((config.seed, self.ranks.rank, state.step)))

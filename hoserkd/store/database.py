@@ -29,6 +29,7 @@ would else wait for ever where readers come and go."""
 _DAMAGE = ("corrupt", "not a valid duckdb", "checksum", "could not read enough bytes",
            "replaying wal")
 """What DuckDB says of a file over whose writing a process was killed."""
+_INTERRUPTIONS = ("RuntimeError", "InterruptException")
 _IN_PROCESS = threading.RLock()
 """One connection a process: DuckDB refuses a second one with other options."""
 
@@ -122,7 +123,7 @@ def open_database(path: Path, *, read_only: bool, patience_s: float) -> Iterator
     """
     import duckdb
 
-    with _IN_PROCESS, _guarded(path, fcntl.LOCK_SH, patience_s):
+    with _IN_PROCESS, _guarded(path, fcntl.LOCK_SH, patience_s), _interruptible():
         if not read_only and not path.exists():
             _make(path)
         connection = _connect(path, read_only, patience_s)
@@ -151,6 +152,18 @@ def put_in_place(fresh: Path, path: Path, patience_s: float) -> None:
         if path.exists():
             path.replace(path.with_suffix(".duckdb.old"))
         fresh.replace(path)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C be Ctrl-C: DuckDB makes an error of its own out of one that meets a query."""
+    try:
+        yield
+    except Exception as error:
+        first = error.__cause__ or error
+        if "interrupt" in str(first).lower() and type(first).__name__ in _INTERRUPTIONS:
+            raise KeyboardInterrupt from error
+        raise
 
 
 @contextmanager

@@ -21,7 +21,7 @@ EVENT = {
     "label": "VARCHAR", "payload": "JSON", "path": "VARCHAR", "kind": "VARCHAR", "size": "BIGINT",
     "level": "VARCHAR", "message": "VARCHAR", "job": "VARCHAR", "done": "BIGINT", "all": "BIGINT",
     "status": "VARCHAR", "pid": "BIGINT", "host": "VARCHAR", "number": "BIGINT",
-    "state": "VARCHAR",
+    "state": "VARCHAR", "judged": "BIGINT",
 }
 HEADER = {
     "run_id": "VARCHAR", "name": "VARCHAR", "kind": "VARCHAR", "profile": "VARCHAR",
@@ -48,10 +48,11 @@ FROM (
 """
 REWIND = """
 CREATE OR REPLACE TEMP TABLE rewinds AS
-    SELECT run_id, seq, step FROM incoming WHERE type = 'rewind';
+    SELECT run_id, seq, step, coalesce(judged, step) AS judged FROM incoming WHERE type = 'rewind';
 DELETE FROM incoming USING rewinds AS r
-    WHERE incoming.run_id = r.run_id AND incoming.step > r.step AND incoming.seq < r.seq
-      AND incoming.type IN ('step', 'epoch');
+    WHERE incoming.run_id = r.run_id AND incoming.seq < r.seq
+      AND (incoming.type = 'step' AND incoming.step > r.step
+           OR incoming.type = 'epoch' AND incoming.step > r.judged);
 -- Judgements come at a training's end, which is still ahead: they will be made again.
 DELETE FROM incoming USING rewinds AS r
     WHERE incoming.run_id = r.run_id AND incoming.seq < r.seq AND incoming.type = 'evaluation';
@@ -62,7 +63,7 @@ DELETE FROM metrics USING rewinds AS r
 DELETE FROM timings USING rewinds AS r
     WHERE timings.run_id = r.run_id AND timings.step > r.step AND timings.seq < r.seq;
 DELETE FROM epochs USING rewinds AS r
-    WHERE epochs.run_id = r.run_id AND epochs.step > r.step AND epochs.seq < r.seq;
+    WHERE epochs.run_id = r.run_id AND epochs.step > r.judged AND epochs.seq < r.seq;
 """
 INSERT = """
 INSERT INTO metrics SELECT run_id, seq, step, epoch, recorded_at, e.key, e.value

@@ -92,7 +92,8 @@ class RunRecorder:
                 self.artifact(event.path, f"checkpoint-{event.kind}", step=event.step)
                 self._flush()
             case Rewound():
-                self._append("rewind", {"step": event.step})
+                judged = {} if event.judged is None else {"judged": event.judged}
+                self._append("rewind", {"step": event.step, **judged})
             case Note():
                 self._append("note", {"level": event.level, "message": event.message})
 

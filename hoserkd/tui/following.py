@@ -38,6 +38,8 @@ class Following:
     artifacts: list[tuple[str, str]] = field(default_factory=list)
     """(kind, path) of the files that the run wrote."""
     _points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    _of_epochs: set[str] = field(default_factory=set)
+    """Names of the figures that epochs tell, not steps."""
     _timings: deque[Mapping[str, float]] = field(
         default_factory=lambda: deque(maxlen=TIMING_SAMPLES))
     _notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
@@ -92,7 +94,7 @@ class Following:
         if kind in ("step", "epoch", "progress", "system"):
             self._take_figures(kind, event)
         elif kind == "rewind":
-            self._rewind(int(event["step"]))
+            self._rewind(int(event["step"]), int(event.get("judged", event["step"])))
         elif kind == "evaluation":
             self.evaluations.append({"label": event.get("label", ""), **event.get("payload", {})})
             self._note(event, f"judged: {event.get('label', '')}")
@@ -120,6 +122,7 @@ class Following:
         if event.get("ms"):
             self._timings.append(event["ms"])
         if kind == "epoch":
+            self._of_epochs |= figures.keys()
             shown = "  ".join(f"{name} {number_text(value)}" for name, value in figures.items())
             self._note(event, f"epoch {event.get('epoch', 0) + 1}: {shown}")
         if self.whole and self.step is not None:
@@ -138,9 +141,10 @@ class Following:
             rough = thinned(name, points, ROUGH_POINTS // 2)
             self._points[name] = list(zip(rough.step, rough.value, strict=True))
 
-    def _rewind(self, step: int) -> None:
+    def _rewind(self, step: int, judged: int) -> None:
         for name, points in self._points.items():
-            self._points[name] = [point for point in points if point[0] <= step]
+            last = judged if name in self._of_epochs else step
+            self._points[name] = [point for point in points if point[0] <= last]
         self.step = step
         self._clock.clear()
 

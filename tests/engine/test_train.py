@@ -75,7 +75,7 @@ def test_two_runs_give_the_same_bits(city, tmp_path, undisturbed):
 
 def test_a_start_voids_what_a_process_killed_before_its_first_checkpoint_recorded(undisturbed):
     told = [event for event in undisturbed[2].events if isinstance(event, Rewound | StepDone)]
-    assert told[0] == Rewound(0)
+    assert told[0] == Rewound(0, 0)
 
 
 @pytest.mark.parametrize("questions", [0, 2, 5, 7, 12, 17])
@@ -110,7 +110,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_to_the_same_bits(
     listener = Listener()
     train_student(config, city, directory=tmp_path, teacher_sources=teachers(), resume=True,
                   observer=listener)
-    assert listener.of(Rewound) == [Rewound(6)]
+    assert listener.of(Rewound) == [Rewound(6, 5)]
     assert same(last_weights(directory), last_weights(tmp_path))
 
 

@@ -149,6 +149,14 @@ def test_sync_again_and_again_doubles_nothing(store: RunStore) -> None:
     run.finish("finished")
 
 
+def test_ctrl_c_within_a_query_is_ctrl_c(store: RunStore) -> None:
+    begun(store).finish("finished")
+    with pytest.raises(KeyboardInterrupt), store.reading():
+        raise RuntimeError("Query interrupted")  # what DuckDB makes of it
+    with pytest.raises(RuntimeError, match="another"), store.reading():
+        raise RuntimeError("another")
+
+
 def test_rewind_voids_what_came_after(store: RunStore) -> None:
     run = begun(store)
     steps(run, 1, 20)
@@ -166,6 +174,23 @@ def test_rewind_voids_what_came_after(store: RunStore) -> None:
     record = store.run("first")
     assert (record.best_value, record.step) == (0.6, 14)
     run.finish("stopped")
+
+
+@pytest.mark.parametrize("read_between", [True, False])
+def test_an_epoch_whose_end_no_checkpoint_saw_is_recorded_once(
+        store: RunStore, read_between: bool) -> None:
+    run = begun(store)
+    steps(run, 1, 20)
+    run.notify(EpochDone(0, 10, {"val_accuracy": 0.6}))
+    run.notify(EpochDone(1, 20, {"val_accuracy": 0.7}))
+    if read_between:
+        store.sync()
+    run.notify(Rewound(20, judged=10))
+    run.notify(EpochDone(1, 20, {"val_accuracy": 0.8}))
+    told = [(e.epoch, e.metrics["val_accuracy"]) for e in store.epochs(run.run_id)]
+    assert told == [(0, 0.6), (1, 0.8)]
+    assert list(store.metrics(run.run_id)["loss"].step) == list(range(1, 21))
+    run.finish("finished")
 
 
 @pytest.mark.parametrize("read_between", [True, False])

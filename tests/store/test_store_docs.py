@@ -20,7 +20,7 @@ def filled(store: RunStore) -> RunStore:
     for step in range(1, 6):
         run.notify(StepDone(step, 0, 5, {"loss": 1 / step}, {"forward": 2.0}))
     run.notify(EpochDone(0, 5, {"val_accuracy": 0.7}))
-    run.notify(Rewound(5))
+    run.notify(Rewound(5, judged=5))
     run.notify(SplitJudged("test", {"test_accuracy": 0.6}))
     run.notify(Note("careful", "warning"))
     run.notify(Progress("testing", 1, 2, "trips"))

@@ -17,7 +17,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ class Watch:
 
 def main() -> None:
     """Run the cases and print them."""
-    options = _options()
+    options = city_options(CASES, __doc__.splitlines()[0], "an eighth of the trips")
     report = Report("generate")
     with tempfile.TemporaryDirectory() as folder:
         places: dict[str, tuple[Path, Path] | None] = {}
@@ -231,11 +231,12 @@ def beijing(folder: Path, options: argparse.Namespace) -> tuple[Path, Path]:
     return folder / "beijing", folder / "beijing.safetensors"
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--quick", action="store_true", help="an eighth of the trips")
-    parser.add_argument("--model", type=Path, help="a student of --city")
+def city_options(cases: Iterable[str], description: str, quick: str) -> argparse.Namespace:
+    """Return the command line of a benchmark that may be given a city and its student."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--cases", nargs="+", choices=list(cases), default=list(cases))
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--model", type=Path, help="a student of --city, for San Francisco")
     parser.add_argument("--city", type=Path, help="a prepared city")
     options = parser.parse_args()
     if (options.model is None) != (options.city is None):

@@ -8,7 +8,6 @@ clocks around their calls, which the last line, what no clock saw, pays for too.
 students are those of `benchmarks.generate`.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks._report import Report, run_apart
-from benchmarks.generate import beijing, san_francisco
+from benchmarks.generate import beijing, city_options, san_francisco
 from hoserkd.engine.city.storage import load_city
 from hoserkd.engine.config import GenerateConfig
 from hoserkd.engine.events import Silent, never_stop
@@ -67,7 +66,7 @@ class Count:
 
 def main() -> None:
     """Run the cases and print their parts."""
-    options = _options()
+    options = city_options(CASES, str(__doc__).splitlines()[0], "a sixth of the trips")
     report = Report("search_parts")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.cases:
@@ -126,18 +125,6 @@ def _clocked(owner: Any, name: str, part: str, spent: Counter[str]) -> Iterator[
         yield
     finally:
         setattr(owner, name, function)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--quick", action="store_true", help="a sixth of the trips")
-    parser.add_argument("--model", type=Path, help="a student of --city, for San Francisco")
-    parser.add_argument("--city", type=Path, help="a prepared city")
-    options = parser.parse_args()
-    if (options.model is None) != (options.city is None):
-        parser.error("--model and --city go together")
-    return options
 
 
 if __name__ == "__main__":

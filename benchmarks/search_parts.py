@@ -69,7 +69,7 @@ def main() -> None:
     options = city_options(CASES, str(__doc__).splitlines()[0], "a sixth of the trips")
     report = Report("search_parts")
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.cases:
+        for name in options.cases or CASES:
             make, trips = CASES[name]
             place = make(Path(folder), options)
             if place is None:

@@ -9,10 +9,15 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import shape_checks
 from jaxtyping import config
+
+if TYPE_CHECKING:
+    from hoserkd.engine.city.storage import City
+    from hoserkd.engine.student.storage import LoadedStudent
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _REAL_DATA = os.environ.get("HOSERKD_REAL_DATA")
@@ -64,6 +69,56 @@ def real_data() -> Path:
     if not (folder / "san_francisco_mini" / "roadmap.geo").is_file():
         pytest.skip("needs the real trips: set HOSERKD_REAL_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def two_way_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return source files of a town as real ones are (`two_way_town.py`); do not write to them.
+
+    Opposite roads share their centroid, there are one-way streets and cul-de-sacs, and each of
+    the 12 requests of the test trips was made three times.
+    """
+    from two_way_town import write_two_way_source
+
+    return write_two_way_source(tmp_path_factory.mktemp("two-way") / "source")
+
+
+@pytest.fixture(scope="session")
+def two_way_city(two_way_source: Path, tmp_path_factory: pytest.TempPathFactory) -> "City":
+    """Return the town of `two_way_source` as a prepared city of 4 zones; do not write to it."""
+    from hoserkd.engine.city.storage import load_city
+    from hoserkd.engine.config import CityConfig
+    from hoserkd.engine.events import Silent, never_stop
+    from hoserkd.engine.prepare import prepare_city
+
+    folder = tmp_path_factory.mktemp("two-way-city") / "two_way"
+    prepare_city(CityConfig(name="two_way", zones=4), two_way_source, folder, force=False,
+                 observer=Silent(), stop=never_stop)
+    return load_city(folder)
+
+
+@pytest.fixture(scope="session")
+def new_tiny_student() -> "Callable[..., LoadedStudent]":
+    """Return a function (city, seed=0) that makes an untrained small student of a city."""
+
+    def make(city: "City", seed: int = 0) -> "LoadedStudent":
+        import torch
+
+        from hoserkd.engine.config import StudentConfig
+        from hoserkd.engine.student.storage import (
+            LoadedStudent,
+            StudentMeta,
+            network_sha256,
+            new_student,
+        )
+
+        torch.manual_seed(seed)
+        config, network = StudentConfig(hidden_dim=16, road_id_dim=8, attribute_dim=2), city.network
+        meta = StudentMeta(config, network.roads, len(network.highway_names), network.zones,
+                           city.times, city.sha256, network_sha256=network_sha256(network))
+        return LoadedStudent(new_student(config, network).eval(), meta)
+
+    return make
 
 
 @pytest.fixture

@@ -69,13 +69,27 @@ def place(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work_in(tmp_path, monkeypatch)
 
 
+def save_porto_checkpoint(path: Path) -> None:
+    """Write a small teacher as LM-TAD's trainer does, with the vocabulary of public Porto."""
+    import torch
+
+    from hoserkd.engine.teacher.lmtad import LMTAD, LMTADDimensions
+
+    pad = 51 * 158 + 158 + 1
+    model = LMTAD(LMTADDimensions(pad + 3, 24, 1, 2, 4))
+    config = {**model.dimensions.to_json(), "pad_token": pad, "integer_poe": False}
+    path.parent.mkdir()
+    torch.save({"model": dict(model.state_dict()), "model_config": config,
+                "dataset_config": {"grip_size": (51, 158)}}, path)
+
+
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the lines of the commands page have run, for the pages that go on."""
     from hoserkd.cli import main
 
     folder = tmp_path_factory.mktemp("worked")
-    (folder / "lmtad").symlink_to(ROOT / "tests/data/lmtad/plain")
+    save_porto_checkpoint(folder / "lmtad" / "ckpt.pt")
     with pytest.MonkeyPatch.context() as patch:
         work_in(folder, patch)
         for line in command_lines(ROOT / "docs/commands.md"):

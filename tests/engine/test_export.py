@@ -15,6 +15,7 @@ from hoserkd.engine.teacher.export import (
     parse_bounds,
     parse_cell_size,
 )
+from hoserkd.engine.teacher.grid_options import GridEvidence, find_grid
 from hoserkd.engine.teacher.storage import find_teacher, load_card, load_teacher
 from hoserkd.errors import TeacherError
 
@@ -99,8 +100,9 @@ def test_integer_poe_is_refused_with_the_reason(tmp_path):
     ({"model_config__n_head": 3}, "n_head is 3"),
     ({"model_config__n_head": None}, "n_head is None"),
     ({"model_config__pad_token": 8217}, "pad_token is 8217"),
-    ({"dataset_config__grip_size": (3, 5)}, "12 ids before its special ones, but the grid has 3 x "
-                                            "5 = 15"),
+    ({"dataset_config__grip_size": (3, 5)}, "12 ids before its special ones, which does not "
+                                            "fit the checkpoint's grip_size, 3 x 5: that needs "
+                                            "15 or 21"),
     ({"model__transformer.ln_f.bias": torch.zeros(16)}, "biases"),
     ({"model__lm_head.weight": torch.zeros(15, 16)}, "ties them"),
     ({"model__transformer.h.0.ln_1.weight": torch.zeros(3)}, "found (3,), expected (16,)"),
@@ -163,10 +165,71 @@ def test_vocabulary_with_spare_cells_as_public_porto_is_taken(tmp_path):
     assert (card.grid.cells, card.pad_id, card.sot_id) == (6, 10, 12)
 
 
+def trained_on(path: Path, cell_ids: int, **changes: object) -> Path:
+    """Return a checkpoint of so many ids before PAD that claims LM-TAD's default grid."""
+    size = cell_ids + 3
+    return checkpoint(path, dataset_config__grip_size=(51, 158), model_config__pad_token=cell_ids,
+                      model=dict(toy_model(size).state_dict()), model_config__vocab_size=size,
+                      **changes)
+
+
+PORTO = parse_bounds("41.140092,-8.690261,41.185969,-8.549155")
+SMALL_BOX = (41.0, -8.7, 41.025, -8.665)
+CELLS = (0.01, 0.01)
+
+
+@pytest.mark.parametrize(("cell_ids", "options"), [
+    (3 * 4 + 4 + 1, ExportOptions(bounds=SMALL_BOX, cell_deg=CELLS)),
+    (3 * 4, ExportOptions(bounds=SMALL_BOX, cell_deg=CELLS)),
+    (3 * 4 + 4 + 1, ExportOptions(bounds=SMALL_BOX, rows=3, cols=4)),
+    (3 * 4 + 4 + 1, ExportOptions(bounds=SMALL_BOX, rows=3)),
+    (3 * 4 + 4 + 1, ExportOptions(bounds=SMALL_BOX, cols=4)),
+    (3 * 4, ExportOptions(bounds=SMALL_BOX, cols=4)),
+    (3 * 4, ExportOptions(bounds=SMALL_BOX, rows=3, cell_deg=CELLS)),
+])
+def test_the_vocabulary_settles_the_grid_whatever_grip_size_says(cell_ids, options, tmp_path):
+    card = export_checkpoint(trained_on(tmp_path / "c.pt", cell_ids), tmp_path / "t", options)
+    assert (card.grid.rows, card.grid.cols) == (3, 4)
+    assert (card.pad_id, card.sot_id) == (cell_ids, cell_ids + 2)
+
+
+def test_public_porto_and_the_forks_beijing_have_the_vocabularies_we_expect():
+    porto = GridEvidence(Path("c.pt"), 8217, (51, 158))
+    found = find_grid(porto, ExportOptions(bounds=PORTO, cell_deg=parse_cell_size("0.1km")))
+    assert (found.rows, found.cols) == (51, 158)
+    beijing = GridEvidence(Path("c.pt"), 205 * 252, (51, 158))
+    found = find_grid(beijing, ExportOptions(bounds=(39.79, 116.25, 39.9945, 116.5015),
+                                             cell_deg=(0.001, 0.001)))
+    assert (found.rows, found.cols) == (205, 252)
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (ExportOptions(bounds=SMALL_BOX), "grip_size, 51 x 158: that needs 8058 or 8217"),
+    (ExportOptions(bounds=SMALL_BOX, cell_deg=(0.02, 0.01)), "make 2 x 4 cells: that needs 8 or"),
+    (ExportOptions(bounds=SMALL_BOX, rows=9, cols=9), "--grid-rows 9 and --grid-cols 9: that nee"),
+    (ExportOptions(bounds=SMALL_BOX, rows=9), "fit --grid-rows 9: that needs"),
+    (ExportOptions(bounds=SMALL_BOX, rows=3, cols=4, cell_deg=(0.02, 0.01)), "make 2 x 4 cells, "),
+    (ExportOptions(), "does not say where its grid lies (its grip_size, 51 x 158, does not fit"),
+])
+def test_where_no_grid_fits_the_reason_is_the_vocabulary(options, said, tmp_path):
+    with pytest.raises(TeacherError) as caught:
+        export_checkpoint(trained_on(tmp_path / "c.pt", 17), tmp_path / "t", options)
+    assert said in caught.value.message
+
+
+def test_weights_only_file_of_the_distilling_fork_is_taken(tmp_path):
+    model = toy_model(15)
+    torch.save({"state_dict": dict(model.state_dict()),
+                "model_config": {"n_layer": 2, "n_head": 2, "n_embd": 16, "dropout": 0.2,
+                                 "grip_size": "3 4", "vocab_size": None, "block_size": -1}},
+               tmp_path / "weights_only.pt")
+    card = export_checkpoint(tmp_path / "weights_only.pt", tmp_path / "t", PLAIN)
+    assert (card.grid.rows, card.grid.cols, card.pad_id, card.sot_id) == (3, 4, 12, 14)
+    assert card.meta["special_ids_from"] == "LM-TAD's order PAD, EOT, SOT"
+
+
 def test_special_ids_are_read_from_the_vocabulary(tmp_path):
     path = checkpoint(tmp_path / "c.pt", model_config__pad_token=None)
-    with pytest.raises(TeacherError, match="pad_token"):
-        export_checkpoint(path, tmp_path / "t", PLAIN)
     words = vocabulary(tmp_path / "v.json", 12, PAD=14, EOT=12, SOT=13)
     card = export_checkpoint(path, tmp_path / "t", replace(PLAIN, vocab=words))
     assert (card.pad_id, card.eot_id, card.sot_id) == (14, 12, 13)

@@ -11,8 +11,17 @@ from typing import Any
 
 from torch import Tensor
 
-from hoserkd.engine.city.grid import Grid, kilometre_cell
+from hoserkd.engine.city.grid import Grid
 from hoserkd.engine.files import file_sha256, parse_json
+from hoserkd.engine.teacher.grid_options import (
+    ExportOptions,
+    GridEvidence,
+    find_grid,
+    lay_grid,
+    parse_bounds,
+    parse_cell_size,
+    read_shape,
+)
 from hoserkd.engine.teacher.lmtad import LMTADDimensions
 from hoserkd.engine.teacher.pickles import Archive, Record, TensorRef, read_archive, told
 from hoserkd.engine.teacher.storage import (
@@ -30,24 +39,7 @@ from hoserkd.errors import TeacherError
 __all__ = ["ExportOptions", "Teacher", "TeacherCard", "export_checkpoint", "load_card",
            "load_teacher", "parse_bounds", "parse_cell_size", "save_teacher"]
 
-MAX_SIDE = 1 << 20
-"""Of a grid, in cells; LM-TAD's has a few hundred."""
 OWN_CHECKPOINT = "hoserkd-teacher-checkpoint"
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """What a public checkpoint does not say; None: not given."""
-
-    rows: int | None = None
-    cols: int | None = None
-    bounds: tuple[float, float, float, float] | None = None
-    """South, west, north, east edge in degrees."""
-    cell_deg: tuple[float, float] | None = None
-    """Height and width of a cell in degrees; None: the bounds hold rows x cols cells exactly."""
-    downsample: int = 1
-    vocab: Path | None = None
-    """LM-TAD's vocab.json: token to id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,47 +86,14 @@ def export_checkpoint(checkpoint: Path, output: Path, options: ExportOptions | N
     return card
 
 
-def parse_bounds(text: str) -> tuple[float, float, float, float]:
-    """Return south, west, north, east of `LAT0,LON0,LAT1,LON1`.
-
-    Raises:
-        TeacherError: The text is no such box.
-    """
-    try:
-        south, west, north, east = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise TeacherError(f"--bounds: expected LAT0,LON0,LAT1,LON1, found {text!r}") from error
-    if not (-90 <= south < north <= 90 and -180 <= west < east <= 180):
-        raise TeacherError(
-            f"--bounds: expected LAT0,LON0,LAT1,LON1 with LAT0 < LAT1 and LON0 < LON1 in degrees, "
-            f"found {text!r}", hint="the south-west corner first; latitude before longitude")
-    return south, west, north, east
-
-
-def parse_cell_size(text: str) -> tuple[float, float]:
-    """Return height and width in degrees of `0.001`, `0.001,0.002` or `0.1km`.
-
-    Raises:
-        TeacherError: The text is no such size.
-    """
-    kilometres = text.endswith("km")
-    try:
-        sizes = [float(part) for part in text.removesuffix("km").split(",")]
-        height, width = sizes if len(sizes) == 2 else (sizes[0], sizes[0])
-    except ValueError as error:
-        raise TeacherError(f"--cell-size: expected degrees, or kilometres as 0.1km, found {text!r}"
-                           ) from error
-    if not (0 < height < 1e3 and 0 < width < 1e3) or len(sizes) > 2:
-        raise TeacherError(f"--cell-size: expected one or two positive sizes, found {text!r}")
-    return kilometre_cell(height, width) if kilometres else (height, width)
-
-
 def _read(path: Path, options: ExportOptions) -> tuple[TeacherCard, dict[str, Tensor]]:
     archive = read_archive(path)
     root = archive.root
-    if not isinstance(root, dict) or not isinstance(root.get("model"), dict):
-        raise TeacherError(f"{path}: no training checkpoint: it holds no `model` weights")
-    state = {str(k).removeprefix("_orig_mod."): v for k, v in root["model"].items()
+    weights = root.get("model", root.get("state_dict")) if isinstance(root, dict) else None
+    if not isinstance(weights, dict):
+        raise TeacherError(f"{path}: no training checkpoint: it holds no weights under `model` or "
+                           "`state_dict`")
+    state = {str(k).removeprefix("_orig_mod."): v for k, v in weights.items()
              if isinstance(v, TensorRef)}
     if root.get("format") == OWN_CHECKPOINT:
         card = _own_card(path, root, options)
@@ -161,14 +120,9 @@ def _record(root: Mapping[str, Any], name: str) -> Record:
 def _public_card(public: _Public, options: ExportOptions) -> TeacherCard:
     dimensions = _dimensions(public)
     pad, eot, sot, source = _special_ids(public, dimensions.vocab_size, options.vocab)
-    grid = _grid(public, options)
-    cell_ids = min(pad, eot, sot)
-    # LM-TAD's Porto vocabulary has one spare row and one id more than the grid has cells.
-    if cell_ids not in (grid.cells, grid.cells + grid.cols + 1):
-        raise TeacherError(
-            f"{public.path}: the vocabulary has {cell_ids} ids before its special ones, but the "
-            f"grid has {grid.rows} x {grid.cols} = {grid.cells} cells",
-            hint="give the grid it was trained with: --grid-rows and --grid-cols")
+    stated = [read_shape(config.get("grip_size"))
+              for config in (public.dataset_config, public.model_config)]
+    grid = find_grid(GridEvidence(public.path, min(pad, eot, sot), stated[0] or stated[1]), options)
     saved = public.archive.root
     best = saved.get("best_val_loss")
     if isinstance(best, TensorRef):
@@ -200,8 +154,10 @@ def _dimensions(public: _Public) -> LMTADDimensions:
     weights = {"vocab_size": embedding.shape[0], "n_embd": embedding.shape[1],
                "block_size": position.shape[0], "n_layer": len(layers)}
     stated = {name: config.get(name) for name in weights}
+    # Exporters that know no sequence length write the block_size -1 of LM-TAD's train.sh.
     wrong = [f"{name} {told(stated[name])} (config) but {value} (weights)"
-             for name, value in weights.items() if stated[name] not in (None, value)]
+             for name, value in weights.items()
+             if stated[name] not in (None, value, *((-1,) if name == "block_size" else ()))]
     if wrong:
         raise TeacherError(f"{path}: its settings contradict its weights: {'; '.join(wrong)}")
     heads = config.get("n_head")
@@ -218,6 +174,8 @@ def _special_ids(public: _Public, size: int, vocab: Path | None) -> tuple[int, i
     """Return PAD, EOT, SOT and where they were read."""
     pad = public.model_config.get("pad_token")
     if vocab is None:
+        if pad is None:
+            return size - 3, size - 2, size - 1, "LM-TAD's order PAD, EOT, SOT"
         if pad != size - 3:
             raise TeacherError(
                 f"{public.path}: its pad_token is {told(pad)}, but PAD, EOT, SOT should be the "
@@ -249,54 +207,6 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
     if missing:
         raise TeacherError(f"{path}: the vocabulary has no {', '.join(missing)}")
     return words
-
-
-def _grid(public: _Public, options: ExportOptions) -> Grid:
-    stated = public.dataset_config.get("grip_size")
-    stated = tuple(stated) if isinstance(stated, (tuple, list)) and len(stated) == 2 and all(
-        isinstance(n, int) and 0 < n < MAX_SIDE for n in stated) else None
-    given = (options.rows, options.cols) if options.rows and options.cols else None
-    if given and stated and given != stated:
-        raise TeacherError(
-            f"--grid-rows and --grid-cols say {given[0]} x {given[1]}, but {public.path} was "
-            f"trained on {stated[0]} x {stated[1]} cells")
-    shape = given or stated
-    if options.bounds is None or (shape is None and options.cell_deg is None):
-        lacking = "--bounds LAT0,LON0,LAT1,LON1" if options.bounds is None else \
-            "--grid-rows and --grid-cols, or --cell-size"
-        known = f" (it has {shape[0]} x {shape[1]} cells)" if shape else ""
-        raise TeacherError(
-            f"{public.path} does not say where its grid lies{known}",
-            hint=f"give {lacking}, as in the preprocessing that the teacher was trained with")
-    return lay_grid(options, shape)
-
-
-def lay_grid(options: ExportOptions, shape: tuple[int, int] | None) -> Grid:
-    """Return the grid that bounds, cell size and, where known, rows and columns describe.
-
-    Raises:
-        TeacherError: They contradict each other; shows both sides.
-    """
-    assert options.bounds is not None
-    south, west, north, east = options.bounds
-    factor = options.downsample
-    if options.cell_deg is None:
-        assert shape is not None
-        height, width = (north - south) / shape[0], (east - west) / shape[1]
-        return Grid(south, west, height / factor, width / factor, *shape, factor)
-    grid = Grid.from_bounds(options.bounds, options.cell_deg, factor)
-    if shape is None or shape == (grid.rows, grid.cols):
-        return grid
-    # Bounds may also be meant as the outer edges of whole cells.
-    whole = tuple(math.ceil(span / (cell * factor) - 1e-6) for span, cell in
-                  zip((north - south, east - west), options.cell_deg, strict=True))
-    if shape[0] not in (grid.rows, whole[0]) or shape[1] not in (grid.cols, whole[1]):
-        raise TeacherError(
-            f"bounds {options.bounds} with cells of {options.cell_deg[0]:g} x "
-            f"{options.cell_deg[1]:g} degrees make {grid.rows} x {grid.cols} cells, but the "
-            f"teacher has {shape[0]} x {shape[1]}",
-            hint="give the bounds and the cell size of the teacher's own preprocessing")
-    return replace(grid, rows=shape[0], cols=shape[1])
 
 
 def _own_card(path: Path, root: Mapping[str, Any], options: ExportOptions) -> TeacherCard:

@@ -18,6 +18,7 @@ from jaxtyping import config
 if TYPE_CHECKING:
     from hoserkd.engine.city.storage import City
     from hoserkd.engine.student.storage import LoadedStudent
+    from hoserkd.engine.teacher.card import TeacherCard
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _REAL_DATA = os.environ.get("HOSERKD_REAL_DATA")
@@ -119,6 +120,26 @@ def new_tiny_student() -> "Callable[..., LoadedStudent]":
         return LoadedStudent(new_student(config, network).eval(), meta)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def retrain_teacher() -> "Callable[[Path], TeacherCard]":
+    """Return a function that puts the opposite teacher in the place of an export, as retraining
+    under the old name does: what one finds likely, the other finds unlikely; name, grid and
+    dimensions stay. It returns the new card."""
+
+    def retrain(directory: Path) -> "TeacherCard":
+        import torch
+
+        from hoserkd.engine.teacher.storage import load_teacher, save_teacher
+
+        teacher = load_teacher(directory)
+        with torch.no_grad():
+            # The last scale before the logits, which all change their sign with it.
+            teacher.model.transformer.ln_f.weight.neg_()
+        return save_teacher(directory, teacher.model, teacher.card)
+
+    return retrain
 
 
 @pytest.fixture

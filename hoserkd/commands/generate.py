@@ -64,7 +64,8 @@ def generate(
              "pairs of zones (3,17,20 or all), or a file with origin,destination,departure or "
              "origin_lon,origin_lat,destination_lon,destination_lat,departure.")] = "test",
     num: Annotated[int | None, typer.Option(
-        min=1, help="OD pairs; test-trips, zones and files: all if not given.")] = None,
+        min=1, help="Requests; without it each once, of train and test at most generate.num. "
+                    "More than a split has trips repeats them.")] = None,
     search: Annotated[str | None, typer.Option(metavar="astar|beam|sample|greedy")] = None,
     per_od: Annotated[int | None, typer.Option(
         min=1, help="Trips for each OD pair, with --search sample.")] = None,
@@ -145,8 +146,11 @@ class GenerateJob:
         self.ranks = ranks
         self.town = load_city(found.city)
         self.student = load_student(found.file, self.town)
-        drawn = num if num is not None or od not in ("train", "test") else config.generate.num
-        queries = draw_queries(self.town, od, drawn, config.seed)
+        queries = draw_queries(self.town, od, num, config.seed, most=config.generate.num)
+        if od in ("train", "test") and len(queries) > len(self.town.split(od)):
+            context.console.note(
+                f"{len(queries):,} requests are more than the {len(self.town.split(od)):,} {od} "
+                "trips: each is taken several times")
         self.queries = queries.repeat(config.generate.trips_per_od)
 
     def help(self) -> None:

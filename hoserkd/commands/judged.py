@@ -148,11 +148,12 @@ class Bench:
             # Models of one file name in several folders must not write over each other.
             content = file_sha256(target.model)[:8] if target.model else ""
             path = self.folder / f"{Path(target.name).stem}-{content}-{name}"
+        queries = draw_queries(
+            self.city, self.od, None, config.seed, most=config.generate.num,
+        ).repeat(config.generate.trips_per_od)
         self.context.console.note(
             f"{target.name} has no trips for {self.od} ODs: generating "
-            f"{config.generate.num:,} by {config.generate.search}")
-        queries = draw_queries(self.city, self.od, config.generate.num, config.seed).repeat(
-            config.generate.trips_per_od)
+            f"{len(queries):,} by {config.generate.search}")
         save_chunks(path, generate_trips(
             student, self.city, queries, config.generate, device=self.device, seed=config.seed,
             observer=self.observer, stop=self.context.stop), self.city.network)

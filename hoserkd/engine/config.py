@@ -256,7 +256,7 @@ class GenerateConfig(Section):
 
     search: Literal["astar", "beam", "sample", "greedy"] = "astar"
     num: int = Field(5000, ge=1)
-    """Trips to generate where the OD pairs are drawn."""
+    """Requests drawn from the trips of a split, at most: each trip is taken once."""
     max_steps: int = Field(5000, ge=1)
     """Expansions (astar) or roads (others) before a search gives up."""
     batch_size: int = Field(256, ge=1)
@@ -271,7 +271,8 @@ class GenerateConfig(Section):
     search_time_limit_s: float | None = Field(None, gt=0)
     """The same for each search by itself, counted from when it starts."""
     trips_per_od: int = Field(1, ge=1)
-    """Trips for every OD pair and departure; more than 1 only makes sense for `sample`."""
+    """Trips for every request (OD pair and departure); more than 1 only makes sense for
+    `sample`."""
     attempts: int = Field(1, ge=1)
     """Of `sample`: draw anew, at most so often in all, until the destination is reached."""
     length_normalised: bool = False

@@ -108,17 +108,38 @@ def test_drawn_queries_follow_the_split_with_their_own_departures(city):
     trips = city.split("test")
     known = {(int(trips.road[a]), int(trips.road[b - 1]), int(trips.entered_at_s[a]))
              for a, b in zip(trips.offset[:-1], trips.offset[1:], strict=True)}
-    queries = draw_queries(city, "test", 3000, seed=4)
-    drawn = Counter(zip(queries.origin.tolist(), queries.destination.tolist(),
-                        queries.departure_s.tolist(), strict=True))
+    queries = draw_queries(city, "test", None, seed=4)
+    drawn = Counter(requests(queries))
+    assert drawn == Counter(requests(draw_queries(city, "test-trips", None, seed=0)))
     assert set(drawn) == known
-    assert max(drawn.values()) < 2.5 * min(drawn.values())
-    again = draw_queries(city, "test", 3000, seed=4)
+    again = draw_queries(city, "test", None, seed=4)
     assert np.array_equal(queries.origin, again.origin)
-    assert not np.array_equal(queries.origin, draw_queries(city, "test", 3000, seed=5).origin)
+    assert not np.array_equal(queries.origin, draw_queries(city, "test", None, seed=5).origin)
     own = draw_queries(city, "test-trips", None, seed=0)
     assert own.departure_s.tolist() == trips.entered_at_s[trips.offset[:-1]].tolist()
     assert len(draw_queries(city, "test-trips", 7, seed=0)) == 7
+
+
+def requests(queries):
+    return zip(queries.origin.tolist(), queries.destination.tolist(),
+               queries.departure_s.tolist(), strict=True)
+
+
+def test_drawn_queries_take_no_trip_twice_before_each_was_taken_once(city):
+    trips = len(city.split("test"))
+    few, many = (draw_queries(city, "test", num, seed=4) for num in (trips // 2, 3 * trips - 1))
+    once = Counter(requests(draw_queries(city, "test", None, seed=0)))
+    assert not Counter(requests(few)) - once
+    assert set((Counter(requests(many)) - once - once).values()) <= set(once.values())
+    assert sum((Counter(requests(many)) - once - once).values()) == trips - 1
+    assert list(requests(few)) == list(requests(many))[:len(few)]
+
+
+def test_the_setting_bounds_the_draw_and_never_repeats_a_trip(city):
+    trips = len(city.split("train"))
+    assert len(draw_queries(city, "train", None, seed=0, most=5)) == 5
+    assert len(draw_queries(city, "train", None, seed=0, most=10 * trips)) == trips
+    assert len(draw_queries(city, "train", 7, seed=0, most=5)) == 7
 
 
 def test_queries_of_a_file_are_read_with_unknown_roads_and_missing_departures(city, tmp_path):

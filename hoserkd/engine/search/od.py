@@ -22,15 +22,19 @@ MOST_SHOWN = 5
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?")
 
 
-def draw_queries(city: City, od: str, num: int | None, seed: int) -> Queries:
+def draw_queries(
+    city: City, od: str, num: int | None, seed: int, most: int | None = None
+) -> Queries:
     """Return what to search for.
 
     Args:
-        od: `train` or `test`: OD pairs in proportion to their counts in that split, each with the
-            departure of a trip that made it; `test-trips`: the test trips' own, in their order;
+        od: `train` or `test`: origin, destination and departure of trips of that split, drawn
+            without replacement; `test-trips`: those of the test trips in their order;
             `zones:3,17,20` or `zones:all`: every ordered pair of those zones; else a CSV file,
             see `read_queries`.
-        num: How many; None: as many as there are. `train` and `test` draw with replacement.
+        num: How many; None: as many as there are. Where `train` and `test` are asked for more
+            than they have trips, every trip is taken once before one is taken again.
+        most: Of `train` and `test`, at most so many where `num` is None.
 
     Raises:
         UsageError: `od` is neither a known word nor a file.
@@ -38,8 +42,8 @@ def draw_queries(city: City, od: str, num: int | None, seed: int) -> Queries:
     """
     if od in ("train", "test"):
         trips = city.split(od)
-        count = len(trips) if num is None else num
-        return _of_trips(trips, np.random.default_rng(seed).integers(0, len(trips), count))
+        return _of_trips(trips, drawn_trips(
+            len(trips), min(len(trips), most or len(trips)) if num is None else num, seed))
     if od == "test-trips":
         trips = city.split("test")
         return _of_trips(trips, np.arange(len(trips) if num is None else min(num, len(trips))))
@@ -53,6 +57,18 @@ def draw_queries(city: City, od: str, num: int | None, seed: int) -> Queries:
                          hint="a CSV file needs the columns origin, destination and departure; "
                               "zones:3,17,20 means all pairs of those zones")
     return queries if num is None else queries.select(slice(num))
+
+
+def drawn_trips(trips: int, count: int, seed: int) -> Int64[np.ndarray, " M"]:
+    """Return the numbers of `count` of the trips in random order, each once before any twice.
+
+    Equal seeds give lists of which the shorter one begins the longer one, so that runs that
+    answer different numbers of requests share the first ones.
+    """
+    draw = np.random.default_rng(seed)
+    rounds = -(-count // trips) if trips else 0
+    order = [draw.permutation(trips) for _ in range(rounds)]
+    return np.concatenate([np.empty(0, np.int64), *order])[:count]
 
 
 def zone_pairs(city: City, zones: str, seed: int) -> Queries:

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import GenerateConfig
 from hoserkd.engine.events import Observer, Progress, StopRequested
 from hoserkd.engine.geo import great_circle_m
+from hoserkd.engine.metrics.packed import arrived
 from hoserkd.engine.search.astar import AStar
 from hoserkd.engine.search.beam import Beam
 from hoserkd.engine.search.frontier import reachable
@@ -189,7 +191,7 @@ def pack_answers(queries: Queries, answers: list[Answer]) -> GeneratedTrips:
     length = np.array([len(answer.road) for answer in answers], np.int64)
     offset: Int64[np.ndarray, " N+1"] = np.concatenate([[0], np.cumsum(length)])
     departure = np.repeat(queries.departure_s, length)
-    return GeneratedTrips(
+    packed = GeneratedTrips(
         origin=queries.origin,
         destination=queries.destination,
         departure_s=queries.departure_s,
@@ -198,10 +200,11 @@ def pack_answers(queries: Queries, answers: list[Answer]) -> GeneratedTrips:
         entered_at_s=departure + np.concatenate(
             [np.empty(0, np.int64), *(a.clock_s for a in answers)]),
         log_prob=np.array([a.log_prob for a in answers], np.float64),
-        reached=np.array([a.reason in ("reached", "same road") for a in answers], bool),
+        reached=np.zeros(len(answers), bool),
         reason=tuple(a.reason for a in answers),
         requested=queries.requested,
     )
+    return replace(packed, reached=arrived(packed))
 
 
 class _Reporter:

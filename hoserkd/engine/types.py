@@ -99,9 +99,10 @@ class GeneratedTrips:
     log_prob: Float64[np.ndarray, " N"]
     """Natural log of the path's probability under the model; 0 for a path of one road."""
     reached: Bool[np.ndarray, " N"]
+    """Whether the path's last road is the destination."""
     reason: tuple[str, ...]
     """Why a search ended: `reached`, `same road`, `unreachable`, `dead end`, `max steps`,
-    `unknown road`, `time limit`."""
+    `unknown road`, `time limit`; of a file that does not say: `ends elsewhere`."""
     requested: Int64[np.ndarray, "N 2"] | None = None
     """Ids of origin and destination as they were asked for, which may be unknown to the city;
     None: those of the roads at the indices."""

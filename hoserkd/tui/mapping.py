@@ -90,5 +90,5 @@ def _trips(rows: "csv.DictReader[str]", city: CityMap) -> Iterator[MapTrip]:
         ids = [int(word) for word in row["rid_list"].strip("[] ").split(",") if word.strip()]
         if ids and all(road in city.index for road in ids):
             yield MapTrip(tuple(city.index[road] for road in ids), row.get("departure", ""),
-                          row.get("reached", "").lower() in ("true", "1"),
+                          ids[-1] == int(row.get("destination") or ids[-1]),
                           row.get("reason", ""), float(row.get("log_prob") or "nan"))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,7 +99,19 @@ def test_public_files_are_read(tmp_path, text):
 def test_public_file_with_a_missed_destination_says_so(tmp_path):
     path = tmp_path / "public.csv"
     path.write_text('origin,destination,rid_list,time_list\n3,9,"[3]","2015-11-07T16:30:00Z"\n')
-    assert load_generated(path, NETWORK).reached.tolist() == [False]
+    read = load_generated(path, NETWORK)
+    assert (read.reached.tolist(), read.reason) == ([False], ("ends elsewhere",))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_file_that_contradicts_its_roads_is_corrected_by_them(tmp_path, suffix):
+    path = tmp_path / f"trips{suffix}"
+    made = trips()
+    wrong = ("max steps", "reached", "max steps", "same road")
+    save_generated(path, replace(made, reached=~made.reached, reason=wrong), NETWORK)
+    read = load_generated(path, NETWORK)
+    assert read.reached.tolist() == made.reached.tolist()
+    assert read.reason == ("reached", "ends elsewhere", "reached", "ends elsewhere")
 
 
 @pytest.mark.parametrize(("row", "message"), [

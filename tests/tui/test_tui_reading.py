@@ -213,7 +213,7 @@ def test_map_of_a_prepared_city_and_its_generated_trips(
     roads = list(city.index)[:2]
     (tmp_path / "t.csv").write_text(
         "origin,destination,departure,rid_list,time_list,log_prob,reached,reason\n"
-        f'1,2,2024-05-06T08:00:00Z,"{roads}","",-1.5,True,reached\n'
+        f'0,{roads[-1]},2024-05-06T08:00:00Z,"{roads}","",-1.5,True,reached\n'
         '1,2,2024-05-06T08:00:00Z,"[999999]","",-1.5,False,unknown road\n')
     (trip,) = read_trips(tmp_path / "t.csv", city)
     assert trip.roads == (0, 1)

@@ -1,7 +1,7 @@
 """Choosing and describing trips in the packed form."""
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from hoserkd.engine.types import GeneratedTrips, TrajectorySet
 
@@ -13,6 +13,18 @@ def take_trips(trips: TrajectorySet, index: Int64[np.ndarray, " n"]) -> Trajecto
     point = np.arange(offset[-1]) + np.repeat(trips.offset[index] - offset[:-1], length)
     road, entered = np.asarray(trips.road), np.asarray(trips.entered_at_s)
     return TrajectorySet(offset, road[point], entered[point])
+
+
+def arrived(generated: GeneratedTrips) -> Bool[np.ndarray, " N"]:
+    """Return whether each path's last road is its destination: the definition of `reached`.
+
+    A query without a path, or for a road that the city lacks, has not arrived.
+    """
+    has = (np.diff(generated.offset) > 0) & (generated.destination >= 0)
+    result: Bool[np.ndarray, " N"] = np.zeros(len(generated), bool)
+    last = generated.road[generated.offset[1:][has] - 1]
+    result[has] = last == generated.destination[has]
+    return result
 
 
 def answered(generated: GeneratedTrips) -> Int64[np.ndarray, " n"]:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from hoserkd.engine.geo import bearing_rad, folded_share, great_circle_m
-from hoserkd.engine.metrics.packed import step_mask, sum_by_trip
+from hoserkd.engine.metrics.packed import arrived, step_mask, sum_by_trip
 from hoserkd.engine.metrics.paths import turn_counts
 from hoserkd.engine.metrics.statistics import PackedCounts
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork, TrajectorySet
@@ -50,11 +50,10 @@ def completion(
 
     A query without a path, or for a road that the city lacks, is not completed.
     """
-    count = np.diff(generated.offset)
-    has = (count > 0) & (generated.destination >= 0)
+    has = (np.diff(generated.offset) > 0) & (generated.destination >= 0)
     last = generated.road[np.maximum(generated.offset[1:] - 1, 0)] if len(generated.road) else (
-        np.zeros(len(count), np.int32))
-    exact = has & (last == generated.destination)
+        np.zeros(len(has), np.int32))
+    exact = arrived(generated)
     wanted = centroid_lonlat[np.maximum(generated.destination, 0)]
     near = has & (great_circle_m(centroid_lonlat[last], wanted) <= 200.0)
     return exact, near

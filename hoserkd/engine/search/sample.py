@@ -207,7 +207,11 @@ class Sample:
 
     def answer(self, slot: int) -> Answer:
         """Return the path, cut where it came nearest if it did not arrive."""
-        node = int(self._state.nearest_node[slot])
+        last = int(self._state.last[slot])
+        # A limit of time may end a walk before `select` saw that its last road is the destination.
+        arrived = self.tree.road[slot, last] == self._state.destination[slot]
+        # Never the nearest node of an arrival: the opposite direction has the same centroid.
+        node = last if arrived else int(self._state.nearest_node[slot])
         road, clock_s = read_path(self.tree, slot, node)
         return Answer(road, clock_s, float(self.tree.log_prob[slot, node]),
-                      REASONS[self._state.outcome[slot]])
+                      "reached" if arrived else REASONS[self._state.outcome[slot]])

@@ -32,6 +32,8 @@ PUBLIC_NAMES = {
 DIGITS = 6
 """Decimals of a coordinate: a tenth of a metre."""
 MOST_SHOWN = 5
+ENDS_ELSEWHERE = "ends elsewhere"
+"""Reason of a trip that missed its destination, where its file gives none or says it reached it."""
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T|$)")
 SUFFIXES = (".csv", ".parquet", ".geojson")
 KEPLER = ".kepler.geojson"
@@ -236,7 +238,7 @@ def load_generated(path: Path, network: RoadNetwork) -> GeneratedTrips:
 
     Needed are `rid_list` and `time_list`, or the public `gene_trace_road_id` and
     `gene_trace_datetime`. Where the file does not say more, a trip's first and last road are its
-    origin and destination, which it reached.
+    origin and destination. Whether a trip reached its destination is told by its last road.
 
     Raises:
         DataError: The file is missing or of another kind, or holds bad rows (all are counted).
@@ -348,9 +350,16 @@ class _Parsed:
         self.log_prob = float(row.get("log_prob") or 0.0)
         if not math.isfinite(self.log_prob):
             raise ValueError(f"log_prob {self.log_prob} is not finite")
-        arrived = known and self.road[-1] == self.ends[1]
-        self.reached = _flag(row["reached"]) if "reached" in row else bool(arrived)
-        self.reason = str(row.get("reason") or ("reached" if self.reached else "max steps"))
+        self.reached, self.reason = _outcome(row, known and int(self.road[-1]) == self.ends[1])
+
+
+def _outcome(row: dict[str, Any], arrived: bool) -> tuple[bool, str]:
+    """Return `reached` and `reason`; where the file contradicts its own roads, the roads count."""
+    said = _flag(row["reached"]) if "reached" in row else arrived
+    reason = str(row.get("reason") or "")
+    if not reason or said != arrived:
+        reason = "reached" if arrived else ENDS_ELSEWHERE
+    return arrived, reason
 
 
 def _ids(value: Any) -> Int64[np.ndarray, " n"]:

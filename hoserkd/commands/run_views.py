@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from hoserkd.engine.identity import KINDS
 from hoserkd.errors import UsageError
 from hoserkd.text import did_you_mean, duration_text, number_text, size_text
 
@@ -22,6 +23,7 @@ def run_document(run: "RunRecord") -> dict[str, Any]:
     """Return a run as the `--json` documents show it."""
     document = {name: getattr(run, name) for name in run.__dataclass_fields__
                 if name != "config_json"}
+    document["made_from"] = run.made_from.to_json(places=True)
     return {**document, "progress": run.progress, "duration_s": run.duration_s}
 
 
@@ -202,9 +204,17 @@ def _facts(run: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("versions", "  ".join(f"{k} {v}" for k, v in run["versions"].items())),
         ("command", " ".join(run["argv"])), ("host", f"{run['host']}, process {run['pid']}"),
         ("settings hash", run["config_sha256"][:16]), ("data hash", run["data_sha256"][:16]),
+        *_artefacts(run["made_from"]),
         ("folder", run["directory"]),
     ]
     return [fact for fact in facts if fact[1] not in (None, "")]
+
+
+def _artefacts(made_from: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """Return the artefacts that a run was made from: name, hash and place."""
+    return [(f"{role}, hash and place",
+             f"{found['name']}, {found['sha256'][:16]}, {found.get('place', 'unknown')}")
+            for role, found in made_from.items() if role in KINDS]
 
 
 def _summary(values: Any) -> dict[str, float | int]:

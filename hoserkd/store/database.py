@@ -90,8 +90,15 @@ def _trials(connection: Any) -> None:
     """)
 
 
+def _identities(connection: Any) -> None:
+    connection.execute("""
+        ALTER TABLE runs ADD COLUMN made_from JSON;
+        ALTER TABLE artifacts ADD COLUMN sha256 VARCHAR;
+    """)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Any], None]], ...] = (
-    ("first tables", _first_tables), ("trials", _trials))
+    ("first tables", _first_tables), ("trials", _trials), ("identities", _identities))
 """Applied in order, each once; new ones are added at the end."""
 
 
@@ -111,6 +118,11 @@ def migrate(connection: Any) -> None:
         connection.execute("INSERT INTO schema_migrations VALUES "
                            "(?, ?, now()::TIMESTAMP)", [number, name])
         connection.execute("COMMIT")
+
+
+def is_current(connection: Any) -> bool:
+    """Return whether a database that was opened for reading has this version's schema."""
+    return _version(connection) == len(MIGRATIONS)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ EVENT = {
     "label": "VARCHAR", "payload": "JSON", "path": "VARCHAR", "kind": "VARCHAR", "size": "BIGINT",
     "level": "VARCHAR", "message": "VARCHAR", "job": "VARCHAR", "done": "BIGINT", "all": "BIGINT",
     "status": "VARCHAR", "pid": "BIGINT", "host": "VARCHAR", "number": "BIGINT",
-    "state": "VARCHAR", "judged": "BIGINT",
+    "state": "VARCHAR", "judged": "BIGINT", "sha256": "VARCHAR",
 }
 HEADER = {
     "run_id": "VARCHAR", "name": "VARCHAR", "kind": "VARCHAR", "profile": "VARCHAR",
@@ -29,7 +29,7 @@ HEADER = {
     "study": "VARCHAR", "config_json": "VARCHAR", "config_sha256": "VARCHAR",
     "data_sha256": "VARCHAR", "git_revision": "VARCHAR", "versions": "MAP(VARCHAR,VARCHAR)",
     "device": "VARCHAR", "seed": "BIGINT", "argv": "VARCHAR[]", "host": "VARCHAR",
-    "pid": "BIGINT",
+    "pid": "BIGINT", "made_from": "JSON",
 }
 BEST = (("val_accuracy", 1), ("val_perplexity", -1), ("val_loss", -1))
 """Which epoch metric says how good a run is, and whether more is better; the first that it has."""
@@ -76,7 +76,7 @@ INSERT INTO system SELECT run_id, seq, recorded_at, e.key, e.value
     FROM (SELECT *, unnest(map_entries(m)) AS e FROM incoming WHERE type = 'system');
 INSERT INTO evaluations SELECT run_id, seq, recorded_at, label, payload
     FROM incoming WHERE type = 'evaluation';
-INSERT INTO artifacts SELECT run_id, seq, recorded_at, path, kind, size, step
+INSERT INTO artifacts SELECT run_id, seq, recorded_at, path, kind, size, step, sha256
     FROM incoming WHERE type = 'artifact';
 INSERT INTO notes SELECT run_id, seq, recorded_at, level, message FROM incoming WHERE type = 'note';
 DELETE FROM trials USING incoming AS i
@@ -98,6 +98,7 @@ UPDATE runs SET
     last_epoch = coalesce(n.last_epoch, runs.last_epoch),
     pid = coalesce(n.pid, runs.pid),
     host = coalesce(n.host, runs.host),
+    made_from = coalesce(n.made_from, runs.made_from),
     status = CASE n.phase WHEN 'end' THEN n.status WHEN 'start' THEN 'running'
                           WHEN 'resume' THEN 'running' ELSE runs.status END,
     message = CASE n.phase WHEN 'end' THEN n.message WHEN 'resume' THEN ''
@@ -116,6 +117,7 @@ FROM (
         arg_max(m, seq) FILTER (type = 'epoch') AS last_epoch,
         arg_max(pid, seq) FILTER (type = 'resume') AS pid,
         arg_max(host, seq) FILTER (type = 'resume') AS host,
+        arg_max(payload, seq) FILTER (type = 'resume') AS made_from,
         arg_max(type, seq) FILTER (type IN ('start', 'resume', 'end')) AS phase,
         arg_max(status, seq) FILTER (type = 'end') AS status,
         arg_max(message, seq) FILTER (type = 'end') AS message,

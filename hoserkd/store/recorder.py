@@ -97,9 +97,11 @@ class RunRecorder:
             case Note():
                 self._append("note", {"level": event.level, "message": event.message})
 
-    def artifact(self, path: Path | str, kind: str, step: int | None = None) -> None:
-        """Record a file that the run made."""
-        self._append("artifact", artifact_fields(Path(path), kind, self.directory, step))
+    def artifact(self, path: Path | str, kind: str, step: int | None = None,
+                 sha256: str | None = None) -> None:
+        """Record a file that the run made, with the hash of its content where that is known."""
+        self._append("artifact",
+                     artifact_fields(Path(path), kind, self.directory, step, sha256))
 
     def evaluation(self, payload: Mapping[str, Any], label: str = "evaluation") -> None:
         """Record a judgement."""
@@ -195,9 +197,10 @@ def read_header(directory: Path) -> dict[str, Any]:
 
 
 def artifact_fields(
-    path: Path, kind: str, directory: Path, step: int | None = None
+    path: Path, kind: str, directory: Path, step: int | None = None, sha256: str | None = None
 ) -> dict[str, Any]:
     """Return what an `artifact` event says about a file; inside the run's folder it is relative."""
     inside = path.is_relative_to(directory)
     return {"path": str(path.relative_to(directory) if inside else path), "kind": kind,
-            "size": path.stat().st_size if path.is_file() else None, "step": step}
+            "size": path.stat().st_size if path.is_file() else None, "step": step,
+            **({"sha256": sha256} if sha256 else {})}

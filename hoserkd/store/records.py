@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from hoserkd.engine.identity import MadeFrom
+
 if TYPE_CHECKING:
     # A list of runs needs neither, and both cost a tenth of a second.
     import numpy as np
@@ -42,6 +44,8 @@ class RunRecord:
     config_sha256: str
     data_sha256: str
     """Hash of the prepared city; empty where none is involved."""
+    made_from: MadeFrom
+    """City, teacher and student that it was made from, with their hashes and places."""
     git_revision: str
     """Commit of hoserkd's own checkout, with `+` where files differ; empty if not from one."""
     versions: Mapping[str, str]
@@ -122,6 +126,9 @@ class ArtifactRecord:
     at: datetime
     size: int | None
     step: int | None
+    sha256: str | None
+    """Hash of the content where it was recorded: of a teacher or student what decides its answers,
+    else of the file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hoserkd.engine.files import write_json
+from hoserkd.engine.identity import MadeFrom
 from hoserkd.errors import StoreError
 from hoserkd.store import tables
 from hoserkd.store.database import (
@@ -19,6 +20,7 @@ from hoserkd.store.database import (
     DamagedError,
     UnwritableError,
     empty_database,
+    is_current,
     open_database,
 )
 from hoserkd.store.folders import (
@@ -90,6 +92,7 @@ class RunStore:
         parents: Sequence[str] = (),
         data_sha256: str = "",
         *,
+        made_from: MadeFrom | None = None,
         tags: Sequence[str] = (),
         study: str = "",
         on_failure: Callable[[str], None] | None = None,
@@ -99,6 +102,7 @@ class RunStore:
         Args:
             name: What people call it; None makes `kind-profile-xxxx`. Names may come again:
                 a name means the newest run that bears it.
+            data_sha256: Hash of the city; not needed where `made_from` names one.
             on_failure: Told once, in words, if something cannot be recorded.
 
         Raises:
@@ -116,7 +120,9 @@ class RunStore:
                 "profile": profile, "started_at": now, "tags": list(tags),
                 "notes": "", "parents": list(parents), "study": study, "config_json": config_json,
                 "config_sha256": hashlib.sha256(config_json.encode()).hexdigest(),
-                "data_sha256": data_sha256 or "", "device": device, "seed": seed, **provenance(),
+                "data_sha256": data_sha256 or _city_sha256(made_from), "device": device,
+                "seed": seed, "made_from": (made_from or MadeFrom()).to_json(places=True),
+                **provenance(),
             }
             # The spool's lock comes before the header: a run without a lock would look dead.
             recorder = RunRecorder(folder, header, on_failure=on_failure, on_finish=self._try_sync)
@@ -129,29 +135,38 @@ class RunStore:
         return recorder
 
     def resume_run(
-        self, reference: str, on_failure: Callable[[str], None] | None = None
+        self, reference: str, on_failure: Callable[[str], None] | None = None, *,
+        made_from: MadeFrom | None = None,
     ) -> RunRecorder:
-        """Go on recording a run that has stopped, failed or died.
+        """Continue to record a run that has stopped, failed or died.
+
+        Args:
+            made_from: Its artefacts where they are found now; None: as recorded.
 
         Raises:
             StoreError: no such run, or another process is writing it.
         """
         folder = self.folder(self.run(reference).run_id)
         header = read_header(folder) | {k: v for k, v in read_labels(folder).items() if k == "name"}
+        found = None if made_from is None else made_from.to_json(places=True)
+        if found:
+            header["made_from"] = found
         recorder = RunRecorder(folder, header, on_failure=on_failure, on_finish=self._try_sync)
         here = provenance()
         recorder.begin("resume", {"pid": here["pid"], "host": here["host"],
-                                  "git_revision": here["git_revision"]})
+                                  "git_revision": here["git_revision"],
+                                  **({"payload": found} if found else {})})
         return recorder
 
-    def attach(self, reference: str, path: Path, kind: str) -> None:
+    def attach(self, reference: str, path: Path, kind: str, sha256: str | None = None) -> None:
         """Record a file with a run that has ended, made from it later.
 
         Raises:
             StoreError: no such run, or it is still being written.
         """
         folder = self.folder(self.run(reference).run_id)
-        append_to(folder / SPOOL, "artifact", artifact_fields(path, kind, folder))
+        append_to(folder / SPOOL, "artifact",
+                  artifact_fields(path, kind, folder, sha256=sha256))
 
     def note(self, run_id: str, message: str) -> None:
         """Write a note to a run that has ended.
@@ -386,6 +401,12 @@ class RunStore:
                             hint="try again in a moment")
         with open_database(self.database, read_only=True,
                            patience_s=READ_PATIENCE_S) as connection:
+            if is_current(connection):
+                yield connection
+                return
+        # Made by an older version, and not ours to bring up to date.
+        with empty_database() as connection:
+            ingest(connection, self.runs_directory)
             yield connection
 
     def _records(self, connection: Any, where: str, parameters: Sequence[Any]) -> list[RunRecord]:
@@ -397,3 +418,7 @@ class RunStore:
         if values["status"] == "running" and not is_at_work(folder / SPOOL, values["host"]):
             values["status"] = "dead"
         return RunRecord(**values, directory=str(folder))
+
+
+def _city_sha256(made_from: MadeFrom | None) -> str:
+    return made_from.city.sha256 if made_from and made_from.city else ""

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+from hoserkd.engine.files import parse_json
+from hoserkd.engine.identity import MadeFrom
 from hoserkd.store.records import (
     ArtifactRecord,
     EpochRecord,
@@ -33,7 +35,8 @@ FROM (FROM epochs WHERE run_id = ? ORDER BY seq, name) GROUP BY epoch, seq ORDER
 """
 EVALUATIONS = "SELECT label, recorded_at, payload FROM evaluations WHERE run_id = ? ORDER BY seq"
 ARTIFACTS = """
-SELECT path, arg_max(kind, seq), max(recorded_at), arg_max(size, seq), arg_max(step, seq)
+SELECT path, arg_max(kind, seq), max(recorded_at), arg_max(size, seq), arg_max(step, seq),
+       arg_max_null(sha256, seq)
 FROM artifacts WHERE run_id = ? GROUP BY path ORDER BY max(seq)
 """
 NOTES = "SELECT recorded_at, level, message FROM notes WHERE run_id = ? ORDER BY seq"
@@ -69,8 +72,8 @@ def read_evaluations(connection: Any, run_id: str) -> tuple[EvaluationRecord, ..
 
 def read_artifacts(connection: Any, run_id: str) -> tuple[ArtifactRecord, ...]:
     """Return the files that a run made, each at its last writing."""
-    return tuple(ArtifactRecord(path, kind, _utc(at), size, step)
-                 for path, kind, at, size, step in _rows(connection, ARTIFACTS, run_id))
+    return tuple(ArtifactRecord(path, kind, _utc(at), size, step, sha256)
+                 for path, kind, at, size, step, sha256 in _rows(connection, ARTIFACTS, run_id))
 
 
 def read_notes(connection: Any, run_id: str) -> tuple[NoteRecord, ...]:
@@ -102,7 +105,16 @@ def _run_fields(row: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("last_metrics", "last_epoch"):
         values[key] = {name: math.nan if value is None else value
                        for name, value in (values[key] or {}).items()}
+    values["made_from"] = read_made_from(values["made_from"])
     return values
+
+
+def read_made_from(text: str | None) -> MadeFrom:
+    """Return the artefacts that a run's record names; nothing where it is damaged or old."""
+    try:
+        return MadeFrom.from_json(None if text is None else parse_json(text))
+    except ValueError:
+        return MadeFrom()
 
 
 def _rows(connection: Any, sql: str, run_id: str) -> list[tuple[Any, ...]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hoserkd.engine.events import EpochDone, Note, Progress, Rewound, SplitJudged, StepDone
+from hoserkd.engine.identity import Identity, MadeFrom
 from hoserkd.store.database import TABLES
 from hoserkd.store.runs import RunStore
 
@@ -24,11 +25,12 @@ def filled(store: RunStore) -> RunStore:
     run.notify(SplitJudged("test", {"test_accuracy": 0.6}))
     run.notify(Note("careful", "warning"))
     run.notify(Progress("testing", 1, 2, "trips"))
-    run.artifact("elsewhere.csv", "trips")
+    run.artifact("elsewhere.csv", "trips", sha256="0" * 64)
     run.system({"cpu_percent": 50.0})
     run.trial(1, "pruned", {"accuracy": 0.5}, {"window": 4}, trained="x", epochs=1, message="")
     run.finish("finished")
-    store.resume_run("distilled").finish("finished")
+    town = MadeFrom(city=Identity("city", "tiny", "1" * 64))
+    store.resume_run("distilled", made_from=town).finish("finished")
     with store.create_run("evaluate", "demo", "judged", parents=[run.run_id]) as other:
         other.evaluation({"distance_jsd": 0.1})
     return store

@@ -270,6 +270,6 @@ def test_a_road_table_that_unpacks_to_too_much_is_refused(
     source = write_source(tmp_path)
     (source / "roadmap.rel").unlink()
     with gzip.open(source / "roadmap.rel.gz", "wb") as file:
-        file.write(b"\n" * (40 << 20))
+        file.write(b"origin_id,destination_id\n" + b"0,1\n" * (1 << 20))
     with pytest.raises(DataError, match="when unpacked"):
         read_roadmap(source / "roadmap.geo", source / "roadmap.rel.gz")

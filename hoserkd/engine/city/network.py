@@ -8,6 +8,11 @@ from scipy.sparse.csgraph import connected_components
 from hoserkd.engine.city.roadmap import Roadmap
 from hoserkd.engine.geo import folded_share, heading_rad, polyline_centroids, unwrap_lonlat
 from hoserkd.engine.types import Candidates, RoadNetwork
+from hoserkd.errors import DataError
+
+MAX_ADJACENT_PAIRS = 20_000_000
+"""Ordered pairs of adjacent roads, about 60 bytes each while they are built. Beijing's 40,060 roads
+have 0.3 million; a junction of 1,500 roads alone has 2 million."""
 
 
 def build_network(
@@ -52,11 +57,16 @@ def build_candidates(
 def build_adjacency(
     start: Float64[np.ndarray, "R 2"], end: Float64[np.ndarray, "R 2"]
 ) -> Int64[np.ndarray, "2 E"]:
-    """Return all ordered pairs of distinct roads that share an end point, sorted."""
+    """Return all ordered pairs of distinct roads that share an end point, sorted.
+
+    Raises:
+        DataError: So many roads meet in one point that there would be over `MAX_ADJACENT_PAIRS`.
+    """
     roads = len(start)
     # 0.0 and -0.0 are one place.
     ends = np.concatenate([start, end]) + 0.0
     places, place = np.unique(ends, axis=0, return_inverse=True)
+    _check_degrees(places, place.reshape(-1))
     road = np.tile(np.arange(roads), 2)
     ones = np.ones(2 * roads, np.int32)
     incidence = csr_matrix((ones, (road, place.reshape(-1))), shape=(roads, len(places)))
@@ -64,6 +74,22 @@ def build_adjacency(
     first, second = pairs.row.astype(np.int64), pairs.col.astype(np.int64)
     key = np.sort((first * roads + second)[first != second])
     return np.stack([key // roads, key % roads])
+
+
+def _check_degrees(places: Float64[np.ndarray, "J 2"], place: Int64[np.ndarray, " E"]) -> None:
+    # The pairs grow with the square of the ends that meet in a point, so they are counted before
+    # any memory is taken for them.
+    degree = np.bincount(place, minlength=len(places))
+    pairs = int((degree.astype(np.int64) ** 2).sum())
+    if pairs <= MAX_ADJACENT_PAIRS:
+        return
+    worst = int(degree.argmax())
+    lon, lat = places[worst]
+    raise DataError(
+        f"roadmap.geo: {int(degree[worst]):,} road ends meet in the point ({lon:.7g}, {lat:.7g});"
+        f" with {int((degree > 64).sum()):,} points of over 64 ends there would be {pairs:,} pairs"
+        f" of adjacent roads, at most {MAX_ADJACENT_PAIRS:,} fit",
+        hint="do roads without a geometry share a made-up point? give each road its own ends")
 
 
 def build_adjacency_attr(

@@ -3,6 +3,8 @@
 import csv
 import difflib
 import io
+import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,13 @@ from hoserkd.errors import DataError
 SUFFIXES = {"": None, ".gz": "gzip", ".zst": "zstd"}
 MAX_TABLE_BYTES = 2 << 30
 """A road table that unpacks to more than this is refused: no city on Earth needs it."""
+MAX_TABLE_ROWS = 5_000_000
+"""A road table of more rows, empty ones included, is refused: Beijing has 40,060 roads and 120,000
+relations, and a row costs about 200 bytes while it is read."""
+MAX_RECORD_BYTES = 16 << 20
+"""A row longer than this is refused: a road of 100,000 points takes 4 MB."""
+MAX_COLUMNS = 1000
+"""A table of more columns than this is refused; the HOSER format has 13."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,10 @@ def open_source(path: Path) -> Iterator[SourceStream]:
     """
     compression = SUFFIXES.get(path.suffix)
     try:
+        # Opening a named pipe would wait for a writer for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: not a regular file, but a folder, a pipe or a device",
+                            hint="copy what it holds into a file")
         raw = path.open("rb")
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror}") from error
@@ -92,28 +105,68 @@ def open_source(path: Path) -> Iterator[SourceStream]:
         yield SourceStream(path, unpacked, raw)
 
 
-def _read_table_text(path: Path) -> str:
-    pieces = []
-    left = MAX_TABLE_BYTES
-    with open_source(path) as stream:
-        while piece := stream.read(1 << 24):
-            left -= len(piece)
-            if left < 0:
-                raise DataError(f"{path}: more than {MAX_TABLE_BYTES >> 30} GiB when unpacked")
-            pieces.append(piece)
-    text = b"".join(pieces)
-    if b"\0" in text:
-        raise DataError(
-            f"{path}: holds zero bytes, so it is not a UTF-8 table",
-            hint="save it as CSV in UTF-8",
-        )
-    return text.decode("utf-8-sig", errors="replace")
+class _Lines:
+    """The lines of an untrusted table, of which no record may be longer than `MAX_RECORD_BYTES`.
+
+    The file is read in pieces, so that a line of many gigabytes costs no memory.
+    """
+
+    def __init__(self, stream: SourceStream) -> None:
+        self._stream = stream
+        self._text = io.TextIOWrapper(_Unpacked(stream), "utf-8-sig", "replace", newline="")
+        self._record = 0
+        self.row = 1
+        """Row in the file of the next record."""
+
+    def record_read(self, next_row: int) -> None:
+        """Note that a whole record has been read, so that the next one gets the full allowance."""
+        self.row, self._record = next_row, 0
+        if next_row > MAX_TABLE_ROWS:
+            raise DataError(f"{self._stream.path}: more than {MAX_TABLE_ROWS:,} rows",
+                            hint="a road table of a whole country is smaller; cut out the city")
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._text.readline(MAX_RECORD_BYTES):
+            self._record += len(line)
+            if self._record >= MAX_RECORD_BYTES:
+                raise DataError(
+                    f"{self._stream.path}:{self.row}: a row is longer than"
+                    f" {MAX_RECORD_BYTES >> 20} MiB",
+                    hint="is this a CSV file with one road or relation per row, and is every"
+                         " double quote closed?")
+            if "\0" in line:
+                raise DataError(
+                    f"{self._stream.path}:{self.row}: holds zero bytes, so it is not a UTF-8"
+                    " table", hint="save it as CSV in UTF-8")
+            yield line
+
+
+class _Unpacked(io.RawIOBase):
+    """The unpacked bytes of a source file, up to `MAX_TABLE_BYTES` of them."""
+
+    def __init__(self, stream: SourceStream) -> None:
+        super().__init__()
+        self._stream = stream
+        self._left = MAX_TABLE_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(
+                f"{self._stream.path}: more than {MAX_TABLE_BYTES >> 30} GiB when unpacked",
+                hint="a road table of a whole country is smaller; is it the right file?")
+        buffer[: len(data)] = data
+        return len(data)
 
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
     # A polyline of 5,000 points is longer than the csv module's default limit.
-    before = csv.field_size_limit(1 << 30)
+    before = csv.field_size_limit(MAX_RECORD_BYTES)
     try:
         yield
     finally:
@@ -123,20 +176,28 @@ def _long_cells() -> Iterator[None]:
 def header_columns(path: Path, header: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
     """Return the position of each column, having checked that the needed ones are there.
 
+    Of a name that is there twice, and not needed, the first column counts.
+
     Raises:
-        DataError: a needed column is missing or named twice.
+        DataError: a needed column is missing or named twice, or there are over `MAX_COLUMNS`.
     """
-    names = [name.strip() for name in header]
-    missing = [name for name in needed if name not in names]
+    if len(header) > MAX_COLUMNS:
+        raise DataError(f"{path}:1: {len(header):,} columns, at most {MAX_COLUMNS:,} are read",
+                        hint="keep the columns that docs/data-format.md names")
+    count = Counter(name.strip() for name in header)
+    missing = [name for name in needed if name not in count]
     if missing:
         raise DataError(
-            f"{path}:1: column {', '.join(missing)} is missing; found {', '.join(names)[:300]}",
+            f"{path}:1: column {', '.join(missing)} is missing; found {', '.join(count)[:300]}",
             hint=f"the first line must name the columns; needed are {', '.join(needed)}",
         )
-    twice = [name for name in needed if names.count(name) > 1]
+    twice = [name for name in needed if count[name] > 1]
     if twice:
         raise DataError(f"{path}:1: column {', '.join(twice)} is there twice")
-    return {name: names.index(name) for name in names}
+    columns: dict[str, int] = {}
+    for position, name in enumerate(header):
+        columns.setdefault(name.strip(), position)
+    return columns
 
 
 def read_table(
@@ -144,40 +205,43 @@ def read_table(
 ) -> tuple[list[int], dict[str, list[str]]]:
     """Return the file row of each record, and its cells by column; absent columns are left out.
 
-    The header is row 1. Empty lines are skipped.
+    The header is row 1. Empty lines are skipped. Memory grows with the wanted cells alone, not
+    with the number of columns.
 
     Raises:
-        DataError: the table is empty, broken or lacks a needed column.
+        DataError: the table is empty, broken, too large or lacks a needed column.
     """
-    lines = io.StringIO(_read_table_text(path), newline="")
     rows: list[int] = []
-    records: list[list[str]] = []
-    with _long_cells():
+    uneven: list[tuple[int, int]] = []
+    with _long_cells(), open_source(path) as stream:
+        lines = _Lines(stream)
         reader = csv.reader(lines)
         try:
             header = next(reader, None)
             if header is None:
                 raise DataError(f"{path}: the file is empty")
             columns = header_columns(path, header, needed)
-            row = reader.line_num + 1
+            wanted = [name for name in (*needed, *optional) if name in columns]
+            places = [columns[name] for name in wanted]
+            cells: list[list[str]] = [[] for _ in wanted]
+            lines.record_read(reader.line_num + 1)
             for record in reader:
-                if record:
-                    rows.append(row)
-                    records.append(record)
-                row = reader.line_num + 1
+                if len(record) == len(header):
+                    rows.append(lines.row)
+                    for column, place in zip(cells, places, strict=True):
+                        column.append(record[place])
+                elif record:
+                    uneven.append((lines.row, len(record)))
+                lines.record_read(reader.line_num + 1)
         except csv.Error as error:
             raise DataError(f"{path}:{reader.line_num}: not a CSV record: {error}") from error
-    width = len(header)
-    uneven = [(r, len(record)) for r, record in zip(rows, records, strict=True)
-              if len(record) != width]
     if uneven:
         raise DataError(
-            f"{path}:{uneven[0][0]}: {uneven[0][1]} cells where the header has {width}"
+            f"{path}:{uneven[0][0]}: {uneven[0][1]} cells where the header has {len(header)}"
             f" ({len(uneven)} such rows)",
             hint="cells that hold commas need double quotes",
         )
-    wanted = [name for name in (*needed, *optional) if name in columns]
-    return rows, {name: [record[columns[name]] for record in records] for name in wanted}
+    return rows, dict(zip(wanted, cells, strict=True))
 
 
 class Findings:

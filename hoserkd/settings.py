@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,23 +186,38 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> EngineCo
     try:
         return EngineConfig.model_validate(values)
     except ValidationError as error:
-        findings = list(dict.fromkeys(_finding(item, sources) for item in error.errors()))
+        findings = _findings(error, sources)
     raise ConfigError("\n".join(findings), hint="--show-config shows where each value comes from")
 
 
-def _finding(item: Any, sources: Mapping[str, str]) -> str:
+def _findings(error: ValidationError, sources: Mapping[str, str]) -> list[str]:
+    """Return one line per value that is wrong.
+
+    A setting that may be a word or a number fails once per form; its forms share a line.
+    """
+    told: dict[tuple[str, str], list[str]] = {}
+    for item in error.errors():
+        key = _key_of(item["loc"])
+        found = "" if isinstance(item["input"], dict) else f", found {item['input']!r}"
+        message = item["msg"].removeprefix("Value error, ")
+        told.setdefault((key, found), []).append(message[:1].lower() + message[1:])
+    lines = []
+    for (key, found), messages in told.items():
+        source = f"{sources[key]}: " if key in sources else ""
+        alternatives = " or ".join(dict.fromkeys(messages)).replace(" or input should be ", " or ")
+        lines.append(f"{source}{key}: {alternatives}{found}")
+    return lines
+
+
+def _key_of(location: Sequence[int | str]) -> str:
+    """Return the dotted setting that pydantic's location lies in, without its list indices."""
     known = known_keys()
-    parts = [str(part) for part in item["loc"]]
+    parts = [str(part) for part in location]
     while len(parts) > 1 and ".".join(parts) not in known and not any(
         name.startswith(".".join(parts) + ".") for name in known
     ):
         parts.pop()
-    key = ".".join(parts) or "settings"
-    source = sources.get(key)
-    message = item["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    found = "" if isinstance(item["input"], dict) else f", found {item['input']!r}"
-    return f"{source + ': ' if source else ''}{key}: {message}{found}"
+    return ".".join(parts) or "settings"
 
 
 def stored_config(text: str, where: str) -> EngineConfig:
@@ -214,6 +229,6 @@ def stored_config(text: str, where: str) -> EngineConfig:
     try:
         return EngineConfig.model_validate_json(text)
     except ValidationError as error:
-        findings = "; ".join(_finding(item, {}) for item in error.errors())
+        findings = "; ".join(_findings(error, {}))
         raise ConfigError(f"{where}: its stored settings are not this version's: {findings}",
                           hint="use the version of hoserkd that made it") from error

@@ -2,6 +2,32 @@
 
 from pydantic import BaseModel, ConfigDict
 
+COLDEST, HOTTEST = 0.01, 1000.0
+"""Temperatures: colder and logits overflow, hotter and nothing is left of their differences."""
+
+# Bounds of the numbers in the settings. They stand far above any sensible value, and keep a slip of
+# the keyboard or an untrusted profile from ending in an overflow or in gigabytes.
+MAX_SEED = 2**63 - 1
+"""The largest seed that torch, numpy and the run store all hold."""
+MAX_COUNT = 1_000_000
+"""Of epochs, passes, expansions of a search and other things that are counted one by one."""
+MAX_STEPS = 10**9
+"""Of optimiser steps: the largest published training has under a million."""
+MAX_TRIPS = 10_000_000
+"""Of trips generated or judged at once: fifteen times Beijing's training trips."""
+MAX_BATCH = 65_536
+"""Trips, contexts or searches of one batch: with 29 roads a trip, two million steps."""
+MAX_RATE = 10.0
+"""Of learning rate and weight decay: beyond it the first update overflows."""
+MAX_WEIGHT = 1e6
+"""Of a term of the loss, a norm or another factor."""
+MAX_METRES = 1e8
+"""Of a distance: twice round the Earth."""
+MAX_SECONDS = 1e9
+"""Of a time limit: thirty years."""
+MAX_PARAMETERS = 2 * 10**9
+"""Of a model: with gradients and the optimiser's state it would take 32 GB."""
+
 
 class Section(BaseModel):
     """A group of settings: immutable, unknown keys refused."""

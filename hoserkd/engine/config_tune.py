@@ -4,9 +4,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from hoserkd.engine.config_base import Section
+from hoserkd.engine.config_base import (
+    COLDEST,
+    HOTTEST,
+    MAX_COUNT,
+    MAX_SECONDS,
+    MAX_SEED,
+    MAX_WEIGHT,
+    Section,
+)
 
 Range = tuple[float, float]
+Weight = Annotated[float, Field(gt=0, le=MAX_WEIGHT)]
+Temperature = Annotated[float, Field(ge=COLDEST, le=HOTTEST)]
+Window = Annotated[int, Field(ge=1, le=8)]
 Choice = bool | int | float | str
 Objective = Literal["accuracy", "calibration", "throughput"]
 Sampler = Literal["cmaes", "tpe", "gp", "random"]
@@ -20,7 +31,7 @@ class TuneConfig(Section):
     storage: str | None = None
     """Where the study is kept: a journal file that all workers reach, or an Optuna URL such as
     sqlite:///study.db or postgresql://host/name; None: a journal beside the run store."""
-    trials: int = Field(12, ge=1)
+    trials: int = Field(12, ge=1, le=MAX_COUNT)
     """Trials altogether, the vanilla baseline among them."""
     objectives: tuple[Objective, ...] = ("accuracy",)
     """What trials are judged by, on the validation trips: accuracy (of the next road),
@@ -28,38 +39,39 @@ class TuneConfig(Section):
     trained student judges). Several: the Pareto front is sought and nothing is pruned."""
     sampler: Sampler = "cmaes"
     """How settings are drawn; cmaes knows one objective only."""
-    epochs: int = Field(8, ge=1)
+    epochs: int = Field(8, ge=1, le=MAX_COUNT)
     """Epochs of a trial that is not pruned."""
-    min_resource: int = Field(5, ge=1)
+    min_resource: int = Field(5, ge=1, le=MAX_COUNT)
     """Epochs before Hyperband may prune."""
-    reduction_factor: int = Field(3, ge=2)
+    reduction_factor: int = Field(3, ge=2, le=1000)
     """Of Hyperband: one trial in so many goes on from one rung to the next."""
-    lambda_kl: Range = (0.001, 0.1)
+    lambda_kl: tuple[Weight, Weight] = (0.001, 0.1)
     """Range of distill.lambda_kl, drawn on a log scale."""
-    temperature: Range = (1.0, 5.0)
+    temperature: tuple[Temperature, Temperature] = (1.0, 5.0)
     """Range of distill.temperature."""
-    window: tuple[int, int] = (2, 8)
+    window: tuple[Window, Window] = (2, 8)
     """Range of distill.window; only where LM-TAD teaches."""
     choices: dict[Literal["student", "train", "distill"],
                   dict[str, Annotated[tuple[Choice, ...], Field(min_length=1)]]] = Field({})
     """More to search, such as {student: {hidden_dim: [64, 128]}}: each setting's values; with
     hidden_dim the widths that must add up to it go in proportion. The baseline and its final runs
     keep what the settings say."""
-    keep: Literal["best", "all"] | Annotated[int, Field(ge=1)] = "all"
+    keep: Literal["best", "all"] | Annotated[int, Field(ge=1, le=MAX_COUNT)] = "all"
     """Whose weights and checkpoints stay: all trials', the best N's, or the best's (with several
     objectives the whole Pareto front's). Records and logs of every trial stay."""
-    final_epochs: int = Field(25, ge=1)
+    final_epochs: int = Field(25, ge=1, le=MAX_COUNT)
     """Epochs of the runs that follow with the best setting and with vanilla."""
-    final_seeds: tuple[Annotated[int, Field(ge=0)], ...] = (42, 43, 44)
+    final_seeds: tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...] = Field(
+        (42, 43, 44), max_length=1000)
     """Empty: no final runs."""
-    patience_s: float = Field(300.0, gt=0)
+    patience_s: float = Field(300.0, gt=0, le=MAX_SECONDS)
     """A worker on another machine that gave no sign for so long is taken to be gone."""
 
     @field_validator("lambda_kl", "temperature", "window")
     @classmethod
     def ranges_rise(cls, found: Range) -> Range:
         """Check that a range's ends stand in order."""
-        if not 0 < found[0] <= found[1]:
+        if not found[0] <= found[1]:
             raise ValueError(f"expected a range such as [1, 5], found {list(found)}")
         return found
 

@@ -4,8 +4,11 @@ import csv
 import gzip
 import importlib.util
 import io
+import json
 import os
 import re
+import time
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +19,18 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from source_folder import RING, prepared, trip, trips_table, write_source
+from source_folder import (
+    GEO_COLUMNS,
+    RING,
+    prepared,
+    ring_road,
+    table,
+    trip,
+    trips_table,
+    write_source,
+)
 
+from hoserkd.engine.city.network import build_network
 from hoserkd.engine.city.roadmap import read_roadmap
 from hoserkd.engine.city.zones import read_partition, read_zone_transitions
 from hoserkd.engine.trips import kernels
@@ -273,3 +286,64 @@ def test_a_road_table_that_unpacks_to_too_much_is_refused(
         file.write(b"origin_id,destination_id\n" + b"0,1\n" * (1 << 20))
     with pytest.raises(DataError, match="when unpacked"):
         read_roadmap(source / "roadmap.geo", source / "roadmap.rel.gz")
+
+
+def test_a_road_table_of_too_many_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hoserkd.engine.city.source.MAX_TABLE_ROWS", 1000)
+    source = write_source(tmp_path)
+    with gzip.open(source / "roadmap.rel.gz", "wb") as file:
+        file.write(b"origin_id,destination_id\n" + b"\n" * 2000)
+    with pytest.raises(DataError, match="more than 1,000 rows"):
+        read_roadmap(source / "roadmap.geo", source / "roadmap.rel.gz")
+
+
+@pytest.mark.parametrize("rest", ["", '"', ",".join("x" * 90 for _ in range(40))])
+def test_a_row_of_a_road_table_that_never_ends_is_refused_in_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rest: str
+) -> None:
+    monkeypatch.setattr("hoserkd.engine.city.source.MAX_RECORD_BYTES", 1 << 20)
+    source = write_source(tmp_path)
+    (source / "roadmap.rel").write_text(
+        "origin_id,destination_id\n0,1\n" + rest + ("1" * 100_000 + ("\n" if rest else "")) * 50)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"roadmap\.rel:(2|3): ") as caught:
+            read_roadmap(source / "roadmap.geo", source / "roadmap.rel")
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    assert "longer than" in str(caught.value) or "cells" in str(caught.value)
+
+
+def test_a_table_of_80_000_columns_is_refused_at_once(tmp_path: Path) -> None:
+    columns = ",".join(f"c{i}" for i in range(80_000))
+    source = write_source(tmp_path, rel=f"origin_id,destination_id,{columns}\n")
+    began = time.process_time()
+    with pytest.raises(DataError, match="80,002 columns"):
+        read_roadmap(source / "roadmap.geo", source / "roadmap.rel")
+    assert time.process_time() - began < 5
+
+
+def test_a_named_pipe_or_a_device_in_place_of_a_table_is_refused(tmp_path: Path) -> None:
+    source = write_source(tmp_path)
+    for make in (lambda p: os.mkfifo(p), lambda p: p.symlink_to("/dev/zero")):
+        (source / "roadmap.rel").unlink()
+        make(source / "roadmap.rel")
+        with pytest.raises(DataError, match=r"roadmap\.rel.*not a regular file"):
+            read_roadmap(source / "roadmap.geo", source / "roadmap.rel")
+
+
+def test_junctions_of_too_many_roads_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    rows = [ring_road(i, coordinates=json.dumps([[10, 50], [11 + i * 1e-5, 51]]))
+            for i in range(6000)]
+    source = write_source(tmp_path, geo=table(GEO_COLUMNS, rows), rel="origin_id,destination_id\n")
+    roadmap = read_roadmap(source / "roadmap.geo", source / "roadmap.rel")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"6,000 road ends meet in the point \(10, 50\)"):
+            build_network(roadmap, np.zeros(6000, np.int32), np.zeros((1, 1), np.int64))
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()

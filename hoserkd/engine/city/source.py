@@ -61,7 +61,7 @@ def find_source_file(directory: Path, name: str) -> Path:
     Raises:
         DataError: there is none, or more than one.
     """
-    found = [directory / f"{name}{s}" for s in SUFFIXES if (directory / f"{name}{s}").is_file()]
+    found = [directory / f"{name}{s}" for s in SUFFIXES if (directory / f"{name}{s}").exists()]
     if len(found) == 1:
         return found[0]
     if found:
@@ -113,7 +113,8 @@ class _Lines:
 
     def __init__(self, stream: SourceStream) -> None:
         self._stream = stream
-        self._text = io.TextIOWrapper(_Unpacked(stream), "utf-8-sig", "replace", newline="")
+        self._text = io.TextIOWrapper(
+            io.BufferedReader(_Unpacked(stream)), "utf-8-sig", "replace", newline="")
         self._record = 0
         self.row = 1
         """Row in the file of the next record."""

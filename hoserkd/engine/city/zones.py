@@ -9,13 +9,12 @@ from scipy.sparse import csr_matrix
 
 from hoserkd.engine.city.roadmap import parse_integer
 from hoserkd.engine.city.source import Findings
+from hoserkd.engine.config import MAX_ZONES
 from hoserkd.engine.npy import NOT_AN_ARRAY
 from hoserkd.errors import ConfigError, DataError
 
 KAHIP_STRONG = 2
 KAHIP_IMBALANCE = 0.03
-MAX_ZONES = 4096
-"""More would make the dense matrix of transitions larger than the city."""
 
 
 def partition_roads(

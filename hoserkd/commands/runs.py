@@ -153,15 +153,23 @@ def delete(
 
 
 @app.command()
-def sql(query: str = typer.Argument(..., metavar="QUERY", help="One SQL statement.")) -> None:
-    """Ask the store in SQL; nothing can be changed and nothing outside can be read.
+def sql(
+    query: str = typer.Argument(..., metavar="QUERY", help="One SQL statement."),
+    limit: int = typer.Option(10_000, min=1, max=10_000_000, help="Rows to show at most."),
+) -> None:
+    """Query the store in SQL; nothing can be changed and nothing outside can be read.
 
     Example: hoserkd runs sql "SELECT name, best_value FROM runs ORDER BY best_value DESC"
     """
+    from hoserkd.store.sql import QueryLimits
+
     console = open_console()
-    answer = open_store().query(query)
-    console.result({"columns": answer.columns, "rows": answer.rows},
-                   lambda: console.table(None, answer.columns, answer.rows))
+    answer = open_store().query(query, QueryLimits(rows=limit))
+    if answer.truncated:
+        console.note(f"only the first {len(answer.rows):,} rows are shown; --limit shows more")
+    console.result(
+        {"columns": answer.columns, "rows": answer.rows, "truncated": answer.truncated},
+        lambda: console.table(None, answer.columns, answer.rows))
 
 
 @app.command()

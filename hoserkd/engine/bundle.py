@@ -44,6 +44,10 @@ SETTINGS = "settings.json"
 CITY = "city"
 
 
+FAULTS_TOLD = 20
+"""A bundle with more faults than this is told by its first ones and their number."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileFact:
     """Size and hash of one member."""
@@ -221,7 +225,10 @@ def _examine(path: Path, limits: Limits, directory: Path | None) -> Verification
         reading.faults.append(f"the archive cannot be read on: {error}")
     named = sorted(reading.manifest.files) if reading.manifest else []
     reading.faults += [f"{name}: missing" for name in named if name.casefold() not in reading.seen]
-    return Verification(reading.manifest, tuple(reading.faults))
+    faults = reading.faults
+    if len(faults) > FAULTS_TOLD + 1:
+        faults = [*faults[:FAULTS_TOLD], f"and {len(faults) - FAULTS_TOLD:,} more"]
+    return Verification(reading.manifest, tuple(faults))
 
 
 def _take(entry: Entry, reading: _Reading, limits: Limits) -> None:
@@ -294,6 +301,9 @@ def _parse_manifest(data: bytes) -> Manifest:
         files = {str(name): FileFact(int(fact["size"]), str(fact["sha256"]))
                  for name, fact in document["files"].items()}
         about = dict(document["about"])
+        if len(files) > DEFAULT_LIMITS.files:
+            raise BundleError(f"{MANIFEST}: names {len(files):,} files, at most "
+                              f"{DEFAULT_LIMITS.files:,} are allowed")
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise BundleError(f"{MANIFEST}: unreadable: {error}") from error
     return Manifest(about=about, files=files)

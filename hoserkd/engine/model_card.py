@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from hoserkd.engine.config import EngineConfig
+from hoserkd.engine.weights import count_weights
 from hoserkd.errors import BundleError
 
 
@@ -42,11 +43,9 @@ def count_parameters(path: Path) -> int:
         BundleError: the file is damaged.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+        return count_weights(path)
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path}: not a model: {error}") from error
-    return sum(_product(shape) for shape in shapes)
 
 
 def model_card(facts: CardFacts) -> str:

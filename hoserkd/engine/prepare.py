@@ -23,7 +23,6 @@ from hoserkd.engine.city.storage import (
     write_city,
 )
 from hoserkd.engine.city.zones import (
-    MAX_ZONES,
     count_zone_transitions,
     partition_roads,
     read_partition,
@@ -36,7 +35,7 @@ from hoserkd.engine.npy import ArrayWriter
 from hoserkd.engine.trips.reading import read_trips
 from hoserkd.engine.trips.validation import Rejections, RoadJudge, kept_trips
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
-from hoserkd.errors import ConfigError, DataError, InterruptedRunError
+from hoserkd.errors import DataError, InterruptedRunError
 
 PARTITION = "road_network_partition"
 TRANSITIONS = "zone_trans_mat.npy"
@@ -276,11 +275,6 @@ class _Preparation:
                 f"{TRANSITIONS} is ignored: without {PARTITION} it belongs to other zones",
                 "warning",
             ))
-        if min(self._config.zones, roadmap.roads) > MAX_ZONES:
-            raise ConfigError(
-                f"city.zones: {self._config.zones} is more than {MAX_ZONES}",
-                hint="300 zones serve a city of 40,000 roads",
-            )
         zone = partition_roads(
             roadmap.roads, roadmap.origin, roadmap.destination,
             zones=self._config.zones, method=self._config.partitioner, seed=self._config.seed,

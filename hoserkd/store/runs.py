@@ -55,7 +55,7 @@ from hoserkd.store.records import (
 from hoserkd.store.references import UnknownRunError as UnknownRunError
 from hoserkd.store.references import check_name, resolve_reference
 from hoserkd.store.spool import SPOOL, append_to, is_at_work, tail_events
-from hoserkd.store.sql import Answer, ask
+from hoserkd.store.sql import DEFAULT_LIMITS, Answer, QueryLimits, ask
 
 READ_PATIENCE_S = 10.0
 """A reader waits at most so long for the database; those who write hold it for moments."""
@@ -322,14 +322,14 @@ class RunStore:
         self._synced = stamp
         return report
 
-    def query(self, sql: str) -> Answer:
+    def query(self, sql: str, limits: QueryLimits = DEFAULT_LIMITS) -> Answer:
         """Return the answer to a question in SQL that can only read this store.
 
         Raises:
-            QueryError: the query is wrong, writes, or reaches for anything outside.
+            QueryError: the query is wrong, writes, reaches for anything outside, or costs too much.
         """
         with self.reading() as connection:
-            return ask(connection, sql)
+            return ask(connection, sql, limits)
 
     def repair(self) -> SyncReport:
         """Build the database anew from the runs' own records; the old file is kept as `.old`.

@@ -10,12 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from source_folder import (
-    GEO_COLUMNS,
     RING,
     Listener,
     prepared,
-    ring_road,
-    table,
     trip,
     trips_table,
     write_source,
@@ -25,7 +22,7 @@ from hoserkd.engine.city.statistics import time_statistics
 from hoserkd.engine.city.storage import load_city, pack_trips, read_manifest, save_city
 from hoserkd.engine.events import Note, Progress
 from hoserkd.engine.types import TrajectorySet
-from hoserkd.errors import ConfigError, DataError, InterruptedRunError
+from hoserkd.errors import DataError, InterruptedRunError
 
 RECORDED = Path(__file__).parents[1] / "data" / "hoser"
 
@@ -150,13 +147,6 @@ def test_two_forms_of_one_file_are_an_error(tmp_path: Path) -> None:
 def test_a_missing_source_folder_is_an_error_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         prepared(tmp_path / "nowhere", tmp_path / "c")
-
-
-def test_more_zones_than_the_matrix_allows_are_a_config_error(tmp_path: Path) -> None:
-    roads = [ring_road(i) for i in range(5000)]
-    with pytest.raises(ConfigError, match=r"city\.zones"):
-        prepared(write_source(tmp_path / "s", geo=table(GEO_COLUMNS, roads)), tmp_path / "c",
-                 zones=5000)
 
 
 def test_a_stop_request_ends_the_work_and_changes_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from readers import READERS
 from source_folder import GEO_COLUMNS, ring_road, table, write_source
 from workshop import tar_files, tar_of, workshop
 
+from hoserkd.engine.bundle import verify_bundle
+from hoserkd.engine.bundle_archive import write_archive
 from hoserkd.engine.city.roadmap import highway_class, read_roadmap
 from hoserkd.engine.search.od import parse_time
 from hoserkd.errors import ConfigError
@@ -136,3 +138,36 @@ def test_a_bundle_that_says_more_than_it_holds_is_refused() -> None:
     for size in (10**18, -1, 1e999, "x", None):
         manifest["files"]["settings.json"]["size"] = size
         assert not attempt("bundle-json", json.dumps(manifest).encode())
+
+
+def many_tensors(count: int) -> bytes:
+    """Return a .safetensors of so many tensors of one byte each."""
+    header = {f"t{i}": {"dtype": "U8", "shape": [1], "data_offsets": [i, i + 1]}
+              for i in range(count)}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(count)
+
+
+@pytest.mark.parametrize("name", ["student-safetensors", "teacher-safetensors"])
+def test_weights_of_half_a_million_tensors_are_refused_before_they_are_parsed(name: str) -> None:
+    content = many_tensors(500_000)
+    began = time.process_time()
+    assert not attempt(name, content)
+    assert time.process_time() - began < 5
+    assert not attempt(name, (2**63).to_bytes(8, "little") + b"{}")
+
+
+def test_a_bundle_of_100_000_missing_files_is_told_in_a_few_lines(tmp_path: Path) -> None:
+    files = tar_files(tar_of(workshop().bundles[".tar.zst"]))
+    manifest = json.loads(files["manifest.json"])
+    missing = {f"f{i}": {"size": 1, "sha256": "0" * 64} for i in range(100_000)}
+    claim = json.dumps({**manifest, "files": {**manifest["files"], **missing}}).encode()
+    assert not attempt("bundle-json", claim)
+    few = dict(list(missing.items())[:500])
+    bundle = tmp_path / "b.tar.zst"
+    content = {**files, "manifest.json": json.dumps(
+        {**manifest, "files": {**manifest["files"], **few}}).encode()}
+    write_archive(bundle, list(content.items()))
+    found = verify_bundle(bundle)
+    assert 2 < len(found.faults) < 40
+    assert "more" in found.faults[-1]

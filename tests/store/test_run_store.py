@@ -25,7 +25,7 @@ from hoserkd.store.database import DATABASE, MIGRATIONS, UnwritableError, migrat
 from hoserkd.store.machine import sample_gpu
 from hoserkd.store.recorder import RunRecorder
 from hoserkd.store.runs import RunStore, UnknownRunError, resolve_reference
-from hoserkd.store.sql import QueryError
+from hoserkd.store.sql import QueryError, QueryLimits
 
 
 def begun(store: RunStore, name: str = "first", **given: object) -> RunRecorder:
@@ -584,3 +584,16 @@ def test_gpu_is_sampled_only_where_torch_is_at_work_on_one(
     torch: object, found: dict[str, float]
 ) -> None:
     assert sample_gpu(torch) == found
+
+
+def test_a_query_that_asks_for_gigabytes_or_hours_is_refused(store: RunStore) -> None:
+    with pytest.raises(QueryError, match="needs more than 512 MiB"):
+        store.query("SELECT repeat('x', 4000000000)")
+    with pytest.raises(QueryError, match=r"longer than 0\.2 s"):
+        store.query("SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE a.range <>"
+                    " b.range", QueryLimits(seconds=0.2))
+    cut = store.query("SELECT range FROM range(1000000)")
+    assert (len(cut.rows), cut.truncated) == (10_000, True)
+    long = store.query("SELECT repeat('x', 100000) FROM range(9)", QueryLimits(text_bytes=450_000))
+    assert (len(long.rows), long.truncated) == (4, True)
+    assert not store.query("SELECT 1").truncated

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from hoserkd.engine.files import parse_json, replacing
 from hoserkd.engine.student.hoser import Hoser
 from hoserkd.engine.student.public_checkpoint import PublicCheckpoint, read_public_checkpoint
 from hoserkd.engine.types import RoadNetwork, TimeStatistics
+from hoserkd.engine.weights import read_weights
 from hoserkd.errors import CheckpointError
 
 FORMAT = "hoserkd student 1"
@@ -111,9 +112,8 @@ def _weights(model: Hoser) -> dict[str, Tensor]:
 
 def _read(path: Path) -> tuple[StudentMeta, dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            header = parse_json((file.metadata() or {}).get(HEADER_KEY, "{}"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights, metadata = read_weights(path)
+        header = parse_json(metadata.get(HEADER_KEY, "{}"))
     except (SafetensorError, ValueError, OSError, KeyError) as error:
         raise CheckpointError(f"{path}: not a student file: {error}",
                               hint="expected a .safetensors of a run, or a public best.pth"

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as dump_safetensors
 
 from hoserkd.engine.city.grid import Grid
@@ -25,6 +24,7 @@ from hoserkd.engine.teacher.card import (
     load_card,
 )
 from hoserkd.engine.teacher.lmtad import LMTAD
+from hoserkd.engine.weights import read_weights
 from hoserkd.errors import TeacherError
 
 __all__ = ["CARD", "Teacher", "TeacherCard", "add_to_card", "build_model", "check_vocabulary",
@@ -103,7 +103,7 @@ def load_teacher(directory: Path, device: torch.device | str = "cpu") -> Teacher
     path = directory / WEIGHTS
     try:
         found = file_sha256(path)
-        content = load_safetensors(path.read_bytes()) if found == card.weights_sha256 else {}
+        content = read_weights(path)[0] if found == card.weights_sha256 else {}
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise TeacherError(f"{path}: unreadable: {error}") from error
     if found != card.weights_sha256:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 import typer
 
@@ -18,6 +19,7 @@ from hoserkd import __version__
 from hoserkd.commands.completion import complete_setting
 from hoserkd.commands.context import SESSION, GlobalOptions, Session, open_console
 from hoserkd.errors import HoserkdError, UsageError, refused_error
+from hoserkd.streams import prepare_streams
 
 GROUPS = {
     "Make": ("prepare", "train-teacher", "export-teacher", "precompute", "train", "tune",
@@ -40,14 +42,22 @@ EVERYWHERE = "On every command, anywhere on the line"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code: 0, 1 failure, 2 bad input, 130 stopped."""
+    """Run one command line and return its exit code: 0, 1 failure, 2 bad input, 130 stopped.
+
+    Args:
+        argv: Its words; None: those of this process, whose streams are then made fit for use.
+    """
+    if argv is None:
+        prepare_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     session = Session()
     token = SESSION.set(session)
     try:
         with terminated_like_ctrl_c():
             try:
-                return _run(arguments, session)
+                code = _run(arguments, session)
+                sys.stdout.flush()
+                return code
             finally:
                 session.close()
     except HoserkdError as error:
@@ -59,10 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         open_console().note("stopped")
         return 130
-    except BrokenPipeError:
-        # The reader of our output has left, as `| head` does: nothing more to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
         fault = refused_error(error)
         open_console().error(fault)
@@ -73,16 +79,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def terminated_like_ctrl_c() -> Iterator[None]:
-    """Make SIGTERM unwind as Ctrl-C does, so that runs are closed and no temporary file stays."""
-    if (threading.current_thread() is not threading.main_thread()
-            or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL):
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Make SIGTERM and SIGHUP unwind as Ctrl-C does: runs are closed, no temporary file stays.
+
+    A signal that is ignored stays ignored: `nohup` starts a program so.
+    """
+    taken = [number for number in (signal.SIGTERM, signal.SIGHUP)
+             if threading.current_thread() is threading.main_thread()
+             and signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in taken:
+            # One that has come to be ignored stays so until the process ends.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:
+        # The kernel and the shell both tell of a terminal that goes: once is enough, and the
+        # second must not interrupt the clearing up.
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def hoist(arguments: Sequence[str]) -> tuple[GlobalOptions, list[str]]:
@@ -207,7 +227,6 @@ def _run(arguments: list[str], session: Session) -> int:
 
 def _invoke(app: typer.Typer, arguments: list[str]) -> int:
     code = app(arguments, prog_name="hoserkd", standalone_mode=False)
-    sys.stdout.flush()
     return code if isinstance(code, int) else 0
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hoserkd.errors import HoserkdError
+from hoserkd.streams import encodable
 from hoserkd.text import cell_text, plain, printable
 
 SCHEMA_VERSION = 1
@@ -101,8 +102,10 @@ class Console:
 
 
 def json_text(value: object) -> str:
-    """Return JSON whose every character a terminal can be shown: the others are escaped."""
+    """Return JSON of characters that stdout has and a terminal can show: others are escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not encodable(text.replace("\n", ""), sys.stdout):
+        return json.dumps(value, indent=2)
     if text.replace("\n", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

@@ -1,4 +1,5 @@
 import inspect
+import os
 import signal
 import subprocess
 import sys
@@ -10,8 +11,15 @@ from pathlib import Path
 import pytest
 
 from hoserkd import __version__
-from hoserkd.cli import SUB_APPS, arrange_completion, command_names, hoist, main
-from hoserkd.commands.context import open_context
+from hoserkd.cli import (
+    SUB_APPS,
+    arrange_completion,
+    command_names,
+    hoist,
+    main,
+    terminated_like_ctrl_c,
+)
+from hoserkd.commands.context import StopHandler, open_context
 from hoserkd.commands.notices import device_notice
 from hoserkd.engine.events import EpochDone, StepDone
 from hoserkd.errors import UsageError
@@ -153,6 +161,27 @@ def test_signal_once_stops_at_a_safe_point(number: signal.Signals) -> None:
     assert "stopping at the next safe point" in err
     assert "error: stopped at step 3\nhint: --resume goes on\n" in err
     assert "Traceback" not in err
+
+
+def test_a_closed_terminal_stops_at_a_safe_point_also_when_told_twice() -> None:
+    # The kernel and the shell both send SIGHUP.
+    code, err = interrupted("patient", 2, signal.SIGHUP)
+    assert code == 130
+    assert "error: stopped at step 3\nhint: --resume goes on\n" in err
+
+
+def test_an_ignored_hangup_stays_ignored_as_nohup_wants_it() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        handler = StopHandler()
+        with terminated_like_ctrl_c():
+            handler.install()
+            os.kill(os.getpid(), signal.SIGHUP)
+            handler.restore()
+        assert not handler()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_signal_twice_stops_at_once() -> None:

@@ -3,10 +3,10 @@
 Nothing heavy is imported at the top, so that `hoserkd --help` stays quick.
 """
 
+import contextlib
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -217,7 +217,10 @@ class Context:
 
 
 class StopHandler:
-    """Turns the first SIGINT or SIGTERM into a request, the second into KeyboardInterrupt."""
+    """Turns the first SIGINT, SIGTERM or SIGHUP into a request, the second into KeyboardInterrupt.
+
+    Where SIGHUP is ignored, as `nohup` has it, it stays so.
+    """
 
     def __init__(self) -> None:
         self._asked = False
@@ -228,8 +231,10 @@ class StopHandler:
 
     def install(self) -> None:
         """Take over the signals; does nothing outside the main thread, which gets none."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._handle)
 
     def restore(self) -> None:
@@ -239,12 +244,17 @@ class StopHandler:
         self._before.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if number == signal.SIGHUP:
+            # The kernel and the shell both tell of a terminal that goes; once is enough.
+            signal.signal(number, signal.SIG_IGN)
+            self._before.pop(number, None)
+        elif self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        # Not through the console: a signal may come while it is printing.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2,
-                 b"\nstopping at the next safe point; once more to stop now\n")
+        # Not through the console: a signal may come while it is printing. With SIGHUP the
+        # terminal is gone, and nobody can be told.
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nstopping at the next safe point; once more to stop now\n")
 
 
 def open_context(

@@ -22,7 +22,10 @@ SMALLEST_DEG = 0.002
 
 
 class TripMap:
-    """A trip from A to B on the roads around it: in colour, or of `#` where there is none."""
+    """A trip from A to B on the roads around it: in colour, or of `#` where there is none.
+
+    The roads are of dots; of full stops where the encoding has no braille.
+    """
 
     def __init__(self, network: "RoadNetwork", road: np.ndarray, width: int = 76,
                  height: int = 24) -> None:
@@ -42,7 +45,8 @@ class TripMap:
         text = Text(no_wrap=True)
         for y, x in np.ndindex(*self._streets.shape):
             bits = int(self._streets[y, x] | self._trip[y, x])
-            mark = chr(BLANK + bits) if bits else " "
+            dots = "." if options.ascii_only else chr(BLANK + bits)
+            mark = dots if bits else " "
             if (y, x) in self._ends:
                 text.append(self._ends[y, x], "bold red")
             elif self._trip[y, x]:

@@ -84,6 +84,23 @@ def find_source_file(directory: Path, name: str) -> Path:
     )
 
 
+def file_size(path: Path) -> int:
+    """Return the size of a regular file in bytes.
+
+    Raises:
+        DataError: it cannot be read, or is a folder, a device or a named pipe; to open a pipe
+            would wait for its writer for ever.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"{path}: not a regular file, but a folder, a pipe or a device",
+                        hint="copy what it holds into a file")
+    return found.st_size
+
+
 @contextmanager
 def open_source(path: Path) -> Iterator[SourceStream]:
     """Open a source file for reading in pieces, unpacking `.gz` and `.zst`.
@@ -92,11 +109,8 @@ def open_source(path: Path) -> Iterator[SourceStream]:
         DataError: the file cannot be opened.
     """
     compression = SUFFIXES.get(path.suffix)
+    file_size(path)
     try:
-        # Opening a named pipe would wait for a writer for ever.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path}: not a regular file, but a folder, a pipe or a device",
-                            hint="copy what it holds into a file")
         raw = path.open("rb")
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror}") from error

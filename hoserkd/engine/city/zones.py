@@ -8,13 +8,15 @@ from jaxtyping import Int32, Int64
 from scipy.sparse import csr_matrix
 
 from hoserkd.engine.city.roadmap import parse_integer
-from hoserkd.engine.city.source import Findings
+from hoserkd.engine.city.source import Findings, file_size
 from hoserkd.engine.config import MAX_ZONES
 from hoserkd.engine.npy import NOT_AN_ARRAY
 from hoserkd.errors import ConfigError, DataError
 
 KAHIP_STRONG = 2
 KAHIP_IMBALANCE = 0.03
+MAX_PARTITION_LINE = 64
+"""Bytes of a line of `road_network_partition` on average; a zone id has four digits."""
 
 
 def partition_roads(
@@ -92,6 +94,9 @@ def read_partition(path: Path, roads: int) -> Int32[np.ndarray, " R"]:
     Raises:
         DataError: a line is no zone id, or their number is not that of the roads.
     """
+    if file_size(path) > MAX_PARTITION_LINE * (roads + 1):
+        raise DataError(f"{path}: too large for the zones of {roads:,} roads",
+                        hint="each line holds one zone id; is it the right file?")
     try:
         lines = path.read_text("utf-8-sig", errors="replace").splitlines()
     except OSError as error:
@@ -122,6 +127,7 @@ def read_zone_transitions(path: Path, zones: int) -> Int64[np.ndarray, "Z Z"]:
     Raises:
         DataError: the file is damaged or does not fit the zones.
     """
+    file_size(path)
     try:
         # As a map first: a header may claim any size, and only the file's own is believed.
         stored = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -20,6 +20,7 @@ from torch import Tensor
 from hoserkd.engine.city.grid import Grid
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import EngineConfig, TrainConfig
+from hoserkd.engine.config_base import MAX_PARAMETERS
 from hoserkd.engine.device import autocast, resolve_amp, resolve_device, seed_everything
 from hoserkd.engine.events import (
     CheckpointSaved,
@@ -48,7 +49,7 @@ from hoserkd.engine.training.acceleration import compiles, decided, matrix_preci
 from hoserkd.engine.training.checkpoint import UNREADABLE, restore_rng, rng_state
 from hoserkd.engine.training.optim import Optimiser
 from hoserkd.engine.training.schedule import learning_rate
-from hoserkd.errors import DivergenceError, InterruptedRunError, TeacherError
+from hoserkd.errors import ConfigError, DivergenceError, InterruptedRunError, TeacherError
 
 LAST = "last.ckpt"
 RESUMABLE = ("n_layer", "n_head", "n_embd", "dropout", "block_size", "cell_size_deg", "epochs",
@@ -383,6 +384,13 @@ def _new_card(config: EngineConfig, city: City, name: str) -> TeacherCard:
     """Return the card of a teacher whose grid covers the city's roads."""
     teacher = config.teacher
     grid = Grid.covering(city.network.centroid_lonlat, teacher.cell_size_deg)
+    # Rows times columns of a grid over roads that lie far apart can be any number.
+    if grid.cells * teacher.n_embd > MAX_PARAMETERS:
+        raise ConfigError(
+            f"teacher.cell_size_deg: cells of {teacher.cell_size_deg:g}° over {city.name} make "
+            f"{grid.rows:,} x {grid.cols:,} tokens, which with teacher.n_embd {teacher.n_embd} are "
+            f"over {MAX_PARAMETERS:,} weights",
+            hint="choose larger cells, or look whether a road lies far from all others")
     dimensions = LMTADDimensions(
         vocab_size=grid.cells + 3, block_size=teacher.block_size, n_layer=teacher.n_layer,
         n_head=teacher.n_head, n_embd=teacher.n_embd, dropout=teacher.dropout)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ON_JOBS = frozenset({"kill", "stop", "death", "refusal", "disk"})
 """Cases that run hoserkd's commands."""
 MEMORY = Path("/dev/shm")
-CASES = ("small", "kill", "stop", "death", "refusal", "disk", "memory", "big", "load")
+CASES = ("small", "kill", "stop", "death", "refusal", "disk", "memory", "worst", "big", "load")
 
 
 def memory_folder() -> Path | None:
@@ -57,6 +57,7 @@ def run_cases(options: argparse.Namespace, folder: Path, ledger: "Ledger") -> No
     from torture.memory import long_run, long_training
     from torture.points import job_deaths, job_refusals, small_points
     from torture.town import JOBS, Town
+    from torture.worst import worst_inputs
 
     quick, wanted = options.quick, options.only.split(",")
     if "small" in wanted:
@@ -80,6 +81,8 @@ def run_cases(options: argparse.Namespace, folder: Path, ledger: "Ledger") -> No
     if "memory" in wanted:
         long_run(folder, ledger, 10_000 if quick else 100_000)
         long_training(folder, ledger, 200 if quick else 3_000)
+    if "worst" in wanted:
+        worst_inputs(folder, ledger)
     if "big" in wanted:
         big_store(folder, ledger, *((100, 1000) if quick else ()))
     if "load" in wanted:

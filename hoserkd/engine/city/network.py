@@ -10,7 +10,7 @@ from hoserkd.engine.geo import folded_share, heading_rad, polyline_centroids, un
 from hoserkd.engine.types import Candidates, RoadNetwork
 from hoserkd.errors import DataError
 
-MAX_ADJACENT_PAIRS = 20_000_000
+MAX_ADJACENT_PAIRS = 10_000_000
 """Ordered pairs of adjacent roads, about 60 bytes each while they are built. Beijing's 40,060 roads
 have 0.3 million; a junction of 1,500 roads alone has 2 million."""
 

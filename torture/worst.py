@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def _child(case: Case, place: Path, write_end: int) -> None:
             taken, said = False, str(error).splitlines()[0].replace(str(place), "…")[:160]
         found = {"taken": taken, "said": said, "cpu_s": round(time.process_time() - began, 2),
                  "peak_mb": round(max(_peak_mb() - before, 0.0), 1)}
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it is, the parent has to hear of it
         found = {"taken": None, "said": traceback.format_exc()[-300:], "cpu_s": 0.0, "peak_mb": 0.0}
     os.write(write_end, json.dumps(found).encode())
     os._exit(0)
@@ -126,12 +127,12 @@ def _roads(count: int, same_point: int = 0) -> Iterator[str]:
 
 
 def _write(path: Path, pieces: Iterator[str] | Iterator[bytes]) -> None:
-    opened: Any = path.open("wb")
-    if path.suffix == ".gz":
-        opened = gzip.open(path, "wb", compresslevel=1)
-    elif path.suffix == ".zst":
-        opened = zstandard.ZstdCompressor().stream_writer(opened)
-    with opened as file:
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(path.open("wb"))
+        if path.suffix == ".gz":
+            file = stack.enter_context(gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1))
+        elif path.suffix == ".zst":
+            file = stack.enter_context(zstandard.ZstdCompressor().stream_writer(file))
         for piece in pieces:
             file.write(piece.encode() if isinstance(piece, str) else piece)
 

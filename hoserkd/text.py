@@ -51,6 +51,11 @@ def no_formula(text: str) -> str:
     return "'" + text if text.startswith(FORMULA_SIGNS) else text
 
 
+def file_stem(name: str) -> str:
+    """Return a name as a part of file names and command lines: no spaces, no separators."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+
+
 def cell_text(value: object) -> str:
     """Return how a table shows a value."""
     if value is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hoserkd.errors import UsageError
+from hoserkd.text import file_stem
 
 if TYPE_CHECKING:
     from hoserkd.engine.metrics.evaluation import Evaluation
@@ -30,7 +31,7 @@ def export_trips(report: "Report", folder: Path, kind: str) -> dict[str, Path]:
     """Write every run's trips in one form and return the files by kind and run."""
     written = {}
     for run in report.runs:
-        stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(run.name).name)
+        stem = file_stem(Path(run.name).name)
         for label, path in _export(run.evaluation, folder / stem, kind).items():
             written[f"{label} {run.name}"] = path
     return written

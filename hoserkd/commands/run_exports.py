@@ -1,8 +1,7 @@
 """What `hoserkd runs export` writes where."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -16,8 +15,10 @@ if TYPE_CHECKING:
     from hoserkd.store.runs import RunStore
 
 
-SUFFIXES = {"hoser": ".pth", "torch-export": ".pt2"}
+SUFFIXES = {"torch-export": ".pt2"}
 """How the file of a form is called after the run; other forms are folders."""
+CHECKPOINT = ".pth"
+"""End of a name under which `--hoser` writes the checkpoint alone, not a folder that runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,30 @@ class Targets:
         return replace(self, **{field: output or default})
 
 
+@dataclass(frozen=True, slots=True)
+class PublicForm:
+    """How `--hoser` writes a student."""
+
+    max_len: int | None
+    """Longest trip of the public settings that will load it; None: the published one."""
+    real_trips: bool
+    """Whether the city's recorded trips go into the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and what to say about it."""
+
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
 def export_runs(
-    store: "RunStore", runs: Sequence["RunRecord"], targets: Targets, city: str | None = None
-) -> list[Path]:
-    """Write all that was asked for and return the files and folders.
+    store: "RunStore", runs: Sequence["RunRecord"], targets: Targets, public: PublicForm,
+    city: str | None = None,
+) -> Exported:
+    """Write all that was asked for.
 
     Args:
         city: Prepared city of the student, by name or folder; None: found by the run.
@@ -71,7 +92,8 @@ def export_runs(
         if file and len(runs) != 1:
             raise UsageError(f"{option} writes one student, found {len(runs)} runs")
     ids = [run.run_id for run in runs]
-    written: list[Path] = []
+    exported = Exported()
+    written = exported.files
     for form, folder in (("csv", targets.csv), ("parquet", targets.parquet)):
         if folder is not None:
             written += export_tables(store, ids, folder, form)
@@ -83,32 +105,62 @@ def export_runs(
             project = stored_config(run.config_json, f"run {run.name}").tracking.project
             written.append(export_wandb(store, run, targets.wandb_offline, project))
         if targets.hoser:
-            written.append(_export_hoser(run, targets.hoser, city))
+            _export_hoser(run, targets.hoser, city, public, exported)
         if targets.torch_export:
             written.append(_export_program(run, targets.torch_export, city))
-    return written
+    return exported
 
 
-def public_caveat(run: "RunRecord") -> str | None:
-    """Return what to know before using a run's student in the public code; None: nothing."""
-    student = json.loads(run.config_json).get("student", {})
+def _export_hoser(
+    run: "RunRecord", path: Path, city: str | None, public: PublicForm, exported: Exported
+) -> None:
+    """Write a run's student as `best.pth` alone, or within a folder that the public code runs."""
+    from hoserkd.engine.student.public_export import PUBLIC_MAX_LEN, save_public_checkpoint
+    from hoserkd.engine.student.public_folder import PublicFolder, save_public_folder
+
+    max_len = public.max_len or PUBLIC_MAX_LEN
+    config, student, town = _student_of(run, city)
+    caveats = _public_caveats(config, student, town)
+    if path.suffix == CHECKPOINT:
+        if public.real_trips:
+            raise UsageError("--with-real-trips: a .pth file holds no trips",
+                             hint="name a folder with --hoser")
+        save_public_checkpoint(path, student, town, max_len)
+        exported.notes.append("the public code needs the city's files too, which a folder brings: "
+                              f"--hoser {path.with_suffix('')}")
+    else:
+        content = PublicFolder(run.name, student, town, config.train, max_len,
+                               public.real_trips, tuple(caveats))
+        save_public_folder(path, content)
+        exported.notes.append(f"copied into a checkout of the public code: {content.command} "
+                              f"(more in {path / 'README.md'})")
+    exported.notes.append(f"max_len {max_len}: " + (
+        "as in the published settings; --max-len N for others" if max_len == PUBLIC_MAX_LEN
+        else "the public settings must say so too"))
+    exported.files.append(path)
+    exported.warnings.extend(caveats)
+
+
+def _public_caveats(
+    config: "EngineConfig", student: "LoadedStudent", town: "City"
+) -> list[str]:
+    """Return what to know before using a student in the public code."""
+    from hoserkd.engine.metrics.convention import convention_loss
+
     caveats = []
-    if student.get("features", "geographic") != "aaai2025":
-        caveats.append(
-            "this student was trained on right angles; the public code computes skewed ones, so "
-            "its answers there are worse than here (student.features: aaai2025 trains for it)")
-    if student.get("time_head", "point") == "quantile":
-        caveats.append("of its quantiles of the time the file holds the median alone: the public "
-                       "code knows one time a candidate")
-    return "; ".join(caveats) or None
-
-
-def _export_hoser(run: "RunRecord", path: Path, city: str | None) -> Path:
-    from hoserkd.engine.student.public_export import save_public_checkpoint
-
-    _, student, town = _student_of(run, city)
-    save_public_checkpoint(path, student, town)
-    return path
+    if student.meta.config.features != "aaai2025":
+        measured = ""
+        if town.has_trips:
+            lost = convention_loss(student, town, config.data)
+            measured = (f": {lost.public:.1%} of the next roads of {lost.trips} test trips right, "
+                        f"not {lost.own:.1%}")
+        caveats.append("This student was trained on right angles; the public code computes skewed "
+                       f"ones, so it answers less well there{measured}. "
+                       "student.features=aaai2025 trains for it.")
+    if student.meta.config.time_head == "quantile":
+        caveats.append("Of its quantiles of the time the checkpoint holds the median alone: the "
+                       "public code knows one time a candidate.")
+    return caveats
 
 
 def _export_program(run: "RunRecord", path: Path, city: str | None) -> Path:

@@ -197,7 +197,15 @@ def export(
     wandb_offline: Path | None = typer.Option(
         None, metavar="DIR", help="Write W&B runs for `wandb sync`; needs no network."),
     hoser: Path | None = typer.Option(
-        None, metavar="FILE", help="Write the student as the public HOSER code loads it."),
+        None, metavar="DIR|FILE.pth",
+        help="Write a folder that the public HOSER code runs, or its best.pth alone."),
+    max_len: int | None = typer.Option(
+        None, "--max-len", metavar="N", min=1,
+        help="With --hoser: max_len of the public settings that will load it; else 2000, as "
+             "published."),
+    with_real_trips: bool = typer.Option(
+        False, "--with-real-trips",
+        help="With --hoser: put the recorded trips into the folder; gene.py draws from them."),
     torch_export: Path | None = typer.Option(
         None, metavar="FILE.pt2",
         help="Write the student's next-road predictor as a program that runs without hoserkd."),
@@ -216,7 +224,7 @@ def export(
 
     Example: hoserkd runs export vanilla distilled --parquet exported
     """
-    from hoserkd.commands.run_exports import Targets, export_runs, public_caveat
+    from hoserkd.commands.run_exports import PublicForm, Targets, export_runs
 
     console, store = open_console(), open_store()
     targets = Targets(csv, parquet, tensorboard, wandb_offline, hoser, torch_export)
@@ -225,11 +233,13 @@ def export(
         targets = targets.with_format(form, output, found[0].name)
     elif output is not None:
         raise UsageError("--output goes with --format", hint="such as --format hoser")
-    files = export_runs(store, found, targets, city)
-    if targets.hoser and (caveat := public_caveat(found[0])):
-        console.warn(caveat)
-    console.result({"files": files}, lambda: console.table(
-        None, ("written",), [(path,) for path in files]))
+    exported = export_runs(store, found, targets, PublicForm(max_len, with_real_trips), city)
+    for warning in exported.warnings:
+        console.warn(warning)
+    console.result({"files": exported.files}, lambda: console.table(
+        None, ("written",), [(path,) for path in exported.files]))
+    for note in exported.notes:
+        console.note(note)
 
 
 @app.command()

@@ -125,7 +125,18 @@ def _use(facts: CardFacts) -> str:
             "anew.\n\n"
             "It knows the roads of its own city only, and the habits of the recorded drivers in "
             "the recorded months. It is no route planner: probabilities follow what was driven, "
-            "not what is fast or allowed. Generated trips may resemble recorded ones.")
+            "not what is fast or allowed. Generated trips may resemble recorded ones."
+            + _public_use(facts))
+
+
+def _public_use(facts: CardFacts) -> str:
+    """Return what `runs export --hoser` loses; nothing for the public code's own features."""
+    if facts.config.student.features == "aaai2025":
+        return ""
+    return ("\n\nIts features are `geographic`. The public HOSER code computes skewed angles, so "
+            "the student answers less well there: one of this kind took other roads in 28 of 100 "
+            "searches and was right on 84.2 % of the next roads, not 84.4 %. `runs export --hoser` "
+            "measures it for this one.")
 
 
 def _environment(facts: CardFacts) -> str:

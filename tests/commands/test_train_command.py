@@ -122,6 +122,15 @@ def test_init_from_a_public_checkpoint_is_told_as_what_it_is(run_cli, store, tmp
     exported = run_cli("runs", "export", "public", "--hoser", tmp_path / "again.pth", *places)
     assert exported.exit_code == 0, exported.stderr
     assert "right angles" not in exported.stderr
+    folder = run_cli("runs", "export", "public", "--hoser", tmp_path / "public", "--max-len", "99",
+                     *places)
+    assert folder.exit_code == 0, folder.stderr
+    assert "max_len 99: the public settings must say so too" in folder.stderr
+    assert "python gene.py --dataset city" in folder.stderr
+    assert "max_len: 99" in (tmp_path / "public" / "config" / "city.yaml").read_text()
+    refused = run_cli("runs", "export", "public", "--hoser", tmp_path / "again.pth",
+                      "--with-real-trips", *places)
+    assert refused.exit_code == 2
 
 
 def epoch_losses(store, name):

@@ -17,7 +17,7 @@ from hoserkd.engine.teacher.export import (
 )
 from hoserkd.engine.teacher.grid_options import GridEvidence, find_grid
 from hoserkd.engine.teacher.storage import find_teacher, load_card, load_teacher
-from hoserkd.errors import TeacherError
+from hoserkd.errors import TeacherError, UsageError
 
 DATA = Path(__file__).parents[1] / "data" / "lmtad"
 BOUNDS = (41.0, -8.7, 41.09, -8.58)
@@ -259,7 +259,7 @@ def test_vocabulary_without_sot_is_refused(tmp_path):
 def test_existing_output_is_not_overwritten(tmp_path):
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "mine.txt").write_text("x")
-    with pytest.raises(TeacherError, match="already exists"):
+    with pytest.raises(UsageError, match="already exists"):
         export_checkpoint(checkpoint(tmp_path / "c.pt"), tmp_path / "t", PLAIN)
     assert (tmp_path / "t" / "mine.txt").read_text() == "x"
 

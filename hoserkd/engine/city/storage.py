@@ -52,6 +52,11 @@ class City:
     times: TimeStatistics
     manifest: dict[str, Any]
 
+    @property
+    def has_trips(self) -> bool:
+        """Whether recorded trips came with it, which is not so for a city out of a bundle."""
+        return (self.directory / str(self.manifest["content"]) / "trips").is_dir()
+
     def split(self, name: str) -> TrajectorySet:
         """Return the trips of `train`, `val` or `test` as memory maps.
 
@@ -61,7 +66,7 @@ class City:
         """
         if name not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {name}")
-        if not (self.directory / str(self.manifest["content"]) / "trips").is_dir():
+        if not self.has_trips:
             raise DataError(
                 f"{self.directory}: holds no {name} trips, as a city out of a bundle does not",
                 hint="give OD pairs in a file (--od FILE.csv), or the whole city with --city")

@@ -21,6 +21,9 @@ BUFFERS = re.compile(
 """Input data that the public code stores with the weights."""
 UNUSED = re.compile(r"navigator\.time_estimator\.\d+\.(weight|bias)")
 """Weights that the public code makes and never uses."""
+OLD_CLOCK = "trajectory_encoder.temporal_encoder.time_emb.weight"
+"""How the public code encoded the time of day before its commit 0158295 of September 2025, and the
+distilling fork still does; its weights mean nothing to the later encoding."""
 HINT = "expected the state dict that the public HOSER code saves as best.pth"
 
 
@@ -85,6 +88,11 @@ def read_public_checkpoint(path: Path) -> PublicCheckpoint:
         name: value for name, value in loaded.items()
         if name not in buffers and not UNUSED.fullmatch(name)
     }
+    if OLD_CLOCK in weights:
+        raise CheckpointError(
+            f"{path}: trained by the public HOSER code before its commit 0158295 (September 2025), "
+            "or by a fork of that: its encoding of the time of day is another and cannot be used",
+            hint="train it again, by hoserkd or by the present public code")
     try:
         config = _config(weights)
     except KeyError as error:

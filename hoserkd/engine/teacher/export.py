@@ -2,8 +2,6 @@
 
 import math
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from hoserkd.engine.city.grid import Grid
-from hoserkd.engine.files import file_sha256, parse_json
+from hoserkd.engine.files import file_sha256, new_folder, parse_json
 from hoserkd.engine.teacher.grid_options import (
     ExportOptions,
     GridEvidence,
@@ -62,28 +60,17 @@ def export_checkpoint(checkpoint: Path, output: Path, options: ExportOptions | N
     Raises:
         TeacherError: The checkpoint is unreadable, unsafe, of a kind that cannot be used, lacks
             what no option gives, or contradicts itself or the options.
+        UsageError: `output` exists and is no empty folder.
     """
     options = options or ExportOptions()
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise TeacherError(f"{output} already exists",
-                           hint="name another --output, or delete it first")
-    if checkpoint.is_dir():
-        teacher = load_teacher(checkpoint)
-        model, card = teacher.model, _with_grid_of(options, teacher.card)
-    else:
-        card, state = _read(checkpoint, options)
-        model = build_model(card.dimensions, state, str(checkpoint))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-    try:
-        card = save_teacher(staging, model, replace(card, name=output.name))
-        if output.exists():
-            output.rmdir()
-        staging.chmod(0o755)
-        staging.rename(output)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return card
+    with new_folder(output) as staging:
+        if checkpoint.is_dir():
+            teacher = load_teacher(checkpoint)
+            model, card = teacher.model, _with_grid_of(options, teacher.card)
+        else:
+            card, state = _read(checkpoint, options)
+            model = build_model(card.dimensions, state, str(checkpoint))
+        return save_teacher(staging, model, replace(card, name=output.name))
 
 
 def _read(path: Path, options: ExportOptions) -> tuple[TeacherCard, dict[str, Tensor]]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
@@ -27,6 +27,9 @@ from hoserkd.engine.files import file_sha256, parse_json, write_json
 from hoserkd.engine.npy import NOT_AN_ARRAY, save_npy
 from hoserkd.engine.types import Candidates, RoadNetwork, TimeStatistics, TrajectorySet
 from hoserkd.errors import DataError
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 FORMAT = 1
 SPLITS = ("train", "val", "test")
@@ -80,6 +83,17 @@ class City:
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(self.directory / "manifest.json", f"{name}: {error}") from error
         return trips
+
+    def to_pyg(self) -> "HeteroData":
+        """Return roads, relations, adjacency and zones as a graph of PyTorch Geometric.
+
+        `hoserkd.engine.city.pyg.build_graph` lists its nodes, edges, features and units.
+        """
+        from hoserkd.engine.city.pyg import build_graph
+
+        graph = build_graph(self.network)
+        graph.city, graph.city_sha256 = self.name, self.sha256
+        return graph
 
 
 def load_city(directory: Path) -> City:

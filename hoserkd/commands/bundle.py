@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from hoserkd.commands.context import Context, open_console, open_context
+from hoserkd.commands.options import Force
 
 if TYPE_CHECKING:
     from hoserkd.engine.bundle_archive import Content
@@ -39,18 +40,22 @@ def create(
                                    help="Include the road tables, or name the city by hash only."),
     data_licence: str = typer.Option(
         None, metavar="TEXT", help="Terms of the data, for LICENCES.md and the model card."),
+    force: bool = Force,
 ) -> None:
     """Pack a run: model, settings, figures, road tables, generated trips, reports, model card.
 
     Example: hoserkd bundle distilled --output distilled.tar.zst
     """
     from hoserkd.engine.bundle import write_bundle
+    from hoserkd.engine.outputs import check_outputs
     from hoserkd.text import size_text
 
     context = open_context("bundle", run=run)
     record = context.store.run(run, kind="train")
     path = output or Path(f"{record.name}.tar.zst")
+    check_outputs([path], force=force)
     members, about = contents(context, record, city, with_city=with_city, licence=data_licence)
+    check_outputs([path], inputs=[m for m in members.values() if isinstance(m, Path)], force=True)
     manifest = write_bundle(path, members, about)
     payload = {"bundle": path, "run_id": record.run_id, "bytes": path.stat().st_size,
                "files": {name: fact.sha256 for name, fact in manifest.files.items()}}

@@ -17,7 +17,8 @@ from typer.models import ParameterInfo
 
 from hoserkd import __version__
 from hoserkd.commands.context import SESSION, Context, Session, open_context, session
-from hoserkd.errors import InterruptedRunError
+from hoserkd.engine.files import parse_json
+from hoserkd.errors import InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -68,9 +69,8 @@ class Way:
     """Hash of the settings and of all stages so far: a changed stage makes the later ones new."""
 
     def __post_init__(self) -> None:
-        state = self.home / STATE
-        if state.is_file() and not self.anew:
-            self.done = json.loads(state.read_text("utf-8"))
+        if not self.anew:
+            self.done = _read_state(self.home / STATE)
         self.chain = f"{__version__} {self.context.resolved.config.model_dump_json()}"
 
     def walk(self) -> dict[str, Any]:
@@ -167,6 +167,24 @@ class Way:
             SESSION.reset(token)
         answer: dict[str, Any] = json.loads(said.getvalue())
         return answer
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Return what an earlier demo has done; nothing where there was none.
+
+    Raises:
+        UsageError: the file was not made by a demo.
+    """
+    if not path.exists():
+        return {}
+    try:
+        state: dict[str, Any] = parse_json(path.read_bytes())
+        if all(isinstance(stage["key"], str) and "payload" in stage for stage in state.values()):
+            return state
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise UsageError(f"{path}: there already, and not made by hoserkd",
+                     hint="name another folder with --output, or replace it with --force")
 
 
 def _title(command: str, label: str) -> str:

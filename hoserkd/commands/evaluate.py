@@ -15,7 +15,7 @@ from hoserkd.commands.context import (
     open_store,
     session,
 )
-from hoserkd.commands.exports import EXPORTS, check_exports
+from hoserkd.commands.exports import EXPORTS, check_exports, export_files
 from hoserkd.commands.judged import (
     SUFFIXES,
     Bench,
@@ -25,11 +25,19 @@ from hoserkd.commands.judged import (
     seed_groups,
     trip_judge,
 )
-from hoserkd.commands.judgements import Judgement, document, record, render, write
+from hoserkd.commands.judgements import (
+    Judgement,
+    document,
+    record,
+    render,
+    report_files,
+    write,
+)
 from hoserkd.commands.lineage import command_lines
 from hoserkd.commands.model_files import open_model_file
-from hoserkd.commands.options import City, Device, Profile
+from hoserkd.commands.options import City, Device, Force, Profile
 from hoserkd.commands.places import find_paths
+from hoserkd.engine.outputs import check_outputs
 from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +70,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", metavar="DIR",
         help="Where report and figures go; default: the evaluation's own run folder.")] = None,
+    force: bool = Force,
     device: str | None = Device,
 ) -> None:
     """Judge generated trips against the real ones, and write a report.
@@ -82,6 +91,10 @@ def evaluate(
     context = open_context("evaluate", profile, {"device": device}, run=run,
                            stored=None if run is not None else _first_bundle(model or ()))
     targets = find_targets(context, trips or (), model or ())
+    if output is not None:
+        output = output.expanduser().absolute()
+        check_outputs(_files(targets, od, exports, output), force=force,
+                      inputs=[path for t in targets for path in (t.file, t.model, t.source)])
     _evaluate(context, targets, city, od, teacher, exports, output)
 
 
@@ -113,19 +126,35 @@ def _evaluate(
     parents = [target.run.run_id for target in targets if target.run is not None]
     with context.start_run("evaluate", parents=parents, data_sha256=town.sha256,
                            device=device.type) as recorder:
-        folder = (output or recorder.directory / "evaluation").expanduser().absolute()
+        folder = output or recorder.directory / "evaluation"
         judgements = []
         for split in _splits(od):
             bench = Bench(context, town, split, device, context.observing(recorder),
                           recorder.directory / "generated")
             judge = (None if teacher is None
                      else trip_judge(context, town, teacher, device, bench.observer))
-            place = folder / split if od == "both" and split == "train" else folder
-            judgements.append(Judgement(_judge(context, bench, targets, judge), place))
+            judgements.append(Judgement(_judge(context, bench, targets, judge),
+                                        _folder(folder, od, split)))
             record(recorder, targets, judgements[-1], write(judgements[-1], exports))
     payload = {"run_id": recorder.run_id, "output": folder, "report": folder / "report.html",
                **document(judgements)}
     context.console.result(payload, lambda: render(context, judgements))
+
+
+def _files(
+    targets: Sequence[Target], od: str, exports: tuple[str, ...], folder: Path
+) -> list[Path]:
+    """Return all files that an evaluation will write into `folder`."""
+    names = [target.name for target in targets]
+    files: list[Path] = []
+    for split in _splits(od):
+        place = _folder(folder, od, split)
+        files += [*report_files(place).values(), *export_files(names, place, exports).values()]
+    return files
+
+
+def _folder(folder: Path, od: str, split: "Split") -> Path:
+    return folder / split if od == "both" and split == "train" else folder
 
 
 def _splits(od: str) -> "tuple[Split, ...]":

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hoserkd.engine.outputs import file_stems
 from hoserkd.errors import UsageError
-from hoserkd.text import file_stem
 
 if TYPE_CHECKING:
     from hoserkd.engine.metrics.evaluation import Evaluation
@@ -27,48 +27,62 @@ def check_exports(kinds: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
+ENDS = {
+    "geojson": {"geojson-trips": "-trips.geojson", "geojson-roads": "-roads.geojson"},
+    "kepler": {"kepler": "-trips.kepler.geojson"},
+    "points-csv": {"points-csv": "-points.csv"},
+    "points-parquet": {"points-parquet": "-points.parquet"},
+    "geoparquet": {"geoparquet": "-trips.geoparquet"},
+}
+"""By export, its files: the kind under which each is recorded, and how its name ends."""
+
+
+def export_files(
+    names: Sequence[str], folder: Path, kinds: Sequence[str]
+) -> dict[tuple[str, str], Path]:
+    """Return the files of some exports, by file kind and run.
+
+    Args:
+        names: Of the runs, each once.
+    """
+    stems = file_stems(names)
+    return {(kind, name): folder / f"{stems[name]}{end}" for export in kinds
+            for name in names for kind, end in ENDS[export].items()}
+
+
 def export_trips(report: "Report", folder: Path, kind: str) -> dict[str, Path]:
     """Write every run's trips in one form and return the files by kind and run."""
-    written = {}
-    for run in report.runs:
-        stem = file_stem(Path(run.name).name)
-        for label, path in _export(run.evaluation, folder / stem, kind).items():
-            written[f"{label} {run.name}"] = path
-    return written
+    names = [run.name for run in report.runs]
+    evaluations = {run.name: run.evaluation for run in report.runs}
+    files = export_files(names, folder, (kind,))
+    for (file_kind, name), path in files.items():
+        _export(evaluations[name], path, file_kind)
+    return {f"{file_kind} {name}": path for (file_kind, name), path in files.items()}
 
 
-def _export(found: "Evaluation", stem: Path, kind: str) -> dict[str, Path]:
-    def beside(end: str) -> Path:
-        return stem.with_name(stem.name + end)
-
-    if kind == "geojson":
-        return {f"geojson-{part}": _write_geojson(found, beside(f"-{part}.geojson"), part)
-                for part in ("trips", "roads")}
-    if kind == "kepler":
+def _export(found: "Evaluation", path: Path, kind: str) -> None:
+    if kind.startswith("geojson-"):
+        _write_geojson(found, path, kind)
+    elif kind == "kepler":
         from hoserkd.engine.trips.generated import save_generated
 
-        path = beside("-trips.kepler.geojson")
         save_generated(path, found.generated, found.truth.network)
     elif kind == "geoparquet":
         from hoserkd.report.points import write_geoparquet
 
-        path = beside("-trips.geoparquet")
         write_geoparquet(found, path)
     else:
         from hoserkd.report.points import write_points
 
-        path = beside(f"-points.{kind.removeprefix('points-')}")
         write_points(found, path)
-    return {kind: path}
 
 
-def _write_geojson(found: "Evaluation", path: Path, part: str) -> Path:
+def _write_geojson(found: "Evaluation", path: Path, kind: str) -> None:
     import json
 
     from hoserkd.engine.files import replacing
     from hoserkd.report.geojson import road_features, trip_features
 
-    features = trip_features(found) if part == "trips" else road_features(found)
+    features = trip_features(found) if kind == "geojson-trips" else road_features(found)
     with replacing(path, "w") as file:
         json.dump(features, file, separators=(",", ":"))
-    return path

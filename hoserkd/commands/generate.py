@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,7 @@ import typer
 
 from hoserkd.commands.context import Context, open_context, session
 from hoserkd.commands.model_files import ModelFile, city_of, open_model_file
-from hoserkd.commands.options import City, Device, Profile, Run
+from hoserkd.commands.options import City, Device, Force, Profile, Run
 from hoserkd.commands.places import find_paths
 from hoserkd.commands.processes import joined_processes
 from hoserkd.errors import InterruptedRunError, UsageError
@@ -80,6 +80,7 @@ def generate(
         help="Default: in the run's folder.")] = None,
     show: Annotated[int | None, typer.Option(
         min=0, metavar="N", help="Draw the N-th trip, counted from 0, as a map.")] = None,
+    force: bool = Force,
     device: str | None = Device,
 ) -> None:
     """Generate trips with a trained student.
@@ -105,12 +106,23 @@ def generate(
 
         check_suffix(output)
     found = _find_model(context, reference, opened, city)
+    if output is not None:
+        _check_output(output, od, [found.file, model], force)
     with joined_processes(context.config.device) as ranks:
         job = GenerateJob(context, found, od, num, ranks)
         if ranks.first:
             job.record(output, show)
         else:
             job.help()
+
+
+def _check_output(output: Path, od: str, models: Sequence[Path | None], force: bool) -> None:
+    """Refuse an output that is an input or a file of the user's, before anything is searched."""
+    from hoserkd.engine.outputs import check_outputs
+    from hoserkd.engine.trips.generated import snapping_path
+
+    check_outputs([output.expanduser(), snapping_path(output.expanduser())],
+                  inputs=[Path(od).expanduser(), *models], force=force)
 
 
 def _training_of(reference: str) -> str:

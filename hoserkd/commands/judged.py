@@ -41,6 +41,8 @@ class Target:
     run: "RunRecord | None"
     model: Path | None = None
     """The student file that makes and is judged by its trips; None: the run's, or none."""
+    source: Path | None = None
+    """The file that `--model` named: `model` itself, or the bundle that holds it."""
 
 
 def find_targets(
@@ -68,7 +70,8 @@ def find_targets(
             model = Path(run.directory) / "best.safetensors"
             targets.append(Target(run.name, None, run, model))
     for path in models:
-        targets.append(Target(path.stem, None, None, open_model_file(context.paths, path).file))
+        file = open_model_file(context.paths, path).file
+        targets.append(Target(path.stem, None, None, file, path))
     return [_distinct(target, targets) for target in targets]
 
 
@@ -81,10 +84,26 @@ def _distinct(target: Target, targets: Sequence[Target]) -> Target:
         if sum(t.run is not None and t.run.run_id == target.run.run_id for t in twins) > 1:
             raise UsageError(f"run {target.run.name} is named twice", hint="name it once")
         return replace(target, name=f"{target.name} ({target.run.run_id})")
-    path = target.file or target.model
-    if sum(path == (t.file or t.model) for t in twins) > 1:
-        raise UsageError(f"{path} is named twice", hint="name it once")
-    return replace(target, name=str(path))
+    return replace(target, name=_tail(_place(target), [_place(t) for t in twins if t.run is None]))
+
+
+def _place(target: Target) -> Path:
+    place = target.source or target.file or target.model
+    assert place is not None
+    return place.absolute()
+
+
+def _tail(path: Path, paths: Sequence[Path]) -> str:
+    """Return the end of a path that tells it from the others, such as `a/trips.csv`.
+
+    Raises:
+        UsageError: it is there twice.
+    """
+    for count in range(1, len(path.parts)):
+        tail = path.parts[-count:]
+        if sum(other.parts[-count:] == tail for other in paths) == 1:
+            return "/".join(tail)
+    raise UsageError(f"{path} is named twice", hint="name it once")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,12 @@ def document(judgements: Sequence[Judgement]) -> dict[str, Any]:
             "groups": groups, "commands": list(commands)}
 
 
+def report_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a report by kind."""
+    return {"evaluation": folder / "evaluation.json", "report": folder / "report.html",
+            "report-markdown": folder / "report.md"}
+
+
 def write(judgement: Judgement, exports: tuple[str, ...]) -> dict[str, Path]:
     """Write the report in every form and return the files by kind."""
     from hoserkd.engine.files import replacing, write_json
@@ -56,8 +62,7 @@ def write(judgement: Judgement, exports: tuple[str, ...]) -> dict[str, Path]:
     from hoserkd.text import plain
 
     report, folder = judgement.report, judgement.folder
-    written = {"evaluation": folder / "evaluation.json", "report": folder / "report.html",
-               "report-markdown": folder / "report.md"}
+    written = report_files(folder)
     content = {"schema_version": SCHEMA_VERSION, **document([judgement])}
     write_json(written["evaluation"], plain(content))
     for kind, text in (("report", render_html(report)),

@@ -20,4 +20,5 @@ Device = typer.Option(None, "--device", metavar="auto|cpu|cuda", help="Where to 
                       autocompletion=one_of("auto", "cpu", "cuda"))
 Run = typer.Option(None, "--run", metavar="RUN", autocompletion=complete_run,
                    help="Run to take: its name, the start of its id, or `latest`.")
+Force = typer.Option(False, "--force", help="Replace also files that hoserkd did not make.")
 RunName = typer.Option(None, "--name", metavar="NAME", help="What to call the run.")

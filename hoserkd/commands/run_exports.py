@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from hoserkd.engine.outputs import check_outputs
 from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from hoserkd.store.runs import RunStore
 
 
+BEST = "best.safetensors"
 SUFFIXES = {"torch-export": ".pt2"}
 """How the file of a form is called after the run; other forms are folders."""
 CHECKPOINT = ".pth"
@@ -68,15 +70,16 @@ class Exported:
 
 def export_runs(
     store: "RunStore", runs: Sequence["RunRecord"], targets: Targets, public: PublicForm,
-    city: str | None = None,
+    city: str | None = None, *, force: bool = False,
 ) -> Exported:
     """Write all that was asked for.
 
     Args:
         city: Prepared city of the student, by name or folder; None: found by the run.
+        force: Replace files that hoserkd did not make.
 
     Raises:
-        UsageError: nothing was asked for, or one file for several runs.
+        UsageError: nothing was asked for, one file for several runs, or a file in the way.
     """
     from hoserkd.settings import stored_config
     from hoserkd.store.export import (
@@ -91,6 +94,7 @@ def export_runs(
     for option, file in (("--hoser", targets.hoser), ("--torch-export", targets.torch_export)):
         if file and len(runs) != 1:
             raise UsageError(f"{option} writes one student, found {len(runs)} runs")
+    check_outputs(_files(targets), inputs=[Path(run.directory) / BEST for run in runs], force=force)
     ids = [run.run_id for run in runs]
     exported = Exported()
     written = exported.files
@@ -109,6 +113,17 @@ def export_runs(
         if targets.torch_export:
             written.append(_export_program(run, targets.torch_export, city))
     return exported
+
+
+def _files(targets: Targets) -> list[Path]:
+    """Return the files that will be written; folders must be new, or only gain files."""
+    from hoserkd.store.export import table_files
+
+    files = [path for form, folder in (("csv", targets.csv), ("parquet", targets.parquet))
+             if folder is not None for path in table_files(folder, form).values()]
+    alone = targets.hoser is not None and targets.hoser.suffix == CHECKPOINT
+    return files + [path for path in (targets.hoser if alone else None, targets.torch_export)
+                    if path is not None]
 
 
 def _export_hoser(
@@ -181,5 +196,5 @@ def _student_of(
 
     context = open_context("runs export", run=run.run_id)
     town = load_city(context.city_dir(city))
-    student = load_student(Path(run.directory) / "best.safetensors", town)
+    student = load_student(Path(run.directory) / BEST, town)
     return context.config, student, town

@@ -14,6 +14,7 @@ from hoserkd.commands.completion import (
     one_of,
 )
 from hoserkd.commands.context import open_console, open_store
+from hoserkd.commands.options import Force
 from hoserkd.errors import UsageError
 from hoserkd.text import did_you_mean
 
@@ -219,6 +220,7 @@ def export(
     city: str | None = typer.Option(
         None, metavar="NAME|DIR", autocompletion=complete_city,
         help="Prepared city of the student that is written; the run's if not given."),
+    force: bool = Force,
 ) -> None:
     """Export what the store holds on runs, or a run's student, for other tools.
 
@@ -233,7 +235,8 @@ def export(
         targets = targets.with_format(form, output, found[0].name)
     elif output is not None:
         raise UsageError("--output goes with --format", hint="such as --format hoser")
-    exported = export_runs(store, found, targets, PublicForm(max_len, with_real_trips), city)
+    exported = export_runs(store, found, targets, PublicForm(max_len, with_real_trips), city,
+                           force=force)
     for warning in exported.warnings:
         console.warn(warning)
     console.result({"files": exported.files}, lambda: console.table(

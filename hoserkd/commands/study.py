@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hoserkd.commands.context import Context, open_context
-from hoserkd.commands.options import City, Device, Profile, Teacher
+from hoserkd.commands.options import City, Device, Force, Profile, Teacher
 from hoserkd.commands.study_bench import Bench
 from hoserkd.commands.train import full_reference
 from hoserkd.commands.trainings import RESULT
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from hoserkd.engine.config import EngineConfig
     from hoserkd.report.study import StudyReport
+
+FILES = ("study.md", "study.json", "study.svg")
 
 
 def study(
@@ -40,6 +42,7 @@ def study(
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", metavar="DIR",
         help="Where table and plot go; default: the study's own run folder.")] = None,
+    force: bool = Force,
 ) -> None:
     """Compare distilled with vanilla students over seeds and shares of the training trips.
 
@@ -50,13 +53,17 @@ def study(
         "study.seeds": parse_numbers("--seeds", seeds, int), "study.steps": steps,
         "teacher.name": full_reference(teacher), "device": device})
     from hoserkd.engine.city.storage import load_city
+    from hoserkd.engine.outputs import check_outputs
 
+    if output is not None:
+        output = output.expanduser().absolute()
+        check_outputs([output / name for name in FILES], force=force)
     bench = Bench(context, load_city(context.city_dir(city)), city)
     bench.check(resume)
     bench.prepare_teachers(auto)
     with bench.trainings.recording("study") as recorder:
         report = bench.work(recorder)
-        folder = (output or recorder.directory / "study").expanduser().absolute()
+        folder = output or recorder.directory / "study"
         document = {"run_id": recorder.run_id, **payload(report, context.config, folder)}
         for path in write(report, document, folder):
             recorder.artifact(path, "study")
@@ -117,7 +124,7 @@ def write(report: "StudyReport", document: dict[str, Any], folder: Path) -> list
         with replacing(folder / name, "w") as file:
             file.write(text)
     write_json(folder / "study.json", plain({"schema_version": SCHEMA_VERSION, **document}))
-    return [folder / name for name in ("study.md", "study.json", "study.svg")]
+    return [folder / name for name in FILES]
 
 
 def render(context: Context, report: "StudyReport", folder: Path) -> "RenderableType":

@@ -9,6 +9,7 @@ import typer
 
 from hoserkd.commands.completion import complete_run, one_of
 from hoserkd.commands.context import open_console, open_store
+from hoserkd.commands.options import Force
 
 if TYPE_CHECKING:
     from hoserkd.store.runs import RunStore
@@ -28,14 +29,17 @@ def tui(
     size: str = typer.Option("160x48", "--size", metavar="WxH",
                              help="Columns and rows of the picture."),
     keys: str = typer.Option("", "--keys", help="Keys to press before the picture is taken."),
+    force: bool = Force,
 ) -> None:
     """Watch runs, compare them and start new ones, in the terminal.
 
     Example: hoserkd tui --screen compare --compare vanilla --compare distilled
     """
+    if screenshot is not None:
+        columns, rows = _picture_size(screenshot, size, force)
     app = _dashboard(screen, run, compare)
     if screenshot is not None:
-        _picture(app, screenshot, size, keys)
+        _picture(app, screenshot, columns, rows, keys)
         return
     from hoserkd.errors import UsageError
 
@@ -72,19 +76,28 @@ def _newest_training(store: "RunStore", screen: str) -> str | None:
     return newest[0].run_id if newest else None
 
 
-def _picture(app: "Dashboard", path: Path, size: str, keys: str) -> None:
-    from hoserkd.engine.files import replacing
+def _picture_size(path: Path, size: str, force: bool) -> tuple[int, int]:
+    """Return columns and rows of a picture that can be written."""
+    from hoserkd.engine.outputs import check_outputs
     from hoserkd.errors import UsageError
-    from hoserkd.tui.screenshot import screenshot
 
     match = re.fullmatch(r"(\d{2,3})x(\d{2,3})", size)
     if match is None:
         raise UsageError(f"--size {size}: expected columns x rows, such as 120x40")
     if path.suffix not in (".svg", ".png"):
         raise UsageError(f"--screenshot {path}: the name must end in .svg or .png")
-    svg = screenshot(app, int(match[1]), int(match[2]), keys.split())
+    check_outputs([path], force=force)
+    return int(match[1]), int(match[2])
+
+
+def _picture(app: "Dashboard", path: Path, columns: int, rows: int, keys: str) -> None:
+    from hoserkd.engine.files import replacing
+    from hoserkd.engine.outputs import marked_png, marked_svg
+    from hoserkd.tui.screenshot import screenshot
+
+    svg = screenshot(app, columns, rows, keys.split())
     with replacing(path) as file:
-        file.write(svg.encode() if path.suffix == ".svg" else _png(svg))
+        file.write(marked_svg(svg).encode() if path.suffix == ".svg" else marked_png(_png(svg)))
     open_console().note(f"wrote {path}")
 
 

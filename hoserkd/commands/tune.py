@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from hoserkd.commands.context import open_console, open_context, open_store
-from hoserkd.commands.options import City, Profile, Teacher
+from hoserkd.commands.options import City, Force, Profile, Teacher
 from hoserkd.commands.train import full_reference
 from hoserkd.errors import StoreError, UsageError
 
@@ -107,11 +107,18 @@ def show(
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", metavar="DIR", help="Write the page with the plots, and the figures.")
     ] = None,
+    force: bool = Force,
 ) -> None:
     """Show a study: its trials, what mattered, best against vanilla, the best command line.
 
     Example: hoserkd tune show first
     """
+    from hoserkd.commands.tune_views import FILES, payload, read_outcome, render, write_report
+    from hoserkd.engine.outputs import check_outputs
+
+    folder = None if output is None else output.expanduser().absolute()
+    if folder is not None:
+        check_outputs([folder / name for name in FILES], force=force)
     console, store = open_console(), open_store()
     known = store.runs(kind="tune", study=study, limit=1)
     if not known and study is None:
@@ -125,10 +132,7 @@ def show(
     context = open_context("tune show", profile, {
         "tune.study": study, "tune.storage": full_storage(storage)},
         run=run.run_id if run else None)
-    from hoserkd.commands.tune_views import payload, read_outcome, render, write_report
-
     found = read_outcome(store.studies_directory, context.config)
-    folder = None if output is None else output.expanduser().absolute()
     document = payload(found, run.profile if run else context.profile, context.config, None,
                        folder)
     if folder is not None:

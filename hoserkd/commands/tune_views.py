@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SECTIONS = ("city", "data", "student", "teacher", "distill", "precompute", "train", "device",
             "seed")
 """What decides a training; the command line names what differs from the profile in these."""
+FILES = ("tune.html", "tune.json")
 
 
 def read_outcome(studies: Path, config: "EngineConfig") -> "TuneOutcome":
@@ -147,7 +148,7 @@ def write_report(found: "TuneOutcome", document: dict[str, Any], folder: Path) -
     with replacing(folder / "tune.html", "w") as file:
         file.write(render_tune(TuneReport(found, best["command"] if best else "", made)))
     write_json(folder / "tune.json", plain({"schema_version": SCHEMA_VERSION, **document}))
-    return [folder / name for name in ("tune.html", "tune.json")]
+    return [folder / name for name in FILES]
 
 
 def _row(row: "TrialRow") -> dict[str, Any]:

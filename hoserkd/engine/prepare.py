@@ -32,10 +32,11 @@ from hoserkd.engine.config import CityConfig
 from hoserkd.engine.events import Note, Observer, Progress, StopRequested
 from hoserkd.engine.files import file_sha256
 from hoserkd.engine.npy import ArrayWriter
+from hoserkd.engine.outputs import check_outputs
 from hoserkd.engine.trips.reading import read_trips
 from hoserkd.engine.trips.validation import Rejections, RoadJudge, kept_trips
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
-from hoserkd.errors import DataError, InterruptedRunError
+from hoserkd.errors import DataError, InterruptedRunError, UsageError
 
 PARTITION = "road_network_partition"
 TRANSITIONS = "zone_trans_mat.npy"
@@ -81,11 +82,17 @@ def prepare_city(
         stop: asked between pieces of a few thousand trips.
 
     Raises:
+        UsageError: `directory` is the source, or holds files of those names that are no city's.
         DataError: a file is missing or wrong, too many trips are bad, or the disk is full.
         InterruptedRunError: `stop` said so; the old city, if any, is still there.
     """
     began = time.perf_counter()
     inputs = _find_inputs(source)
+    if directory.exists() and directory.samefile(source):
+        raise UsageError(f"{directory}: is the source, which must stay as it is",
+                         hint="name another folder with --city")
+    check_outputs([directory / "manifest.json", directory / "rejected.csv"],
+                  inputs=inputs.values(), force=force)
     with _lock(directory, observer, stop):
         settings = {name: getattr(config, name) for name in SETTINGS}
         digests = _digests(inputs, observer, stop)

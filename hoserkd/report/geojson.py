@@ -39,7 +39,7 @@ def trip_features(found: Evaluation) -> dict[str, Any]:
         properties = {"traj_id": partner, "source": "real", "pair": k,
                       **described(found, found.truth.trips, partner)}
         features.append(_feature(found, found.truth.trips, partner, properties))
-    return {"type": "FeatureCollection", "features": features}
+    return {"type": "FeatureCollection", "generator": "hoserkd", "features": features}
 
 
 def road_features(found: Evaluation) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def road_features(found: Evaluation) -> dict[str, Any]:
                 "share_difference": round(float(share[1][road] - share[0][road]), 9),
             },
         })
-    return {"type": "FeatureCollection", "features": features}
+    return {"type": "FeatureCollection", "generator": "hoserkd", "features": features}
 
 
 def geometry(lonlat: Float64[np.ndarray, "n 2"]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from hoserkd.engine.outputs import marked_svg
 from hoserkd.engine.study import ALL, VANILLA
 from hoserkd.report.study import StudyReport, share_text, values_of
 
@@ -53,7 +54,7 @@ def render_plot(report: StudyReport) -> str:
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     # Points of print are no unit to some viewers.
     text = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', buffer.getvalue(), count=2)
-    return re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    return marked_svg(re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL))
 
 
 def _place(share: float, index: int, count: int) -> float:

@@ -11,6 +11,7 @@ from hoserkd.store.database import TABLES
 from hoserkd.store.records import RunRecord, Series
 from hoserkd.store.runs import RunStore
 from hoserkd.store.trackers import (
+    EVENT_SUFFIX,
     SETTINGS,
     TensorBoardTracker,
     Tracker,
@@ -20,8 +21,13 @@ from hoserkd.store.trackers import (
 )
 from hoserkd.text import FORMULA_SIGNS
 
-EVENT_FILES = "events.out.tfevents.*"
+EVENT_FILES = f"events.out.tfevents.*{EVENT_SUFFIX}"
 FORMS = {"csv": "(FORMAT csv, HEADER)", "parquet": "(FORMAT parquet, COMPRESSION zstd)"}
+
+
+def table_files(folder: Path, form: str) -> dict[str, Path]:
+    """Return the files of `export_tables` by table."""
+    return {table: folder / f"{table}.{form}" for table in TABLES if table != "spool_marks"}
 
 
 def export_tables(store: RunStore, run_ids: Sequence[str], folder: Path, form: str) -> list[Path]:
@@ -40,10 +46,7 @@ def export_tables(store: RunStore, run_ids: Sequence[str], folder: Path, form: s
         raise StoreError(f"{folder}: cannot be made: {error}") from error
     files = []
     with store.reading() as connection:
-        for table in TABLES:
-            if table == "spool_marks":
-                continue
-            path = folder / f"{table}.{form}"
+        for table, path in table_files(folder, form).items():
             temporary = folder / f".{path.name}.tmp"
             target = str(temporary).replace("'", "''")
             cells = _harmless_cells(connection, table) if form == "csv" else "*"
@@ -68,7 +71,8 @@ def export_tensorboard(store: RunStore, run: RunRecord, folder: Path, name: str 
                        ) -> Path:
     """Write a run as TensorBoard event files in a folder of its name, and return that folder.
 
-    What an earlier export left there is replaced; TensorBoard would show every point twice.
+    What an earlier export left there is replaced, as TensorBoard would show every point twice;
+    event files of other programs stay.
 
     Args:
         name: Of the folder; None: the run's.

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SETTINGS = "settings"
 """Name of the text that holds a run's settings."""
+EVENT_SUFFIX = ".hoserkd"
+"""How the names of our event files end, which tells them from those of other programs."""
 
 
 class Tracker(Protocol):
@@ -41,7 +43,7 @@ class TensorBoardTracker:
         folder.mkdir(parents=True, exist_ok=True)
         self._event: Any = event_pb2.Event
         self._summary: Any = summary_pb2
-        self._writer: Any = EventFileWriter(str(folder))
+        self._writer: Any = EventFileWriter(str(folder), filename_suffix=EVENT_SUFFIX)
 
     def scalars(self, values: Mapping[str, float], step: int, at_s: float) -> None:
         """Write one event with all figures."""

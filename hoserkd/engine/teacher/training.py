@@ -39,6 +39,7 @@ from hoserkd.engine.teacher.perplexity import next_token_loss
 from hoserkd.engine.teacher.sequences import TokenTrips, token_batches, token_trips
 from hoserkd.engine.teacher.storage import (
     CARD,
+    WEIGHTS,
     TeacherCard,
     add_to_card,
     load_card,
@@ -149,7 +150,7 @@ def training_state(config: EngineConfig, city: City, directory: Path, *, resume:
         if resume and not force:
             raise TeacherError(f"{directory} holds no {LAST} to go on from",
                                hint="train without --resume")
-        if (directory / CARD).exists() and not force:
+        if any((directory / name).exists() for name in (CARD, WEIGHTS)) and not force:
             raise TeacherError(f"{directory} already holds a teacher that was not trained here",
                                hint="choose another --name, or --force to replace it")
         return "new"

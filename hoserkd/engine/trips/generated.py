@@ -72,7 +72,7 @@ def save_snapping(path: Path, queries: Queries, network: RoadNetwork) -> Path | 
     """
     if queries.snapped_m is None:
         return None
-    beside = path.with_name(path.name.split(".", 1)[0] + ".snapped.csv")
+    beside = snapping_path(path)
     ends = network.road_id[np.stack([queries.origin, queries.destination], axis=1)]
     with replacing(beside, "w") as file:
         file.write("origin,destination,origin_away_m,destination_away_m\n")
@@ -80,6 +80,12 @@ def save_snapping(path: Path, queries: Queries, network: RoadNetwork) -> Path | 
                                                         strict=True):
             file.write(f"{origin},{destination},{first:.1f},{last:.1f}\n")
     return beside
+
+
+def snapping_path(path: Path) -> Path:
+    """Return where the roads are told that were taken for the points of the trips in `path`."""
+    end = KEPLER if path.name.endswith(KEPLER) else path.suffix
+    return path.with_name(path.name.removesuffix(end) + ".snapped.csv")
 
 
 def times_as_text(at_s: Int64[np.ndarray, " P"]) -> list[str]:
@@ -197,7 +203,7 @@ def _write_features(
     file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork,
     shape: Callable[[np.ndarray, np.ndarray], list[list[float]]], cut: bool = True,
 ) -> int:
-    file.write(b'{"type": "FeatureCollection", "features": [')
+    file.write(b'{"type": "FeatureCollection", "generator": "hoserkd", "features": [')
     count = 0
     for trips in chunks:
         for i, row in enumerate(_rows(trips, network)):

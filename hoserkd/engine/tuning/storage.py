@@ -9,9 +9,11 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalRedisBackend
 
+from hoserkd.engine.files import parse_json
 from hoserkd.engine.study_journal import StudyJournal
 from hoserkd.errors import StoreError, UsageError
 
+_LONGEST_ENTRY = 1 << 20
 SQLITE_WAIT_S = 60.0
 """How long a worker waits for others to let an SQLite file go."""
 
@@ -64,11 +66,31 @@ def _open_journal(path: Path, create: bool) -> BaseStorage:
     if not create and not path.is_file():
         raise StoreError(f"{path}: there is no such study",
                          hint="`hoserkd tune --study NAME` begins one")
+    _check_journal(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(StudyJournal(path))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: the study's journal cannot be read: {error}") from error
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a file of the user's, to which a study would append.
+
+    Raises:
+        UsageError: it is there, and its first line is no journal entry.
+    """
+    if not path.exists():
+        return
+    try:
+        with path.open("rb") as file:
+            first = file.readline(_LONGEST_ENTRY)
+        entry = parse_json(first) if first.strip() else {"op_code": 0}
+    except (OSError, ValueError):
+        entry = None
+    if not (isinstance(entry, dict) and "op_code" in entry):
+        raise UsageError(f"{path}: there already, and no journal of a study",
+                         hint="name another file with --storage")
 
 
 def _sqlite_patience() -> dict[str, Any]:

@@ -17,10 +17,10 @@ from hoserkd.commands.context import (
 )
 from hoserkd.commands.exports import EXPORTS, check_exports, export_files
 from hoserkd.commands.judged import (
-    SUFFIXES,
     Bench,
     Target,
     find_targets,
+    is_trip_file,
     judged_run,
     seed_groups,
     trip_judge,
@@ -101,8 +101,7 @@ def evaluate(
 def _first_run(references: Sequence[str]) -> str | None:
     """Return the first run named, whose settings are the default."""
     for reference in references:
-        path = Path(reference).expanduser()
-        if path.suffix not in SUFFIXES and not path.is_file():
+        if not is_trip_file(Path(reference).expanduser()):
             return open_store().run(reference, kind="train").run_id
     return None
 

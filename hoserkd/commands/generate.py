@@ -59,7 +59,7 @@ def generate(
         metavar="FILE|BUNDLE", help="A student file, a public best.pth, or a bundle.")] = None,
     city: str | None = City,
     od: Annotated[str, typer.Option(
-        metavar="train|test|test-trips|zones:LIST|FILE.csv",
+        metavar="train|test|test-trips|zones:LIST|FILE",
         help="OD pairs and departures: drawn from a split's trips, each test trip's own, all "
              "pairs of zones (3,17,20 or all), or a file with origin,destination,departure or "
              "origin_lon,origin_lat,destination_lon,destination_lat,departure.")] = "test",

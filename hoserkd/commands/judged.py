@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from hoserkd.report.records import Curve, JudgedRun, SeedGroup
     from hoserkd.store.records import RunRecord
 
-SUFFIXES = (".csv", ".parquet")
 STEP_CURVES = ("loss", "loss_kl")
 MOST_POINTS = 400
 """Points of a curve in the report."""
@@ -45,6 +44,13 @@ class Target:
     """The file that `--model` named: `model` itself, or the bundle that holds it."""
 
 
+def is_trip_file(path: Path) -> bool:
+    """Return whether a word of the command line names a file of trips, there or not."""
+    from hoserkd.engine.trips.columns import ending_of
+
+    return ending_of(path) is not None or path.is_file()
+
+
 def find_targets(
     context: Context, references: Sequence[str], models: Sequence[Path] = ()
 ) -> list[Target]:
@@ -58,13 +64,15 @@ def find_targets(
         DataError: a file does not exist.
         StoreError: no such run.
     """
+    from hoserkd.engine.trips.columns import stem_of
+
     targets: list[Target] = []
     for reference in references:
         path = Path(reference).expanduser()
-        if path.suffix in SUFFIXES or path.is_file():
+        if is_trip_file(path):
             if not path.is_file():
                 raise DataError(f"{path}: no such file", hint="`hoserkd generate` makes one")
-            targets.append(Target(path.stem, path, None))
+            targets.append(Target(stem_of(path), path, None))
         else:
             run = context.store.run(reference, kind="train")
             model = Path(run.directory) / "best.safetensors"
@@ -146,10 +154,12 @@ class Bench:
 
     def _newest(self, target: Target) -> Path | None:
         """Return the run's newest trips for the ODs of the split."""
+        from hoserkd.engine.trips.columns import ending_of
+
         if target.run is None:
             return None
         folder = Path(target.run.directory) / "generated"
-        found = [path for path in folder.glob(f"{self.od}-*") if path.suffix in SUFFIXES]
+        found = [path for path in folder.glob(f"{self.od}-*") if ending_of(path) is not None]
         return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
     def _generate(self, target: Target, student: "LoadedStudent | None") -> Path:

@@ -3,9 +3,10 @@
 What is public, and where it comes from, `hoserkd.engine` says.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import index
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from hoserkd.engine.metrics.statistics import Resampling
 from hoserkd.engine.search.od import road_index
 from hoserkd.engine.search.queries import Queries
 from hoserkd.engine.student.storage import LoadedStudent
+from hoserkd.engine.trips.joining import join_trips as join_trips
 from hoserkd.engine.types import GeneratedTrips
 from hoserkd.errors import DataError
 
@@ -42,12 +44,17 @@ def build_queries(city: City, requests: Iterable[TripRequest]) -> Queries:
     """Return the requests as a search takes them; `draw_queries` draws some from recorded trips.
 
     A road that the city lacks is answered by `unknown road`.
+
+    Raises:
+        TypeError: an id is no whole number.
     """
     asked = list(requests)
-    ends = np.array([(one.origin, one.destination) for one in asked], np.int64).reshape(-1, 2)
-    index = road_index(city.network, ends.ravel()).reshape(-1, 2)
+    # numpy would cut 0.5 down to road 0.
+    ids = [(index(one.origin), index(one.destination)) for one in asked]
+    ends = np.array(ids, np.int64).reshape(-1, 2)
+    roads = road_index(city.network, ends.ravel()).reshape(-1, 2)
     departure = [int(one.departure.replace(tzinfo=UTC).timestamp()) for one in asked]
-    return Queries(index[:, 0].copy(), index[:, 1].copy(), np.array(departure, np.int64), ends)
+    return Queries(roads[:, 0].copy(), roads[:, 1].copy(), np.array(departure, np.int64), ends)
 
 
 def search_trips(
@@ -96,22 +103,3 @@ def judge_trips(
         Resampling(how.bootstrap, how.confidence, seed),
         device=resolve_device(device), observer=observer, stop=stop)
     return evaluate_trips(trips, city, how, od, seed=seed, model=model, observer=observer)
-
-
-def join_trips(parts: Sequence[GeneratedTrips]) -> GeneratedTrips:
-    """Return trips that came in pieces as one record; there is at least one piece."""
-    points = np.cumsum([0, *(len(part.road) for part in parts)])
-    offset = [part.offset[:-1] + first for part, first in zip(parts, points[:-1], strict=True)]
-    asked = [part.requested for part in parts if part.requested is not None]
-    return GeneratedTrips(
-        origin=np.concatenate([part.origin for part in parts]),
-        destination=np.concatenate([part.destination for part in parts]),
-        departure_s=np.concatenate([part.departure_s for part in parts]),
-        offset=np.concatenate([*offset, points[-1:]]),
-        road=np.concatenate([part.road for part in parts]),
-        entered_at_s=np.concatenate([part.entered_at_s for part in parts]),
-        log_prob=np.concatenate([part.log_prob for part in parts]),
-        reached=np.concatenate([part.reached for part in parts]),
-        reason=tuple(reason for part in parts for reason in part.reason),
-        requested=np.concatenate(asked) if len(asked) == len(parts) else None,
-    )

@@ -33,6 +33,7 @@ from hoserkd.engine.events import Note, Observer, Progress, StopRequested
 from hoserkd.engine.files import file_sha256
 from hoserkd.engine.npy import ArrayWriter
 from hoserkd.engine.outputs import check_outputs
+from hoserkd.engine.trips.columns import ENDINGS
 from hoserkd.engine.trips.reading import read_trips
 from hoserkd.engine.trips.validation import Rejections, RoadJudge, kept_trips
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
@@ -112,8 +113,10 @@ def prepare_city(
 
 
 def _find_inputs(source: Path) -> dict[str, Path]:
-    needed = ("roadmap.geo", "roadmap.rel", *(f"{split}.csv" for split in SPLITS))
-    inputs = {name: find_source_file(source, name) for name in needed}
+    inputs = {f"roadmap{table}": find_source_file(
+        source, "roadmap", (table, f"{table}.gz", f"{table}.zst")) for table in (".geo", ".rel")}
+    for split in SPLITS:
+        inputs[f"{split}.csv"] = find_source_file(source, split, ENDINGS)
     for name in (PARTITION, TRANSITIONS):
         if (source / name).is_file():
             inputs[name] = source / name

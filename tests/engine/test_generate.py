@@ -157,7 +157,8 @@ def test_queries_of_a_file_are_read_with_unknown_roads_and_missing_departures(ci
 @pytest.mark.parametrize(("text", "message"), [
     ("origin,departure\n1,2015-11-07T16:30:00Z\n", "od.csv:1: no column destination"),
     ("origin,destination,departure\n1,2,soon\n1,x,\n", "2 of 2 rows are bad: .*od.csv:2: .*soon"),
-    ("", "od.csv:1: no column origin or destination, found nothing"),
+    ("a\n1\n", "od.csv:1: no column origin or destination; found a"),
+    ("", "od.csv: the file is empty"),
 ])
 def test_bad_file_of_queries_is_refused_with_its_rows(city, tmp_path, text, message):
     path = tmp_path / "od.csv"

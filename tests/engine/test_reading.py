@@ -151,9 +151,9 @@ def test_columns_in_another_order_with_bom_and_foreign_text_are_read(tmp_path: P
 @pytest.mark.parametrize(
     ("text", "said"),
     [(b"", "the file is empty"), (b"\n", "the first line is empty"),
-     (b"a,b\n1,2\n", "column rid_list, time_list is missing; found a, b"),
+     (b"a,b\n1,2\n", "no column rid_list or time_list; found a, b"),
      (b"rid_list,time_list,rid_list\n", "column rid_list is there twice"),
-     ("rid_list,time_list\n".encode("utf-16"), "is missing"),
+     ("rid_list,time_list\n".encode("utf-16"), "no column rid_list or time_list"),
      (b"x" * (2 << 20), "longer than 1 MiB")],
 )
 def test_a_file_that_is_no_trip_table_is_an_error(tmp_path: Path, text: bytes, said: str) -> None:

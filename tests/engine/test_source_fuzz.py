@@ -163,11 +163,11 @@ class Guarded(np.ndarray):
     """An array that refuses negative indices, which numpy takes from the end."""
 
     def __getitem__(self, key: object) -> object:
-        assert not isinstance(key, int) or key >= 0
+        assert all(index >= 0 for index in (key if isinstance(key, tuple) else (key,)))
         return int(super().__getitem__(key))  # type: ignore[call-overload]
 
     def __setitem__(self, key: object, value: object) -> None:
-        assert not isinstance(key, int) or key >= 0
+        assert all(index >= 0 for index in (key if isinstance(key, tuple) else (key,)))
         super().__setitem__(key, value)  # type: ignore[call-overload]
 
 
@@ -178,22 +178,30 @@ PLAIN = plain_kernels()
 @given(text=damaged(TRIPS))
 def test_the_compiled_loops_stay_inside_their_arrays(text: bytes) -> None:
     text = text if text.endswith(b"\n") else text + b"\n"
-    raw = np.frombuffer(text, np.uint8).view(Guarded)
+    raw = np.frombuffer(text, np.uint8)
     lines, room = text.count(b"\n"), len(text) // 2 + 1
 
-    def arrays(kind: type) -> list[np.ndarray]:
-        made = [np.zeros(n, t) for n, t in ((room, np.int64), (room, np.int64), (lines, np.int64),
-                (lines, np.uint8), (lines, np.int64), (lines, np.int64))]
-        return [array.view(kind) for array in made]
+    def parsed(loops: ModuleType, kind: type) -> list[np.ndarray]:
+        def made(*shape: int, dtype: type = np.int64) -> np.ndarray:
+            return np.zeros(shape, dtype).view(kind)
 
-    guarded, compiled = arrays(Guarded), arrays(np.ndarray)
-    assert PLAIN.parse_lines(raw, len(text), 5, 3, 4, *guarded) == lines
-    assert kernels.parse_lines(raw.view(np.ndarray), len(text), 5, 3, 4, *compiled) == lines
-    used = int(compiled[2].sum())
-    for mine, plain in zip(compiled[2:4], guarded[2:4], strict=True):
-        assert np.array_equal(mine, plain.view(np.ndarray))
-    for mine, plain in zip(compiled[:2], guarded[:2], strict=True):
-        assert np.array_equal(mine[:used], plain.view(np.ndarray)[:used])
+        seen, problem = raw.view(kind), made(lines, dtype=np.uint8)
+        bounds, details = made(lines, 2, 2), (made(lines), made(lines))
+        place = np.array([-1, -1, -1, 0, 1]).view(kind)
+        loops.cut_lines(seen, len(text), place, bounds, problem, *details)
+        cells = [np.ascontiguousarray(bounds.view(np.ndarray)[:, k]).view(kind) for k in (0, 1)]
+        found = [made(lines) for _ in range(4)]
+        for times in (False, True):
+            loops.parse_singles(seen, cells[times], times, *found[2 * times:2 * times + 2])
+        road, time, points = made(room), made(room), made(lines)
+        used = loops.parse_lists(seen, *cells, road, time, points, problem, *details)
+        assert used == points.view(np.ndarray).sum()
+        results = [bounds, problem, points, *found, road, time]
+        return [array.view(np.ndarray) if array.ndim != 1 or len(array) != room
+                else array.view(np.ndarray)[:used] for array in results]
+
+    for mine, plain in zip(parsed(kernels, np.ndarray), parsed(PLAIN, Guarded), strict=True):
+        assert np.array_equal(mine, plain)
 
 
 @fuzzed

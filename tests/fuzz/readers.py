@@ -76,7 +76,7 @@ def _rel(data: bytes, folder: Path) -> None:
 
 def _trips(suffix: str) -> Callable[[bytes, Path], None]:
     def read(data: bytes, folder: Path) -> None:
-        path = folder / f"train.csv{suffix}"
+        path = folder / f"train{suffix}"
         path.write_bytes(data)
         for piece, _ in read_trips(path, 1 << 16):
             assert int(piece.points.sum()) == len(piece.road) == len(piece.entered_at_s)
@@ -208,11 +208,14 @@ def _bundle_manifest_seeds() -> list[bytes]:
     return [tar_files(tar_of(workshop().bundles[".tar.zst"]))["manifest.json"]]
 
 
-def _od(data: bytes, folder: Path) -> None:
-    (folder / "od.csv").write_bytes(data)
-    found = draw_queries(workshop().city, str(folder / "od.csv"), None, 0)
-    assert len(found.origin) == len(found.destination) == len(found.departure_s)
-    assert np.abs(found.departure_s).max(initial=0) < 2**40
+def _od(suffix: str) -> Callable[[bytes, Path], None]:
+    def read(data: bytes, folder: Path) -> None:
+        (folder / f"od{suffix}").write_bytes(data)
+        found = draw_queries(workshop().city, str(folder / f"od{suffix}"), None, 0)
+        assert len(found.origin) == len(found.destination) == len(found.departure_s)
+        assert np.abs(found.departure_s).max(initial=0) < 2**40
+
+    return read
 
 
 def _generated(suffix: str) -> Callable[[bytes, Path], None]:
@@ -297,9 +300,10 @@ READERS: Mapping[str, Reader] = MappingProxyType({
     "geo": Reader(lambda: [_source("roadmap.geo")], _geo,
                   ("geo_id", "coordinates", "highway", "length", "[[", "0x", *_CSV)),
     "rel": Reader(lambda: [_source("roadmap.rel")], _rel, ("origin_id", "destination_id", *_CSV)),
-    "trips-csv": Reader(lambda: [_source("train.csv")], _trips(""), _CSV),
-    "trips-gz": Reader(lambda: [packed(_source("train.csv"), ".gz")], _trips(".gz")),
-    "trips-zst": Reader(lambda: [packed(_source("train.csv"), ".zst")], _trips(".zst")),
+    "trips-csv": Reader(lambda: [_source("train.csv")], _trips(".csv"), _CSV),
+    "trips-gz": Reader(lambda: [packed(_source("train.csv"), ".gz")], _trips(".csv.gz")),
+    "trips-zst": Reader(lambda: [packed(_source("train.csv"), ".zst")], _trips(".csv.zst")),
+    "trips-parquet": Reader(_parquet, _trips(".parquet"), ("PAR1",)),
     "partition": Reader(lambda: [b"0\n1\n2\n0\n1\n2\n"], _partition, ("4095", "\\n", "-0")),
     "transitions-npy": Reader(
         lambda: [npy(np.arange(9).reshape(3, 3)), npy(np.ones((3, 3)))], _transitions,
@@ -334,7 +338,8 @@ READERS: Mapping[str, Reader] = MappingProxyType({
     "od-csv": Reader(
         lambda: [b"origin,destination,departure\n0,3,2024-01-01T08:00:00Z\n1,2,\n",
                  b"origin_lon,origin_lat,destination_lon,destination_lat\n10,50,10.03,50.001\n"],
-        _od, ("origin", "destination", "departure", "now", "NaT", *_CSV)),
+        _od(".csv"), ("origin", "destination", "departure", "now", "NaT", *_CSV)),
+    "od-parquet": Reader(_parquet, _od(".parquet"), ("PAR1",)),
     "generated-csv": Reader(lambda: [_GENERATED], _generated(".csv"),
                             ("reached", "log_prob", "gene_trace_road_id", *_CSV)),
     "generated-parquet": Reader(_parquet, _generated(".parquet"), ("PAR1",)),

@@ -10,7 +10,8 @@ from mutate import mutated
 from readers import READERS
 
 FEW = 12
-SLOW = frozenset(("bundle-tar", "bundle-json", "city-json", "city-npy", "generated-parquet"))
+SLOW = frozenset(("bundle-tar", "bundle-json", "city-json", "city-npy", "generated-parquet",
+                  "trips-parquet", "od-parquet"))
 """Readers of many files at once; they get a third of the tries."""
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -25,8 +26,10 @@ FREE_FLOW_KMH = {
 OTHER_FREE_FLOW_KMH = 40.0
 UNNAMED_HIGHWAY = "unclassified"
 """Class of a road whose `highway` cell is empty or an empty list."""
-INTEGER = re.compile(r"[+-]?\d{1,18}")
-SPEED = re.compile(r"\s*(\d{1,4}(?:\.\d{1,6})?)\s*(mph|km/h|kmh|kph)?\s*", re.IGNORECASE)
+INTEGER = re.compile(r"-?[0-9]{1,18}")
+"""As the lists of trips write road ids: other signs and other alphabets' digits are no part."""
+DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+SPEED = re.compile(r"\s*([0-9]{1,4}(?:\.[0-9]{1,6})?)\s*(mph|km/h|kmh|kph)?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,13 @@ def parse_integer(text: str) -> int | None:
     return int(text) if INTEGER.fullmatch(text) else None
 
 
+def parse_decimal(text: str) -> float | None:
+    """Return the finite number written in a cell, or None where there is none."""
+    text = text.strip()
+    value = float(text) if DECIMAL.fullmatch(text) else math.inf
+    return value if math.isfinite(value) else None
+
+
 def _unique_ids(path: Path, rows: list[int], cells: list[str]) -> Int64[np.ndarray, " R"]:
     findings = Findings(path)
     first_row: dict[int, int] = {}
@@ -141,8 +151,7 @@ def parse_coordinates(text: str) -> list[tuple[float, float]]:
     shown = text if len(text) <= 60 else text[:57] + "..."
     try:
         # One message for every way in which JSON can be wrong.
-        values = json.loads(text)
-        points = [(float(point[0]), float(point[1])) for point in values]
+        points = [_lonlat(point) for point in json.loads(text)]
     except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
         raise ValueError(f"coordinates {shown!r} are not JSON [[lon, lat], ...]") from None
     if len(points) < 2:
@@ -154,12 +163,18 @@ def parse_coordinates(text: str) -> list[tuple[float, float]]:
     return points
 
 
+def _lonlat(point: object) -> tuple[float, float]:
+    """Return the first two numbers of a list; text is none, though it can be cut up like one."""
+    if not isinstance(point, list) or any(
+            not isinstance(number, int | float) or isinstance(number, bool)
+            for number in point[:2]):
+        raise TypeError("a point is a list of numbers")
+    return float(point[0]), float(point[1])
+
+
 def _parse_length(text: str) -> float:
-    try:
-        length = float(text)
-    except ValueError:
-        length = float("nan")
-    if not 0 <= length < 1e8:
+    length = parse_decimal(text)
+    if length is None or not 0 <= length < 1e8:
         raise ValueError(f"length {text[:40]!r} is not a number of metres")
     return length
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from hoserkd.errors import DataError
 
-SUFFIXES = {"": None, ".gz": "gzip", ".zst": "zstd"}
+COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 MAX_TABLE_BYTES = 2 << 30
 """A road table that unpacks to more than this is refused: no city on Earth needs it."""
 MAX_TABLE_ROWS = 5_000_000
@@ -55,32 +55,39 @@ class SourceStream:
         return self.raw.tell()
 
 
-def find_source_file(directory: Path, name: str) -> Path:
-    """Return the file `name`, `name.gz` or `name.zst` of a source folder.
+def find_source_file(directory: Path, name: str, endings: Sequence[str]) -> Path:
+    """Return the file of a source folder that is called `name` and one of `endings`, in any case.
+
+    Args:
+        name: What the file is called without its ending.
+        endings: How it may end; the first is the plain form.
 
     Raises:
         DataError: there is none, or more than one.
     """
-    found = [directory / f"{name}{s}" for s in SUFFIXES if (directory / f"{name}{s}").exists()]
+    there = sorted(directory.iterdir()) if directory.is_dir() else []
+    found = [path for path in there if path.exists() and path.name[:len(name)] == name
+             and path.name[len(name):].lower() in endings]
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(path.name for path in found)
         raise DataError(f"{directory}: {names} are all there", hint="keep one of them")
+    plain = f"{name}{endings[0]}"
     if not directory.is_dir():
         raise DataError(
             f"{directory}: no such folder",
             hint="give the folder that holds roadmap.geo with --source, or try --demo",
         )
-    inside = sorted(path.parent for path in directory.glob(f"*/{name}"))
+    inside = sorted(path.parent for path in directory.glob(f"*/{plain}"))
     if inside:
-        raise DataError(f"{directory}: {name} is missing", hint=f"is {inside[0]} meant?")
-    there = sorted(path.name for path in directory.iterdir())
-    close = difflib.get_close_matches(name, there, n=1)
-    hint = f"is {close[0]} meant? rename it to {name}" if close else None
+        raise DataError(f"{directory}: {plain} is missing", hint=f"is {inside[0]} meant?")
+    close = difflib.get_close_matches(plain, [path.name for path in there], n=1)
+    hint = f"is {close[0]} meant? rename it to {plain}" if close else None
+    others = ", ".join(f"{name}{ending}" for ending in endings[1:])
     raise DataError(
-        f"{directory}: {name} is missing (also looked for {name}.gz and {name}.zst)",
-        hint=hint or f"a source folder needs {name} in the HOSER format; see docs/data-format.md",
+        f"{directory}: {plain} is missing (also looked for {others})",
+        hint=hint or f"a source folder needs {plain} in the HOSER format; see docs/data-format.md",
     )
 
 
@@ -108,7 +115,7 @@ def open_source(path: Path) -> Iterator[SourceStream]:
     Raises:
         DataError: the file cannot be opened.
     """
-    compression = SUFFIXES.get(path.suffix)
+    compression = COMPRESSION.get(path.suffix.lower())
     file_size(path)
     try:
         raw = path.open("rb")
@@ -188,6 +195,13 @@ def _long_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
+def check_width(path: Path, header: Sequence[str]) -> None:
+    """Raise DataError if a table has more than `MAX_COLUMNS`."""
+    if len(header) > MAX_COLUMNS:
+        raise DataError(f"{path}:1: {len(header):,} columns, at most {MAX_COLUMNS:,} are read",
+                        hint="keep the columns that docs/data-format.md names")
+
+
 def header_columns(path: Path, header: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
     """Return the position of each column, having checked that the needed ones are there.
 
@@ -196,9 +210,7 @@ def header_columns(path: Path, header: Sequence[str], needed: Sequence[str]) -> 
     Raises:
         DataError: a needed column is missing or named twice, or there are over `MAX_COLUMNS`.
     """
-    if len(header) > MAX_COLUMNS:
-        raise DataError(f"{path}:1: {len(header):,} columns, at most {MAX_COLUMNS:,} are read",
-                        hint="keep the columns that docs/data-format.md names")
+    check_width(path, header)
     count = Counter(name.strip() for name in header)
     missing = [name for name in needed if name not in count]
     if missing:

@@ -1,25 +1,21 @@
 """Where queries come from: the trips of a split, a list of zones, or a file."""
 
-import csv
-import math
-import re
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Real
 
-from hoserkd.engine.city.roadmap import parse_integer
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.geo import EARTH_RADIUS_M
 from hoserkd.engine.search.queries import Queries
+from hoserkd.engine.trips.bad_rows import BadRows, finite_number
+from hoserkd.engine.trips.reading import Rows, header_of, read_rows
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
-from hoserkd.errors import DataError, UsageError
+from hoserkd.errors import UsageError
 
 COLUMNS = ("origin", "destination", "departure")
 POINT_COLUMNS = ("origin_lon", "origin_lat", "destination_lon", "destination_lat")
 ZONES = "zones:"
-MOST_SHOWN = 5
-TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?")
 
 
 def draw_queries(
@@ -30,8 +26,8 @@ def draw_queries(
     Args:
         od: `train` or `test`: origin, destination and departure of trips of that split, drawn
             without replacement; `test-trips`: those of the test trips in their order;
-            `zones:3,17,20` or `zones:all`: every ordered pair of those zones; else a CSV file,
-            see `read_queries`.
+            `zones:3,17,20` or `zones:all`: every ordered pair of those zones; else a CSV or
+            Parquet file, see `read_queries`.
         num: How many; None: as many as there are. Where `train` and `test` are asked for more
             than they have trips, every trip is taken once before one is taken again.
         most: Of `train` and `test`, at most so many where `num` is None.
@@ -129,7 +125,7 @@ def road_index(
 
 
 def read_queries(path: Path, city: City, seed: int) -> Queries:
-    """Return the queries of a CSV file, in its order.
+    """Return the queries of a CSV or Parquet file, in its order.
 
     Either `origin` and `destination` are road ids of the city's source files, or `origin_lon`,
     `origin_lat`, `destination_lon` and `destination_lat` are points, for which the nearest roads
@@ -138,75 +134,83 @@ def read_queries(path: Path, city: City, seed: int) -> Queries:
     Raises:
         DataError: A column is missing, or rows cannot be read.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            names = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = names
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not CSV in UTF-8: {error}") from error
-    points = set(POINT_COLUMNS) <= set(names)
-    missing = [name for name in COLUMNS[:2] if name not in names]
-    if missing and not points:
-        raise DataError(
-            f"{path}:1: no column {' or '.join(missing)}, found "
-            f"{', '.join(names)[:300] or 'nothing'}",
-            hint=f"the first line must be {','.join(COLUMNS)}, or "
-                 f"{','.join(POINT_COLUMNS)},departure")
-    return _parse_rows(path, rows, city, seed, points)
-
-
-def _parse_rows(
-    path: Path, rows: list[tuple[int, dict[str, str]]], city: City, seed: int, points: bool
-) -> Queries:
-    columns = POINT_COLUMNS if points else COLUMNS[:2]
-    number = _degrees if points else _road_id
-    ends = np.zeros((len(rows), len(columns)), np.float64 if points else np.int64)
-    departure_s = np.zeros(len(rows), np.int64)
-    missing = np.zeros(len(rows), bool)
-    wrong: list[str] = []
-    for i, (line, row) in enumerate(rows):
-        try:
-            ends[i] = [number(column, row[column]) for column in columns]
-            text = (row.get("departure") or "").strip()
-            missing[i] = not text
-            departure_s[i] = 0 if missing[i] else parse_time(text)
-        except ValueError as error:
-            wrong.append(f"{path}:{line}: {error}")
-    if wrong:
-        more = f"; and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
-        raise DataError(
-            f"{len(wrong)} of {len(rows)} rows are bad: {'; '.join(wrong[:MOST_SHOWN])}{more}",
-            hint="origin and destination are road ids, departure is like 2015-11-05T08:30:00Z")
+    points = set(POINT_COLUMNS) <= set(header_of(path))
+    requests = _Requests(path, points)
+    for rows, _ in read_rows(path, POINT_COLUMNS if points else COLUMNS[:2], COLUMNS[2:]):
+        requests.add(rows)
+    ends, departure_s, missing = requests.read()
     if missing.any():
         trips = city.split("train")
         drawn = np.random.default_rng(seed).integers(0, len(trips), int(missing.sum()))
         departure_s[missing] = trips.entered_at_s[trips.offset[drawn]]
     network = city.network
     if not points:
-        return Queries(road_index(network, ends[:, 0]), road_index(network, ends[:, 1]),
-                       departure_s, ends)
+        ids = ends.astype(np.int64)
+        return Queries(road_index(network, ids[:, 0]), road_index(network, ids[:, 1]),
+                       departure_s, ids)
     road, away_m = nearest_roads(network, ends.reshape(-1, 2))
     return Queries(road[::2].copy(), road[1::2].copy(), departure_s,
                    snapped_m=away_m.reshape(-1, 2))
 
 
-def _road_id(column: str, text: str | None) -> int:
-    value = parse_integer(text or "")
-    if value is None:
-        raise ValueError(f"{column} {(text or '')[:40]!r} is no road id")
-    return value
+class _Requests:
+    """Puts the rows of a file of requests together."""
 
+    def __init__(self, path: Path, points: bool) -> None:
+        self._points = points
+        self._wrong = BadRows(path)
+        self._rows = 0
+        width = len(POINT_COLUMNS) if points else 2
+        self._ends: list[np.ndarray] = [np.empty((0, width), np.float64 if points else np.int64)]
+        self._departure_s: list[np.ndarray] = [np.empty(0, np.int64)]
+        self._missing: list[np.ndarray] = [np.empty(0, bool)]
 
-def _degrees(column: str, text: str | None) -> float:
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not abs(value) <= (90 if column.endswith("lat") else 360):
-        raise ValueError(f"{column} {(text or '')[:40]!r} is no angle in degrees")
-    return value
+    def add(self, rows: Rows) -> None:
+        """Take some rows in; bad ones are noted."""
+        count = len(rows.row)
+        self._rows += count
+        for i, what in rows.unreadable().items():
+            self._wrong.add(int(rows.row[i]), what)
+        self._ends.append(self._angles(rows) if self._points else self._roads(rows))
+        if not rows.has("departure"):
+            self._departure_s.append(np.zeros(count, np.int64))
+            self._missing.append(np.ones(count, bool))
+            return
+        departure = rows.times("departure")
+        self._wrong.add_cells(rows, "departure", departure.bad)
+        self._departure_s.append(departure.value)
+        self._missing.append(departure.missing)
+
+    def read(
+        self
+    ) -> tuple[Real[np.ndarray, "N W"], Int64[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+        """Return the ends, the departures, and which of these are missing.
+
+        Raises:
+            DataError: some rows were bad.
+        """
+        self._wrong.raise_if_any(self._rows, hint="origin and destination are road ids, departure "
+                                 "is like 2015-11-05T08:30:00Z")
+        return (np.concatenate(self._ends), np.concatenate(self._departure_s),
+                np.concatenate(self._missing))
+
+    def _roads(self, rows: Rows) -> Int64[np.ndarray, "N 2"]:
+        ends = [rows.roads(name) for name in COLUMNS[:2]]
+        for name, read in zip(COLUMNS[:2], ends, strict=True):
+            self._wrong.add_cells(rows, name, read.bad | read.missing)
+        return np.stack([read.value for read in ends], axis=1)
+
+    def _angles(self, rows: Rows) -> Float64[np.ndarray, "N 4"]:
+        ends = np.zeros((len(rows.row), len(POINT_COLUMNS)))
+        for k, name in enumerate(POINT_COLUMNS):
+            most = 90 if name.endswith("lat") else 360
+            for i, cell in enumerate(rows.cells(name)):
+                value = finite_number(cell)
+                if value is None or abs(value) > most:
+                    self._wrong.add(int(rows.row[i]), f"{rows.called(name)} "
+                                    f"{rows.shown(name, i)} is no angle in degrees")
+                ends[i, k] = value or 0.0
+        return ends
 
 
 def nearest_roads(
@@ -234,18 +238,3 @@ def nearest_roads(
         best = int(away.argmin())
         road[i], away_m[i] = owner[best], np.sqrt(away[best])
     return road, away_m
-
-
-def parse_time(text: str) -> int:
-    """Return seconds since 1970-01-01 of a time such as 2015-11-05T08:30:00Z, zone disregarded.
-
-    Raises:
-        ValueError: The text is no such time.
-    """
-    plain = text.strip().removesuffix("Z").replace(" ", "T")
-    try:
-        if TIME.fullmatch(plain):
-            return int(np.datetime64(plain, "s").astype(int))
-    except ValueError:
-        pass
-    raise ValueError(f"departure {text[:40]!r} is not a time")

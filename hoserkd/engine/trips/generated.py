@@ -1,12 +1,8 @@
 """Generated trips as files: CSV in the public style, Parquet and GeoJSON."""
 
-import csv
 import json
-import math
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,26 +11,16 @@ from jaxtyping import Int64
 
 from hoserkd.engine.files import replacing
 from hoserkd.engine.geo import cut_at_antimeridian, great_circle_m
-from hoserkd.engine.search.od import road_index
 from hoserkd.engine.search.queries import Queries
+from hoserkd.engine.trips.loading import load_generated as load_generated
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork
-from hoserkd.errors import DataError, UsageError
+from hoserkd.errors import UsageError
 from hoserkd.text import no_formula
 
 COLUMNS = ("origin", "destination", "departure", "rid_list", "time_list", "log_prob", "reached",
            "reason")
-PUBLIC_NAMES = {
-    "gene_trace_road_id": "rid_list", "gene_trace_datetime": "time_list",
-    "origin_road_id": "origin", "destination_road_id": "destination",
-    "source_origin_time": "departure",
-}
-"""Columns of the public generators, and ours of the same meaning."""
 DIGITS = 6
 """Decimals of a coordinate: a tenth of a metre."""
-MOST_SHOWN = 5
-ENDS_ELSEWHERE = "ends elsewhere"
-"""Reason of a trip that missed its destination, where its file gives none or says it reached it."""
-TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T|$)")
 SUFFIXES = (".csv", ".parquet", ".geojson")
 KEPLER = ".kepler.geojson"
 """End of the name of a file for kepler.gl: each point has a height of 0 and a time."""
@@ -237,170 +223,3 @@ def _properties(number: int, row: tuple[Any, ...]) -> dict[str, Any]:
         "log_prob": round(log_prob, 6), "reached": reached, "reason": reason,
         "rid_list": road,
     }
-
-
-def load_generated(path: Path, network: RoadNetwork) -> GeneratedTrips:
-    """Return the trips of a .csv or .parquet file, ours or a public generator's.
-
-    Needed are `rid_list` and `time_list`, or the public `gene_trace_road_id` and
-    `gene_trace_datetime`. Where the file does not say more, a trip's first and last road are its
-    origin and destination. Whether a trip reached its destination is told by its last road.
-
-    Raises:
-        DataError: The file is missing or of another kind, or holds bad rows (all are counted).
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file", hint="`hoserkd generate` makes one")
-    if path.suffix == ".parquet":
-        rows = _read_parquet(path)
-    elif path.suffix == ".csv":
-        rows = _read_csv(path)
-    else:
-        raise DataError(f"{path}: trips are read from .csv and .parquet files",
-                        hint="write them again with --output FILE.csv")
-    return _pack(path, rows, network)
-
-
-Row = tuple[int, dict[str, Any]]
-
-
-def _read_csv(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        try:
-            names = _names(path, reader.fieldnames or ())
-            for row in reader:
-                yield reader.line_num, {ours: row[theirs] for theirs, ours in names.items()}
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
-
-
-def _read_parquet(path: Path) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(path)
-        names = _names(path, table.schema_arrow.names)
-        number = 1
-        for batch in table.iter_batches(columns=list(names)):
-            for row in batch.to_pylist():
-                yield number, {ours: row[theirs] for theirs, ours in names.items()}
-                number += 1
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: not Parquet: {error}") from error
-
-
-def _names(path: Path, columns: Sequence[str]) -> dict[str, str]:
-    """Return which column of the file is which of ours."""
-    names = {column: PUBLIC_NAMES.get(column, column) for column in columns
-             if PUBLIC_NAMES.get(column, column) in COLUMNS}
-    missing = [name for name in ("rid_list", "time_list") if name not in names.values()]
-    if missing:
-        raise DataError(
-            f"{path}: no column {' or '.join(missing)}; found {', '.join(columns) or 'nothing'}",
-            hint="needed are rid_list and time_list, or gene_trace_road_id and gene_trace_datetime")
-    return names
-
-
-def _pack(path: Path, rows: Iterator[Row], network: RoadNetwork) -> GeneratedTrips:
-    parsed, wrong = [], []
-    for number, row in rows:
-        try:
-            parsed.append(_Parsed(row))
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            wrong.append(f"{path}:{number}: {error}")
-    length = np.array([len(p.road) for p in parsed], np.int64)
-    road_id = np.concatenate([np.empty(0, np.int64), *(p.road for p in parsed)])
-    road = road_index(network, road_id)
-    offset = np.concatenate([[0], np.cumsum(length)])
-    for point in np.flatnonzero(road < 0)[:MOST_SHOWN].tolist():
-        trip = int(np.searchsorted(offset, point, side="right")) - 1
-        wrong.append(f"{path}: trip {trip + 1}: road {road_id[point]} is not in the city")
-    if wrong:
-        raise DataError(f"{len(wrong)} bad rows: {'; '.join(wrong[:MOST_SHOWN])}",
-                        hint="is it a file of this city?")
-    ends = np.array([p.ends for p in parsed], np.int64).reshape(-1, 2)
-    return GeneratedTrips(
-        origin=road_index(network, ends[:, 0]),
-        destination=road_index(network, ends[:, 1]),
-        departure_s=np.array([p.departure_s for p in parsed], np.int64),
-        offset=offset.astype(np.int64),
-        road=road.astype(np.int32),
-        entered_at_s=np.concatenate([np.empty(0, np.int64), *(p.entered_at_s for p in parsed)]),
-        log_prob=np.array([p.log_prob for p in parsed], np.float64),
-        reached=np.array([p.reached for p in parsed], bool),
-        reason=tuple(p.reason for p in parsed),
-        requested=ends,
-    )
-
-
-class _Parsed:
-    """One row, as numbers."""
-
-    def __init__(self, row: dict[str, Any]) -> None:
-        self.road = _ids(row["rid_list"])
-        self.entered_at_s = _times(row["time_list"])
-        if len(self.road) != len(self.entered_at_s):
-            raise ValueError(f"{len(self.road)} roads, but {len(self.entered_at_s)} times")
-        known = len(self.road) > 0
-        if not known and not {"origin", "destination", "departure"} <= row.keys():
-            raise ValueError("the trip is empty")
-        self.ends = (int(row["origin"]) if "origin" in row else int(self.road[0]),
-                     int(row["destination"]) if "destination" in row else int(self.road[-1]))
-        departure = _times(row["departure"]) if "departure" in row else self.entered_at_s
-        if not len(departure):
-            raise ValueError("departure is missing")
-        self.departure_s = int(departure[0])
-        self.log_prob = float(row.get("log_prob") or 0.0)
-        if not math.isfinite(self.log_prob):
-            raise ValueError(f"log_prob {self.log_prob} is not finite")
-        self.reached, self.reason = _outcome(row, known and int(self.road[-1]) == self.ends[1])
-
-
-def _outcome(row: dict[str, Any], arrived: bool) -> tuple[bool, str]:
-    """Return `reached` and `reason`; where the file contradicts its own roads, the roads count."""
-    said = _flag(row["reached"]) if "reached" in row else arrived
-    reason = str(row.get("reason") or "")
-    if not reason or said != arrived:
-        reason = "reached" if arrived else ENDS_ELSEWHERE
-    return arrived, reason
-
-
-def _ids(value: Any) -> Int64[np.ndarray, " n"]:
-    if isinstance(value, list):
-        return np.array(value, np.int64)
-    if not isinstance(value, str):
-        raise ValueError("rid_list is missing")
-    inner = value.strip().strip("[]")
-    try:
-        return np.array([int(part) for part in inner.split(",")] if inner else [], np.int64)
-    except ValueError:
-        raise ValueError(f"{value[:40]!r} is no list of road ids") from None
-
-
-def _times(value: Any) -> Int64[np.ndarray, " n"]:
-    values = value if isinstance(value, list) else [value]
-    if values and all(isinstance(v, datetime) for v in values):
-        naive = [np.datetime64(v.replace(tzinfo=None), "s") for v in values]
-        return np.array(naive).astype(np.int64)
-    if not all(isinstance(v, str) for v in values):
-        raise ValueError("times are missing")
-    parts = [p.strip().strip("'\"").removesuffix("Z").replace(" ", "T")
-             for v in values for p in v.strip().strip("[]").split(",")]
-    if parts in ([], [""]):
-        return np.empty(0, np.int64)
-    # numpy also knows `now`, `NaT` and years that no calendar has.
-    if not all(TIME.match(part) for part in parts):
-        raise ValueError(f"{str(value)[:40]!r} is no list of times")
-    return np.array(parts, "datetime64[s]").astype(np.int64)
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    words = {"true": True, "1": True, "false": False, "0": False}
-    if str(value).strip().lower() not in words:
-        raise ValueError(f"reached is {value!r}, expected true or false")
-    return words[str(value).strip().lower()]

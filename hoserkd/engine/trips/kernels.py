@@ -4,6 +4,8 @@ Plain functions of arrays without records: numba compiles them once and keeps th
 this file. Codes of what is wrong with a line are those of `validation.Cause`.
 """
 
+import numpy as np
+
 from hoserkd.engine.compiled import compiled
 
 OK = 0
@@ -23,6 +25,8 @@ BAD_TIMES = 2
 NEWLINE, RETURN, QUOTE, COMMA, SPACE, TAB = 10, 13, 34, 44, 32, 9
 OPEN, CLOSE, MINUS, PLUS, DOT, COLON = 91, 93, 45, 43, 46, 58
 ZERO, NINE, BIG_T, BIG_Z = 48, 57, 84, 90
+APOSTROPHE, LEFT, RIGHT = 39, 40, 41
+SMALL_N, SMALL_P, SMALL_U, SMALL_I, SMALL_T = 110, 112, 117, 105, 116
 MAX_DIGITS = 18
 """Longer numbers could overflow 64 bits."""
 TIME_BYTES = 19
@@ -49,14 +53,37 @@ def _list_inside(text, a, b):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _past_numpy_name(text, i, b):  # type: ignore[no-untyped-def]
+    """Return the place after `np.int64(` at i, or of any width; i where there is none."""
+    if i + 8 > b or text[i] != SMALL_N or text[i + 1] != SMALL_P or text[i + 2] != DOT:
+        return i
+    k = i + 3
+    if text[k] == SMALL_U:
+        k += 1
+    if k + 3 > b or text[k] != SMALL_I or text[k + 1] != SMALL_N or text[k + 2] != SMALL_T:
+        return i
+    k += 3
+    first = k
+    while k < b and ZERO <= text[k] <= NINE:
+        k += 1
+    return k + 1 if k > first and k < b and text[k] == LEFT else i
+
+
+@compiled
 def parse_roads(text, a, b, out, used):  # type: ignore[no-untyped-def]
-    """Write the integers of `text[a:b]` to `out[used:]`; return how many, or -1 if unparsable."""
+    """Write the integers of `text[a:b]` to `out[used:]`; return how many, or -1 if unparsable.
+
+    Each is digits with or without a minus, or the same as numpy 2 shows it: `np.int64(745)`.
+    """
     i, b = _list_inside(text, a, b)
     if i == b:
         return 0
     count = 0
     while True:
         i = _past_blanks(text, i, b)
+        inside = _past_numpy_name(text, i, b)
+        wrapped = inside > i
+        i = inside
         sign = 1
         if i < b and text[i] == MINUS:
             sign = -1
@@ -68,6 +95,10 @@ def parse_roads(text, a, b, out, used):  # type: ignore[no-untyped-def]
             i += 1
         if i == first or i - first > MAX_DIGITS:
             return -1
+        if wrapped:
+            if i == b or text[i] != RIGHT:
+                return -1
+            i += 1
         out[used + count] = sign * value
         count += 1
         i = _past_blanks(text, i, b)
@@ -141,18 +172,31 @@ def _past_fraction(text, i, b):  # type: ignore[no-untyped-def]
 
 @compiled
 def _past_zone(text, i, b):  # type: ignore[no-untyped-def]
-    """Return the place after a `Z` or `+hh:mm` at i; i where there is none."""
+    """Return the place after a `Z`, `+hh:mm`, `+hhmm` or `+hh` at i; i where there is none."""
     if i < b and text[i] == BIG_Z:
         return i + 1
-    if (
-        i + 6 <= b
-        and (text[i] == PLUS or text[i] == MINUS)
-        and text[i + 3] == COLON
-        and 0 <= _two(text, i + 1) <= 23
-        and 0 <= _two(text, i + 4) <= 59
-    ):
-        return i + 6
-    return i
+    if i + 3 > b or (text[i] != PLUS and text[i] != MINUS) or not 0 <= _two(text, i + 1) <= 23:
+        return i
+    k = i + 3
+    if k < b and text[k] == COLON:
+        return k + 3 if k + 3 <= b and 0 <= _two(text, k + 1) <= 59 else i
+    return k + 2 if k + 2 <= b and 0 <= _two(text, k) <= 59 else k
+
+
+@compiled
+def _quote(text, i, b):  # type: ignore[no-untyped-def]
+    """Return how many bytes a quote at i takes: in a quoted cell of CSV `"` is written twice."""
+    if i < b and text[i] == APOSTROPHE:
+        return 1
+    if i < b and text[i] == QUOTE:
+        return 2 if i + 1 < b and text[i + 1] == QUOTE else 1
+    return 0
+
+
+@compiled
+def _closes(text, opened, length, i, b):  # type: ignore[no-untyped-def]
+    """Return whether the quote at `opened` stands at i again."""
+    return i + length <= b and text[i] == text[opened] and _quote(text, i, b) == length
 
 
 @compiled
@@ -160,14 +204,17 @@ def parse_times(text, a, b, out, used):  # type: ignore[no-untyped-def]
     """Write the times of `text[a:b]` as seconds to `out[used:]`; return how many, or -1.
 
     A time is `YYYY-MM-DDTHH:MM:SS`, or with a space for the T, a fraction (dropped) and a zone
-    designator (ignored: what counts is the wall clock that is written).
+    designator (ignored: what counts is the wall clock that is written). Each may stand in quotes,
+    as Python and JSON write lists of text.
     """
     i, b = _list_inside(text, a, b)
     if i == b:
         return 0
     count = 0
     while True:
-        i = _past_blanks(text, i, b)
+        opened = _past_blanks(text, i, b)
+        quote = _quote(text, opened, b)
+        i = opened + quote
         if i + TIME_BYTES > b or (text[i + 10] != BIG_T and text[i + 10] != SPACE):
             return -1
         days = _date(text, i)
@@ -177,6 +224,10 @@ def parse_times(text, a, b, out, used):  # type: ignore[no-untyped-def]
         out[used + count] = days * 86400 + second
         count += 1
         i = _past_zone(text, _past_fraction(text, i + TIME_BYTES, b), b)
+        if quote:
+            if not _closes(text, opened, quote, i, b):
+                return -1
+            i += quote
         i = _past_blanks(text, i, b)
         if i == b:
             return count
@@ -218,60 +269,121 @@ def _cell(text, i):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def parse_lines(  # type: ignore[no-untyped-def]
-    text, stop, width, rid_column, time_column, road, time, points, problem, detail_a, detail_b
+def cut_lines(  # type: ignore[no-untyped-def]
+    text, stop, place, bounds, problem, detail_a, detail_b
 ):
-    """Parse the whole lines of `text[:stop]`, which ends with a newline; return their number.
+    """Find the wanted cells of the whole lines of `text[:stop]`, which ends with a newline.
 
     A line with a quote that is not closed ends at its newline all the same, so one bad line
     cannot swallow the next.
 
-    Writes `road` and `time` (packed by point), and by line: `points`, `problem` (OK, UNPARSABLE,
-    LENGTHS or BLANK) and its two details. A line with a problem has no points.
+    Args:
+        place: For each column of the file its place among the wanted ones; -1: not wanted.
+        bounds: By line and wanted column, filled with where the cell begins and ends.
+        problem: By line, filled with OK, BLANK or UNPARSABLE.
     """
+    width = len(place)
     i = 0
     line = 0
-    used = 0
     while i < stop:
         if text[i] == NEWLINE or (text[i] == RETURN and text[i + 1] == NEWLINE):
             i += 1 if text[i] == NEWLINE else 2
-            points[line] = 0
             problem[line] = BLANK
             line += 1
             continue
         cells = 0
         good = True
-        rid_a = rid_b = time_a = time_b = 0
         while True:
             begin, end, i, whole = _cell(text, i)
             good = good and whole
-            if cells == rid_column:
-                rid_a, rid_b = begin, end
-            elif cells == time_column:
-                time_a, time_b = begin, end
+            if cells < width and place[cells] >= 0:
+                bounds[line, place[cells], 0] = begin
+                bounds[line, place[cells], 1] = end
             cells += 1
             i += 1
             if text[i - 1] == NEWLINE:
                 break
-        code, a, b, count = OK, 0, 0, 0
+        problem[line] = OK
         if not good or cells != width:
-            code, a, b = UNPARSABLE, BAD_CELLS, cells
-        else:
-            count = parse_roads(text, rid_a, rid_b, road, used)
-            times = parse_times(text, time_a, time_b, time, used)
-            if count < 0:
-                code, a = UNPARSABLE, BAD_ROADS
-            elif times < 0:
-                code, a = UNPARSABLE, BAD_TIMES
-            elif count != times:
-                code, a, b = LENGTHS, count, times
-        problem[line] = code
-        detail_a[line] = a
-        detail_b[line] = b
-        points[line] = count if code == OK else 0
-        used += points[line]
+            problem[line] = UNPARSABLE
+            detail_a[line] = BAD_CELLS
+            detail_b[line] = cells
         line += 1
-    return line
+
+
+@compiled
+def parse_lists(  # type: ignore[no-untyped-def]
+    text, rid_bounds, time_bounds, road, time, points, problem, detail_a, detail_b
+):
+    """Parse the lists of the lines that are whole; return how many points they have.
+
+    Writes `road` and `time` (packed by point), and by line: `points`, `problem` (UNPARSABLE or
+    LENGTHS) and its two details. A line with a problem has no points.
+    """
+    used = 0
+    for line in range(len(points)):
+        points[line] = 0
+        if problem[line] != OK:
+            continue
+        count = parse_roads(text, rid_bounds[line, 0], rid_bounds[line, 1], road, used)
+        times = parse_times(text, time_bounds[line, 0], time_bounds[line, 1], time, used)
+        if count < 0 or times < 0:
+            problem[line] = UNPARSABLE
+            detail_a[line] = BAD_ROADS if count < 0 else BAD_TIMES
+        elif count != times:
+            problem[line] = LENGTHS
+            detail_a[line] = count
+            detail_b[line] = times
+        else:
+            points[line] = count
+            used += count
+    return used
+
+
+@compiled
+def parse_each(  # type: ignore[no-untyped-def]
+    text, bounds, times, out, count
+):
+    """Parse each text as one list of roads, or of times, on its own: see `parse_lists`.
+
+    Writes the values packed, and to `count` how many each text has, or -1 where it is unparsable.
+    """
+    used = 0
+    for line in range(len(count)):
+        if times:
+            found = parse_times(text, bounds[line, 0], bounds[line, 1], out, used)
+        else:
+            found = parse_roads(text, bounds[line, 0], bounds[line, 1], out, used)
+        count[line] = found
+        used += max(found, 0)
+    return used
+
+
+@compiled
+def parse_singles(  # type: ignore[no-untyped-def]
+    text, bounds, times, out, count
+):
+    """Parse each text as one road id, or one time, without brackets.
+
+    Fills `out`, and `count` with 1, with 0 where there is nothing but blanks, or with -1 where the
+    text is something else.
+    """
+    longest = 0
+    for line in range(len(count)):
+        longest = max(longest, bounds[line, 1] - bounds[line, 0])
+    values = np.empty(longest // 2 + 1, np.int64)
+    for line in range(len(count)):
+        a, b = bounds[line, 0], bounds[line, 1]
+        start = _past_blanks(text, a, b)
+        if start == b:
+            count[line] = 0
+            continue
+        if text[start] == OPEN:
+            count[line] = -1
+            continue
+        found = parse_times(text, a, b, values, 0) if times else parse_roads(text, a, b, values, 0)
+        count[line] = 1 if found == 1 else -1
+        out[line] = values[0] if found == 1 else 0
 
 
 @compiled

@@ -52,6 +52,13 @@ DETAIL = {
 }
 
 
+def detail_text(code: int, a: int, b: int) -> str:
+    """Return in words what the details of a `Cause` say."""
+    cause = Cause(code)
+    detail = UNPARSABLE_DETAIL[a] if cause is Cause.UNPARSABLE else DETAIL[cause]
+    return detail.format(a=a, b=b)
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedTrips:
     """Lines of a trip file, packed by point; a line with a problem may have no points.
@@ -149,6 +156,4 @@ class Rejections:
             writer.writerow(("split", "row", "cause", "detail"))
             for split, found in self._found:
                 for row, code, a, b in found.T.tolist():
-                    cause = Cause(code)
-                    detail = UNPARSABLE_DETAIL[a] if cause is Cause.UNPARSABLE else DETAIL[cause]
-                    writer.writerow((split, row, cause.label, detail.format(a=a, b=b)))
+                    writer.writerow((split, row, Cause(code).label, detail_text(code, a, b)))

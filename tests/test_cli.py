@@ -22,7 +22,7 @@ from hoserkd.cli import (
 from hoserkd.commands.context import StopHandler, open_context
 from hoserkd.commands.notices import device_notice
 from hoserkd.engine.events import EpochDone, StepDone
-from hoserkd.errors import UsageError
+from hoserkd.errors import DataError, UsageError
 from hoserkd.store.runs import RunStore
 
 
@@ -76,6 +76,10 @@ def test_hoist_refuses_what_is_not_complete(line: list[str]) -> None:
     ("hoserkd tui --store {store} --compare f", ["first"]),
     ("hoserkd train --store {store} --te", ["--teacher"]),
     ("hoserkd teachers show --data-dir {store}/.. s", ["some"]),
+    ("hoserkd train --data-dir {store}/.. --teacher s", ["some"]),
+    ("hoserkd bundle create x --data-dir {store}/.. --city t", ["tiny"]),
+    ("hoserkd prepare --city {store}/../cities/ti", ["{store}/../cities/tiny"]),
+    ("hoserkd train --city {store}/../c", ["{store}/../cities/"]),
 ])
 def test_shell_completion_offers(
     line: str, offered: list[str], monkeypatch: pytest.MonkeyPatch,
@@ -84,7 +88,10 @@ def test_shell_completion_offers(
     store = RunStore(tmp_path / "store")
     with store.create_run("train", "demo", "first", tags=["paper"]) as run:
         run.notify(StepDone(1, 0, 1, {"accuracy": 0.5, "loss": 1.0}))
-    (tmp_path / "teachers" / "some").mkdir(parents=True)
+    for mark in ("teachers/some/teacher.json", "cities/tiny/manifest.json"):
+        (tmp_path / mark).parent.mkdir(parents=True)
+        (tmp_path / mark).touch()
+    (tmp_path / "cities" / "torn").mkdir()
     line = line.format(store=store.directory)
     words = line.split()
     monkeypatch.setenv("_HOSERKD_COMPLETE", "complete_bash")
@@ -93,7 +100,8 @@ def test_shell_completion_offers(
     with pytest.raises(SystemExit) as left:
         main([])
     assert left.value.code == 0
-    assert capfd.readouterr().out.split() == offered
+    assert capfd.readouterr().out.split() == [
+        word.format(store=store.directory) for word in offered]
 
 
 def test_completion_in_zsh_takes_options_from_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,22 +206,28 @@ def test_reader_that_leaves_early_is_no_error(home: Path) -> None:
 
 
 @pytest.mark.parametrize(("flag", "folder", "expected"), [
-    (None, None, "cities/beijing"),
-    ("other", None, "cities/other"),
-    ("other", "other/roadmap.geo", "cities/other"),
-    ("other", "other/manifest.json", "other"),
-    ("./other", None, "./other"),
+    (None, "{home}/cities/beijing", "{home}/cities/beijing"),
+    ("other", "{home}/cities/other", "{home}/cities/other"),
+    ("other", "other", "{here}/other"),
+    ("./other", "other", "{here}/other"),
+    (None, "beijing", None),
+    ("./other", "{home}/cities/other", None),
 ])
 def test_city_is_a_name_or_a_prepared_folder(
-    flag: str | None, folder: str | None, expected: str, home: Path, tmp_path: Path,
+    flag: str | None, folder: str, expected: str | None, home: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if folder is not None:
-        (tmp_path / folder).parent.mkdir()
-        (tmp_path / folder).touch()
-    found = open_context("train", "beijing").city_dir(flag)
-    assert found == (home / expected if expected.startswith("cities") else Path(expected))
+    place = Path(folder.format(home=home))
+    place.mkdir(parents=True)
+    (place / "manifest.json").touch()
+    (tmp_path / "source").mkdir()
+    context = open_context("train", "beijing")
+    if expected is None:
+        with pytest.raises(DataError, match="no prepared city"):
+            context.city_dir(flag)
+    else:
+        assert str(context.city_dir(flag)) == expected.format(home=home, here=tmp_path)
 
 
 def test_run_settings_stand_below_for_commands_that_use_a_model(home: Path) -> None:

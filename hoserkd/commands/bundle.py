@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from hoserkd.commands.context import Context, open_console, open_context
-from hoserkd.commands.options import Force
+from hoserkd.commands.options import Force, RunCity
 
 if TYPE_CHECKING:
     from hoserkd.engine.bundle_archive import Content
@@ -35,7 +35,7 @@ def create(
     run: str = typer.Argument(..., metavar="RUN", help="Id, name or `latest`."),
     output: Path = typer.Option(None, "--output", "-o", metavar="FILE",
                                 help="A .tar.zst or .zip; default: the run's name here."),
-    city: Path = typer.Option(None, "--city", metavar="DIR", help="The run's prepared city."),
+    city: str | None = RunCity,
     with_city: bool = typer.Option(True, "--with-city/--without-city",
                                    help="Include the road tables, or name the city by hash only."),
     data_licence: str = typer.Option(
@@ -101,7 +101,7 @@ def unpack(
                    lambda: f"{directory}: {len(manifest.files)} files")
 
 
-def contents(context: Context, record: "RunRecord", city: Path | None, *,
+def contents(context: Context, record: "RunRecord", city: str | None, *,
              with_city: bool = True, licence: str | None = None,
              ) -> "tuple[dict[str, Content], dict[str, Any]]":
     """Return the members of a run's bundle and the facts for its manifest."""
@@ -119,8 +119,9 @@ def contents(context: Context, record: "RunRecord", city: Path | None, *,
 
     directory = Path(record.directory)
     config = context.config_of(record)
-    city_dir = city or context.paths.city_dir(config.city.name)
+    city_dir = context.city_dir(city)
     manifest = read_manifest(city_dir)
+    _check_city(record, manifest)
     header = {**read_header(directory), "name": record.name, "tags": list(record.tags),
               "notes": record.notes, "status": record.status}
     settings = config.model_dump(mode="json")
@@ -144,6 +145,19 @@ def contents(context: Context, record: "RunRecord", city: Path | None, *,
                       "included": with_city},
              "data_licence": licence}
     return members, about
+
+
+def _check_city(record: "RunRecord", manifest: Mapping[str, Any]) -> None:
+    """Refuse to pack the roads of another city than the run's under the run's name."""
+    from hoserkd.engine.identity import Identity
+    from hoserkd.errors import BundleError
+    from hoserkd.store.artefacts import recorded_city
+
+    found = Identity("city", str(manifest["name"]), str(manifest["sha256"]))
+    wanted = recorded_city(record)
+    if wanted not in (None, found):
+        raise BundleError(f"run {record.name} was made with {wanted}, not with {found}",
+                          hint="leave --city out, or name the city of that hash")
 
 
 def _elsewhere(context: Context, run: "RunRecord", folder: str) -> "dict[str, Content]":

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from hoserkd.commands.places import Paths, find_paths
 
@@ -25,12 +26,12 @@ def complete_run(incomplete: str) -> list[str]:
 
 def complete_teacher(incomplete: str) -> list[str]:
     """Return the teachers that begin so."""
-    return _starting(_folders("teachers"), incomplete)
+    return _placed("teachers", "teacher.json", incomplete)
 
 
 def complete_city(incomplete: str) -> list[str]:
     """Return the prepared cities that begin so."""
-    return _starting(_folders("cities"), incomplete)
+    return _placed("cities", "manifest.json", incomplete)
 
 
 def complete_setting(incomplete: str) -> list[str]:
@@ -88,9 +89,17 @@ def _headers() -> Iterable[dict[str, object]]:
         yield merged
 
 
-def _folders(kind: str) -> list[str]:
-    folder = _paths().data_dir / kind
-    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+def _placed(folder: str, mark: str, incomplete: str) -> list[str]:
+    """Return what `NAME|DIR` may become: names in the data folder, folders that hold one."""
+    named = sorted(path.parent.name for path in (_paths().data_dir / folder).glob(f"*/{mark}"))
+    start, slash, _ = incomplete.rpartition("/")
+    under = Path(start + slash).expanduser()
+    found = sorted(path.name for path in under.glob("*") if path.is_dir())
+    there = [start + slash + name + ("" if (under / name / mark).is_file() else "/")
+             for name in found if not name.startswith(".")]
+    # Without a slash only what holds one: any folder might be on the way to one.
+    return _starting([*named, *(word for word in there if slash or not word.endswith("/"))],
+                     incomplete)
 
 
 def _starting(words: Iterable[str], incomplete: str) -> list[str]:

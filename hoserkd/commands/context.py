@@ -27,8 +27,11 @@ from hoserkd.errors import InterruptedRunError
 
 if TYPE_CHECKING:
     from hoserkd.console import Console
+    from hoserkd.engine.city.storage import City
     from hoserkd.engine.config import EngineConfig
     from hoserkd.engine.events import Observer, StopRequested
+    from hoserkd.engine.identity import Identity, MadeFrom
+    from hoserkd.engine.places import Finder, Shelf
     from hoserkd.settings import Resolved
     from hoserkd.store.recorder import RunRecorder
     from hoserkd.store.records import RunRecord
@@ -68,8 +71,10 @@ class StoredSettings:
     source: str
     """What they are called where `--show-config` tells sources."""
     values: Mapping[str, Any]
-    data_sha256: str
-    """Hash of the city that they worked on."""
+    city: "Identity | None" = None
+    """The city that they worked on; None: unknown."""
+    data_dir: Path | None = None
+    """The data folder that they worked with; None: unknown."""
 
 
 class Context:
@@ -138,22 +143,50 @@ class Context:
 
         return Broadcast((self.observer, *observers))
 
-    def city_dir(self, flag: str | Path | None = None) -> Path:
-        """Return the prepared city's folder: the `--city` given, else the settings' city.
+    def finder(self, shelf: "Shelf") -> "Finder":
+        """Return what looks for a city or a teacher."""
+        from hoserkd.engine.places import Finder
+        from hoserkd.store.artefacts import data_folders
 
-        A run that was made with `--city` finds that one again by its content, and so does a bundle.
+        recorded = None if self._stored is None else self._stored.data_dir
+        return Finder(shelf, data_folders(self.paths.data_dir, recorded))
+
+    def city_dir(self, flag: str | None = None) -> Path:
+        """Return the prepared city's folder: `--city NAME|DIR`, else the settings' city.
+
+        The city of a run or a bundle is the one that it was made on, wherever that lies now.
+
+        Raises:
+            DataError: there is none; tells all that was tried.
         """
-        if flag is None and self._stored is not None:
-            named_here = self.resolved.source("city.name") not in (
-                "default", self._stored.source)
-            found = None if named_here else self.paths.city_with(self._stored.data_sha256)
-            if found is not None:
-                return found
-        return _place(flag, self.config.city.name, self.paths.city_dir, "manifest.json")
+        from hoserkd.engine.places import CITIES
 
-    def teacher_dir(self, flag: str | Path | None = None) -> Path:
-        """Return the teacher's folder: the `--teacher` given, else the settings' teacher."""
-        return _place(flag, self.config.teacher.name, self.paths.teacher_dir, "teacher.json")
+        finder, stored = self.finder(CITIES), self._stored
+        if flag is not None:
+            return finder.named(flag)
+        if stored is not None and stored.city is not None and (
+                self.resolved.source("city.name") in ("default", stored.source)):
+            return finder.recorded(stored.city, stored.source)
+        return finder.named(self.config.city.name, folders=False)
+
+    def teacher_dir(self, reference: str | None = None) -> Path:
+        """Return a teacher's folder: `NAME|DIR` as given, else the settings' teacher.
+
+        Raises:
+            TeacherError: there is none; tells all that was tried.
+        """
+        from hoserkd.engine.places import TEACHERS
+
+        return self.finder(TEACHERS).named(reference or self.config.teacher.name)
+
+    def tell_other_city(self, town: "City") -> None:
+        """Warn where `--city` names another city than the run or bundle was made on."""
+        from hoserkd.engine.identity import city_identity
+
+        stored, found = self._stored, city_identity(town)
+        if stored is not None and stored.city not in (None, found):
+            self.console.warn(f"{stored.source} was made on {stored.city}, not on {found}, "
+                              "which is used here")
 
     def start_run(
         self,
@@ -161,7 +194,7 @@ class Context:
         name: str | None = None,
         parents: Sequence[str] = (),
         *,
-        data_sha256: str = "",
+        made_from: "MadeFrom | None" = None,
         device: str | None = None,
         config: "EngineConfig | None" = None,
         tags: Sequence[str] = (),
@@ -179,17 +212,29 @@ class Context:
         self._check_trackers(used)
         recorder = self.store.create_run(
             kind, self.profile, name, config_json(used), used.seed, device or used.device,
-            parents, data_sha256, tags=tags, study=study, on_failure=self.console.warn)
+            parents, made_from=made_from, tags=tags, study=study,
+            on_failure=self.console.warn)
         self.console.detail(f"run {recorder.name} ({recorder.run_id}): {recorder.directory}")
         self._mirror(recorder, used)
         if notice := device_notice(used.device):
             self.console.note(notice)
         return recorder
 
-    def resume_run(self, reference: str) -> "RunRecorder":
-        """Go on with a run that has stopped."""
+    def made_from(
+        self, town: "City", teacher: "Identity | None" = None, student: "Identity | None" = None
+    ) -> "MadeFrom":
+        """Return what a run is made from, for its record: hashes, and where things are."""
+        from hoserkd.engine.identity import MadeFrom, city_identity
+
+        return MadeFrom(city_identity(town), teacher, student, self.paths.data_dir.absolute())
+
+    def resume_run(
+        self, reference: str, made_from: "MadeFrom | None" = None
+    ) -> "RunRecorder":
+        """Continue a run that has stopped; `made_from` says where things are found now."""
         self._check_trackers(self.config)
-        recorder = self.store.resume_run(reference, on_failure=self.console.warn)
+        recorder = self.store.resume_run(
+            reference, on_failure=self.console.warn, made_from=made_from)
         self._mirror(recorder, self.config)
         return recorder
 
@@ -285,9 +330,11 @@ def open_context(
     if options.seed is not None:
         given["seed"] = ("--seed", options.seed)
     if run is not None:
+        from hoserkd.store.artefacts import recorded_city
+
         record = open_store().run(run)
-        stored = StoredSettings(
-            run_source(record), json.loads(record.config_json), record.data_sha256)
+        stored = StoredSettings(run_source(record), json.loads(record.config_json),
+                                recorded_city(record), record.made_from.data_dir)
     wanted = profile or (os.environ.get("HOSERKD_PROFILE") if stored is None else None)
     chosen = load_profile(wanted, profile_folders(paths.home)) if wanted else None
     resolved = resolve_settings(
@@ -320,17 +367,6 @@ def open_store() -> "RunStore":
 def option_name(key: str) -> str:
     """Return what the option for a setting is called in messages."""
     return "--" + key.rpartition(".")[2].replace("_", "-")
-
-
-def _place(
-    flag: str | Path | None, name: str, named: Callable[[str], Path], mark: str
-) -> Path:
-    wanted = str(flag) if flag is not None else name
-    # A bare word is a folder here only if it holds what it should: a source folder often bears
-    # the city's name.
-    if "/" in wanted or (flag is not None and (Path(wanted) / mark).is_file()):
-        return Path(wanted).expanduser()
-    return named(wanted)
 
 
 def run_source(run: "RunRecord") -> str:

@@ -23,6 +23,7 @@ from hoserkd.commands.judged import (
     is_trip_file,
     judged_run,
     seed_groups,
+    tell_other_cities,
     trip_judge,
 )
 from hoserkd.commands.judgements import (
@@ -35,7 +36,7 @@ from hoserkd.commands.judgements import (
 )
 from hoserkd.commands.lineage import command_lines
 from hoserkd.commands.model_files import open_model_file
-from hoserkd.commands.options import City, Device, Force, Profile
+from hoserkd.commands.options import Device, Force, Profile, RunCity
 from hoserkd.commands.places import find_paths
 from hoserkd.engine.outputs import check_outputs
 from hoserkd.errors import UsageError
@@ -57,7 +58,7 @@ def evaluate(
         metavar="FILE", help="Judge this student too: a model file, a public best.pth, or a "
         "bundle; may come several times.")] = None,
     profile: str | None = Profile,
-    city: str | None = City,
+    city: str | None = RunCity,
     od: Annotated[str, typer.Option(
         metavar="train|test|both", help="The split that the OD pairs are from; both: each apart, "
         "train's report in a folder of its own.")] = "test",
@@ -121,9 +122,10 @@ def _evaluate(
     from hoserkd.engine.device import resolve_device
 
     town = load_city(context.city_dir(city))
+    tell_other_cities(context, targets, town)
     device = resolve_device(context.config.device)
     parents = [target.run.run_id for target in targets if target.run is not None]
-    with context.start_run("evaluate", parents=parents, data_sha256=town.sha256,
+    with context.start_run("evaluate", parents=parents, made_from=context.made_from(town),
                            device=device.type) as recorder:
         folder = output or recorder.directory / "evaluation"
         judgements = []

@@ -11,7 +11,7 @@ import typer
 
 from hoserkd.commands.context import Context, open_context, session
 from hoserkd.commands.model_files import ModelFile, city_of, open_model_file
-from hoserkd.commands.options import City, Device, Force, Profile, Run
+from hoserkd.commands.options import Device, Force, Profile, Run, RunCity
 from hoserkd.commands.places import find_paths
 from hoserkd.commands.processes import joined_processes
 from hoserkd.errors import InterruptedRunError, UsageError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from hoserkd.engine.events import Observer
+    from hoserkd.engine.identity import MadeFrom
     from hoserkd.engine.search.quality import Quality
     from hoserkd.engine.training.distributed import Ranks
     from hoserkd.engine.trips.parts import TripParts
@@ -57,7 +58,7 @@ def generate(
     run: str | None = Run,
     model: Annotated[Path | None, typer.Option(
         metavar="FILE|BUNDLE", help="A student file, a public best.pth, or a bundle.")] = None,
-    city: str | None = City,
+    city: str | None = RunCity,
     od: Annotated[str, typer.Option(
         metavar="train|test|test-trips|zones:LIST|FILE",
         help="OD pairs and departures: drawn from a split's trips, each test trip's own, all "
@@ -157,6 +158,7 @@ class GenerateJob:
         self.od = od
         self.ranks = ranks
         self.town = load_city(found.city)
+        context.tell_other_city(self.town)
         self.student = load_student(found.file, self.town)
         queries = draw_queries(self.town, od, num, config.seed, most=config.generate.num)
         if od in ("train", "test") and len(queries) > len(self.town.split(od)):
@@ -164,6 +166,14 @@ class GenerateJob:
                 f"{len(queries):,} requests are more than the {len(self.town.split(od)):,} {od} "
                 "trips: each is taken several times")
         self.queries = queries.repeat(config.generate.trips_per_od)
+
+    def _made_from(self) -> "MadeFrom":
+        from hoserkd.engine.identity import student_identity
+
+        run = self.found.run
+        name = None if run is None else run.name
+        return self.context.made_from(
+            self.town, student=student_identity(self.student, self.found.file, name))
 
     def help(self) -> None:
         """Search this process's share; the first process puts all together."""
@@ -180,7 +190,7 @@ class GenerateJob:
 
         context, run = self.context, self.found.run
         with context.start_run("generate", parents=() if run is None else (run.run_id,),
-                               data_sha256=self.town.sha256) as recorder:
+                               made_from=self._made_from()) as recorder:
             home = recorder.directory if run is None else Path(run.directory)
             path = (output or home / "generated" / self._name()).absolute()
             self.ranks.from_first(path)

@@ -202,6 +202,19 @@ class Bench:
                            stop=self.context.stop)
 
 
+def tell_other_cities(context: Context, targets: Sequence[Target], town: "City") -> None:
+    """Warn of runs that were made on another city than the one that they are judged on."""
+    from hoserkd.engine.identity import city_identity
+    from hoserkd.store.artefacts import recorded_city
+
+    found = city_identity(town)
+    for target in targets:
+        wanted = None if target.run is None else recorded_city(target.run)
+        if wanted not in (None, found):
+            context.console.warn(f"run {target.name} was made on {wanted}, and is judged on "
+                                 f"{found}")
+
+
 def trip_judge(
     context: Context, city: "City", reference: str, device: "torch.device", observer: "Observer"
 ) -> "TripJudge":
@@ -212,9 +225,9 @@ def trip_judge(
     """
     from hoserkd.engine.teacher.fit import check_grid_fit
     from hoserkd.engine.teacher.perplexity import score_trips
-    from hoserkd.engine.teacher.storage import find_teacher, load_teacher
+    from hoserkd.engine.teacher.storage import load_teacher
 
-    found = load_teacher(find_teacher(reference, context.paths.data_dir / "teachers"), device)
+    found = load_teacher(context.teacher_dir(reference), device)
     check_grid_fit(found.grid, city.network, teacher=reference, city=city.name)
 
     def judge(trips: "TrajectorySet") -> "tuple[np.ndarray, np.ndarray]":

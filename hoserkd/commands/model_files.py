@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hoserkd.commands.context import Context, StoredSettings
 from hoserkd.commands.places import Paths
-from hoserkd.errors import BundleError, CheckpointError
+from hoserkd.engine.identity import Identity
+from hoserkd.errors import BundleError, CheckpointError, DataError
 
 if TYPE_CHECKING:
     from hoserkd.engine.bundle import OpenBundle
@@ -55,14 +56,14 @@ def city_of(context: Context, opened: ModelFile, flag: str | None) -> Path:
     """
     if flag is None and opened.city is not None:
         return opened.city
-    found = context.city_dir(flag)
-    if flag is None and opened.stored is not None and not (found / "manifest.json").is_file():
-        raise BundleError(
-            f"{opened.stored.source}: holds no roads, and no prepared city here has its hash "
-            f"{opened.stored.data_sha256[:12]}",
-            hint=f"prepare the city {context.config.city.name} from the files it was made from, "
-                 "or name it with --city")
-    return found
+    try:
+        return context.city_dir(flag)
+    except DataError as error:
+        if flag is not None or opened.stored is None:
+            raise
+        raise BundleError(error.message, hint=(
+            "the bundle holds no roads: prepare the city from the files it was made from, or "
+            "name it with --city NAME|DIR")) from error
 
 
 def _stored(path: Path, bundle: "OpenBundle") -> StoredSettings:
@@ -71,7 +72,8 @@ def _stored(path: Path, bundle: "OpenBundle") -> StoredSettings:
         city = bundle.manifest.about["city"]
         values = {name: settings[name] for name in TAKEN if name in settings}
         values["city"] = {"name": str(city["name"])}
-        return StoredSettings(f"bundle {path.name}", values, str(city["sha256"]))
+        return StoredSettings(f"bundle {path.name}", values,
+                              Identity("city", str(city["name"]), str(city["sha256"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path}: its settings cannot be read: {error!r}",
                           hint="was it made by another version of hoserkd?") from error

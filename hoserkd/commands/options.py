@@ -14,6 +14,8 @@ Profile = typer.Option(None, "--profile", metavar="NAME|FILE", help="Settings to
                        autocompletion=complete_profile)
 City = typer.Option(None, "--city", metavar="NAME|DIR", autocompletion=complete_city,
                     help="Prepared city; the profile's if not given.")
+RunCity = typer.Option(None, "--city", metavar="NAME|DIR", autocompletion=complete_city,
+                       help="Prepared city; the one that the run was made on if not given.")
 Teacher = typer.Option(None, "--teacher", metavar="NAME|DIR", autocompletion=complete_teacher,
                        help="Exported teacher; the profile's if not given.")
 Device = typer.Option(None, "--device", metavar="auto|cpu|cuda", help="Where to compute.",

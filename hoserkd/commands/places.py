@@ -1,6 +1,5 @@
 """The options that every command takes, and the folders that they and the environment name."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,25 +27,6 @@ class Paths:
     home: Path
     data_dir: Path
     store: Path
-
-    def city_dir(self, name: str) -> Path:
-        """Return the folder of a prepared city."""
-        return self.data_dir / "cities" / name
-
-    def city_with(self, sha256: str) -> Path | None:
-        """Return the prepared city of this content, whatever its name; None: it is not here."""
-        for manifest in sorted(self.data_dir.glob("cities/*/manifest.json")):
-            try:
-                if json.loads(manifest.read_text())["sha256"] == sha256:
-                    return manifest.parent
-            except (OSError, ValueError, KeyError, TypeError):
-                # Half-written or foreign: whoever asks for that city by name hears of it.
-                continue
-        return None
-
-    def teacher_dir(self, name: str) -> Path:
-        """Return the folder of an exported teacher."""
-        return self.data_dir / "teachers" / name
 
 
 def find_paths(options: GlobalOptions, environ: Mapping[str, str] = os.environ) -> Paths:

@@ -41,11 +41,10 @@ def precompute(
     from hoserkd.engine.device import resolve_device
     from hoserkd.engine.events import Silent
     from hoserkd.engine.precompute import precompute_signal
-    from hoserkd.engine.teacher.storage import find_teacher, load_teacher
+    from hoserkd.engine.teacher.storage import load_teacher
 
     town = load_city(context.city_dir(city))
-    place = find_teacher(teacher or context.config.teacher.name,
-                         context.paths.data_dir / "teachers")
+    place = context.teacher_dir(teacher)
     where = resolve_device(context.config.device)
     with joined_processes(context.config.device) as ranks:
         loaded = load_teacher(place, where)

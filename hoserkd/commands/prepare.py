@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hoserkd.commands.completion import complete_city
 from hoserkd.commands.context import Context, Profile, open_context
 from hoserkd.errors import UsageError
 
@@ -18,7 +19,10 @@ def prepare(
     profile: str | None = Profile,
     source: Annotated[Path | None, typer.Option(
         help="Folder with roadmap.geo, roadmap.rel, train.csv, val.csv and test.csv.")] = None,
-    city: Annotated[Path | None, typer.Option(help="Where the prepared city goes.")] = None,
+    city: Annotated[str | None, typer.Option(
+        metavar="NAME|DIR", autocompletion=complete_city,
+        help="Where the prepared city goes; under its name in the data folder if not given.")
+    ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Make the embedded city instead.")] = False,
     force: Annotated[bool, typer.Option(
         "--force", help="Prepare again even if nothing has changed.")] = False,
@@ -33,12 +37,13 @@ def prepare(
     context = open_context(
         "prepare", profile, {"city.source": source, "city.synthetic": synthetic}
     )
+    from hoserkd.engine.places import CITIES
     from hoserkd.engine.prepare import prepare_city
 
     report = prepare_city(
         context.config.city,
         _source_folder(context),
-        context.city_dir(city),
+        context.finder(CITIES).destination(city or context.config.city.name),
         force=force,
         observer=context.observer,
         stop=context.stop,

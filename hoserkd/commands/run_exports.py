@@ -196,5 +196,6 @@ def _student_of(
 
     context = open_context("runs export", run=run.run_id)
     town = load_city(context.city_dir(city))
+    context.tell_other_city(town)
     student = load_student(Path(run.directory) / BEST, town)
     return context.config, student, town

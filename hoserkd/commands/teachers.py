@@ -30,12 +30,14 @@ def list_() -> None:
     Example: hoserkd teachers list
     """
     console = open_console()
-    from hoserkd.engine.teacher.card import list_teachers, load_card
+    from hoserkd.engine.places import TEACHERS
+    from hoserkd.engine.teacher.card import load_card
     from hoserkd.errors import TeacherError
 
-    folder = find_paths(session().options).data_dir / "teachers"
+    data_dir = find_paths(session().options).data_dir
+    folder = data_dir / TEACHERS.folder
     cards = []
-    for directory in list_teachers(folder):
+    for directory in TEACHERS.within(data_dir):
         try:
             cards.append((directory, load_card(directory)))
         except TeacherError as error:
@@ -59,9 +61,9 @@ def show(
     Example: hoserkd teachers show beijing
     """
     context = open_context("teachers show")
-    from hoserkd.engine.teacher.card import find_teacher, load_card
+    from hoserkd.engine.teacher.card import load_card
 
-    directory = find_teacher(teacher, context.paths.data_dir / "teachers")
+    directory = context.teacher_dir(teacher)
     card = load_card(directory)
     payload = card_payload(directory, card)
     rows = [*card_rows(card), *meta_rows(card),
@@ -107,11 +109,10 @@ def judge(
     from hoserkd.engine.teacher.anomaly import judge_anomalies
     from hoserkd.engine.teacher.fit import check_grid_fit
     from hoserkd.engine.teacher.perplexity import score_trips
-    from hoserkd.engine.teacher.storage import find_teacher, load_teacher
+    from hoserkd.engine.teacher.storage import load_teacher
 
     town = load_city(context.city_dir(city))
-    loaded = load_teacher(find_teacher(teacher, context.paths.data_dir / "teachers"),
-                          resolve_device(context.config.device))
+    loaded = load_teacher(context.teacher_dir(teacher), resolve_device(context.config.device))
     check_grid_fit(loaded.grid, town.network, teacher=loaded.card.name, city=town.name)
     chosen = town.split(split)
     scores = score_trips(loaded, town.network, chosen, most=trips, seed=context.config.seed,

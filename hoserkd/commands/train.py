@@ -119,8 +119,9 @@ class TrainJob:
         device = resolve_device(config.device).type
 
         def begin() -> "RunRecorder":
-            return self.context.start_run("train", name, data_sha256=self.town.sha256,
-                                          device=device, config=told)
+            return self.context.start_run(
+                "train", name, made_from=self.context.made_from(self.town), device=device,
+                config=told)
 
         return self.record(begin, config, sources, resume=False)
 

@@ -1,13 +1,14 @@
 """`hoserkd train-teacher`: LM-TAD on the city's own trips."""
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from hoserkd.commands.context import Context, open_context
 from hoserkd.commands.options import City, Device, Profile
-from hoserkd.errors import InterruptedRunError, StoreError
+from hoserkd.errors import InterruptedRunError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hoserkd.store.recorder import RunRecorder
 
 KIND = "train-teacher"
+LAST = "last.ckpt"
 
 
 def train_teacher(
@@ -34,45 +36,51 @@ def train_teacher(
     """
     context = open_context("train-teacher", profile, {"teacher.name": name, "device": device})
     from hoserkd.engine.city.storage import load_city
+    from hoserkd.engine.places import TEACHERS
     from hoserkd.engine.teacher.training import training_state
 
     town = load_city(context.city_dir(city))
-    directory = context.teacher_dir(context.config.teacher.name)
+    directory = context.finder(TEACHERS).destination(context.config.teacher.name)
     state = training_state(context.config, town, directory, resume=resume, force=force)
     if state == "finished":
-        _show(context, _train(context, town, [], resume=False, force=False), None)
+        _show(context, _train(context, town, directory, [], resume=False, force=False), None)
         return
-    with _recorder(context, town, directory.name, again=state == "stopped") as recorder:
+    with _recorder(context, town, directory, again=state == "stopped") as recorder:
         try:
-            result = _train(context, town, [recorder], resume=resume, force=force)
+            result = _train(context, town, directory, [recorder], resume=resume, force=force)
         except InterruptedRunError as stopped:
             # Its settings decide what fits its checkpoint, so they have to be given again.
             raise InterruptedRunError(
                 stopped.message,
                 hint="the same command with --resume goes on from there") from stopped
-        recorder.artifact(result.directory / "teacher.json", "teacher")
+        recorder.artifact(result.directory / TEACHERS.mark, "teacher", sha256=result.card.sha256)
     _show(context, result, recorder)
 
 
-def _train(context: Context, town: "PreparedCity", recorders: "list[RunRecorder]", *,
-           resume: bool, force: bool) -> "TeacherResult":
+def _train(context: Context, town: "PreparedCity", directory: Path,
+           recorders: "list[RunRecorder]", *, resume: bool, force: bool) -> "TeacherResult":
     from hoserkd.engine.teacher.training import train_teacher as train
 
-    return train(context.config, town, context.teacher_dir(context.config.teacher.name),
-                 context.observing(*recorders), context.stop, resume=resume, force=force)
+    return train(context.config, town, directory, context.observing(*recorders), context.stop,
+                 resume=resume, force=force)
 
 
-def _recorder(context: Context, town: "PreparedCity", name: str, *, again: bool
+def _recorder(context: Context, town: "PreparedCity", directory: Path, *, again: bool
               ) -> "AbstractContextManager[RunRecorder]":
-    """Return the record of the stopped training where there is one, else a new one."""
+    """Return the record of the stopped training where there is one, else a new one.
+
+    Teachers of one name may be trained in several folders, so the record tells which is which.
+    """
+    name = directory.name
+    made_from = context.made_from(town)
     if again:
-        try:
-            run = context.store.run(name, kind=KIND)
-            if run.status != "running":
-                return context.resume_run(run.run_id)
-        except StoreError:
-            pass  # recorded in another store, or deleted
-    return context.start_run(KIND, name, data_sha256=town.sha256)
+        for run in context.store.runs(kind=KIND):
+            wrote = [Path(run.directory) / found.path
+                     for found in context.store.artifacts(run.run_id)]
+            if run.name == name and directory / LAST in wrote and run.status != "running":
+                return context.resume_run(run.run_id, made_from)
+        # Recorded in another store, or deleted.
+    return context.start_run(KIND, name, made_from=made_from)
 
 
 def _show(context: Context, result: "TeacherResult", recorder: "RunRecorder | None") -> None:

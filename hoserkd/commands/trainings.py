@@ -48,10 +48,11 @@ class Trainings:
         """Give the run that stands for the whole study, a new one or the one that was stopped."""
         earlier = self.context.store.runs(kind=kind, study=self.study, limit=1)
         if earlier:
-            recorder = self.context.resume_run(earlier[0].run_id)
+            recorder = self.context.resume_run(
+                earlier[0].run_id, self.context.made_from(self.town))
         else:
             recorder = self.context.start_run(
-                kind, self.study, data_sha256=self.town.sha256, study=self.study)
+                kind, self.study, made_from=self.context.made_from(self.town), study=self.study)
         self._parent = recorder.run_id
         with recorder:
             yield recorder
@@ -93,7 +94,7 @@ class Trainings:
                 return self.context.resume_run(task.continues)
         return self.context.start_run(
             "train", task.name, [self._parent] if self._parent else [], config=task.config,
-            data_sha256=self.town.sha256, tags=task.tags, study=self.study)
+            made_from=self.context.made_from(self.town), tags=task.tags, study=self.study)
 
 
 def asks_teacher(config: "EngineConfig") -> bool:
@@ -103,11 +104,9 @@ def asks_teacher(config: "EngineConfig") -> bool:
 
 def teacher_place(context: Context, config: "EngineConfig") -> Path:
     """Return the teacher's folder; with a HOSER as teacher its file, or that of its run."""
-    from hoserkd.engine.teacher.storage import find_teacher
-
     name = config.teacher.name
     if config.distill.source == "lmtad":
-        return find_teacher(name, context.paths.data_dir / "teachers")
+        return context.teacher_dir(name)
     file = Path(name).expanduser()
     if file.is_file():
         return file

@@ -64,7 +64,7 @@ class MadeFrom:
     teacher: Identity | None = None
     """Who taught: an LM-TAD export (`teacher`) or a trained HOSER (`student`)."""
     student: Identity | None = None
-    """The student whose weights a training started from (`--init-from`)."""
+    """The student that made the trips, or whose weights a training started from."""
     data_dir: Path | None = None
     """Absolute data folder of the command. It stays on this machine."""
 

@@ -78,8 +78,8 @@ def test_bundle_without_roads_finds_its_city_by_hash_or_names_it(
     line = ("generate", "--model", bundle, "--num", "2", "--output", tmp_path / "mine.csv")
     refused = run_cli(*line)
     assert refused.exit_code == 2
-    assert "no prepared city here has its hash" in refused.stderr
-    assert "the city smoke" in refused.stderr
+    assert "which is not here: tried its hash among 0 in" in refused.stderr
+    assert "was made with city smoke (hash" in refused.stderr
     answer = run_cli(*line, "--data-dir", made)
     assert answer.exit_code == 0, answer.stderr
 

@@ -1,5 +1,4 @@
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from hoserkd.engine.teacher.export import (
     parse_cell_size,
 )
 from hoserkd.engine.teacher.grid_options import GridEvidence, find_grid
-from hoserkd.engine.teacher.storage import find_teacher, load_card, load_teacher
+from hoserkd.engine.teacher.storage import load_card, load_teacher
 from hoserkd.errors import TeacherError, UsageError
 
 DATA = Path(__file__).parents[1] / "data" / "lmtad"
@@ -290,15 +289,6 @@ def test_damaged_card_is_a_clear_error(change, said, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(TeacherError, match=said):
         load_card(tmp_path / "t")
-
-
-def test_teacher_is_found_by_name_and_by_folder(tmp_path):
-    export_checkpoint(checkpoint(tmp_path / "c.pt"), tmp_path / "teachers" / "porto", PLAIN)
-    shutil.copytree(tmp_path / "teachers" / "porto", tmp_path / "elsewhere")
-    assert find_teacher("porto", tmp_path / "teachers").name == "porto"
-    assert find_teacher(str(tmp_path / "elsewhere"), tmp_path / "teachers").name == "elsewhere"
-    with pytest.raises(TeacherError, match="did you mean porto"):
-        find_teacher("portu", tmp_path / "teachers")
 
 
 @pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "41,-8,40,-7", "41,-8,42,-9",

@@ -1,6 +1,5 @@
 """What `teacher.json` says about a teacher. Nothing here needs torch."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -154,25 +153,3 @@ def check_vocabulary(card: TeacherCard, where: str) -> None:
         raise TeacherError(
             f"{where}: the grid has {card.grid.rows} x {card.grid.cols} = {card.grid.cells} cells, "
             f"but the vocabulary has room for {ids[0]} before its special ids {special}")
-
-
-def find_teacher(reference: str, teachers: Path) -> Path:
-    """Return the export that `reference` names: a folder, or a name under `teachers`.
-
-    Raises:
-        TeacherError: There is none; names those that there are.
-    """
-    for candidate in (teachers / reference, Path(reference).expanduser()):
-        if (candidate / CARD).is_file():
-            return candidate
-    known = [path.name for path in list_teachers(teachers)]
-    close = difflib.get_close_matches(reference, known, n=1)
-    there = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
-    raise TeacherError(
-        f"no teacher {reference!r} in {teachers}, nor a folder of that name with {CARD} ({there})",
-        hint="run `hoserkd train-teacher`, or `hoserkd export-teacher CHECKPOINT --output DIR`")
-
-
-def list_teachers(teachers: Path) -> list[Path]:
-    """Return the exports under a folder, by name."""
-    return sorted(path.parent for path in teachers.glob(f"*/{CARD}"))

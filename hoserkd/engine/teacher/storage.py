@@ -19,8 +19,6 @@ from hoserkd.engine.teacher.card import (
     TeacherCard,
     add_to_card,
     check_vocabulary,
-    find_teacher,
-    list_teachers,
     load_card,
 )
 from hoserkd.engine.teacher.lmtad import LMTAD
@@ -28,7 +26,7 @@ from hoserkd.engine.weights import read_weights
 from hoserkd.errors import TeacherError
 
 __all__ = ["CARD", "Teacher", "TeacherCard", "add_to_card", "build_model", "check_vocabulary",
-           "find_teacher", "list_teachers", "load_card", "load_teacher", "save_teacher"]
+           "load_card", "load_teacher", "save_teacher"]
 
 WEIGHTS = "weights.safetensors"
 

@@ -171,7 +171,7 @@ def _judge(
     from itertools import combinations
 
     from hoserkd import __version__
-    from hoserkd.engine.evaluate import compare_evaluations, evaluate_runs
+    from hoserkd.engine.evaluate import compare_pairs, evaluate_runs
     from hoserkd.report.records import Report
     from hoserkd.store.provenance import library_versions
 
@@ -192,7 +192,7 @@ def _judge(
     return Report(
         title=" and ".join(names) if len(names) <= 2 else f"{len(names)} runs",
         runs=tuple(judged_run(context, t, found[t.name], files[t.name]) for t in targets),
-        comparisons=tuple(compare_evaluations(found[a], found[b]) for a, b in pairs),
+        comparisons=compare_pairs([(found[a], found[b]) for a, b in pairs]),
         groups=tuple(seed_groups(targets, found)),
         commands=command_lines(context, targets, files),
         made=f"Made by hoserkd {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",

@@ -28,7 +28,7 @@ def document(judgements: Sequence[Judgement]) -> dict[str, Any]:
     """Return what evaluation.json holds (docs/metrics.md), of one split or of several."""
     from dataclasses import asdict
 
-    from hoserkd.engine.metrics.evaluation import comparison_json
+    from hoserkd.engine.metrics.evaluation import comparison_json, figures_json
 
     evaluations: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
@@ -41,7 +41,8 @@ def document(judgements: Sequence[Judgement]) -> dict[str, Any]:
             {**run.evaluation.to_json(), "run_id": run.run_id, "source": run.source,
              "facts": dict(run.facts)} for run in report.runs]
         comparisons += [{"od": od, **comparison_json(found)} for found in report.comparisons]
-        groups += [{"od": od, **asdict(group)} for group in report.groups]
+        groups += [{"od": od, **asdict(group), "mean": figures_json(group.mean)}
+                   for group in report.groups]
         commands |= dict.fromkeys(report.commands)
     return {"kind": "evaluation", "evaluations": evaluations, "comparisons": comparisons,
             "groups": groups, "commands": list(commands)}

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from hoserkd.engine.identity import KINDS
+from hoserkd.engine.metrics.catalogue import ONE_TRAINING
 from hoserkd.errors import UsageError
 from hoserkd.text import did_you_mean, duration_text, number_text, size_text
 
@@ -147,12 +148,14 @@ def compare_document(store: "RunStore", runs: Sequence["RunRecord"]) -> dict[str
         "settings": {key: [flat.get(key) for flat in settings] for key in keys
                      if any(flat.get(key) != settings[0].get(key) for flat in settings)},
         "metrics": {name: [figures_.get(name) for figures_ in measured] for name in names},
+        "caution": ONE_TRAINING,
     }
 
 
 def compare_view(console: "Console", document: Mapping[str, Any]) -> "RenderableType":
     """Return the tables of `runs compare`."""
     from rich.console import Group
+    from rich.text import Text
 
     names = [run["name"] for run in document["runs"]]
     settings = [(key, *(json.dumps(v) if not isinstance(v, str) else v for v in values))
@@ -161,7 +164,8 @@ def compare_view(console: "Console", document: Mapping[str, Any]) -> "Renderable
     return Group(
         console.table("Settings that differ", ("setting", *names), settings)
         if settings else "The settings are the same.",
-        console.table("Figures", ("figure", *names), metrics))
+        console.table("Figures", ("figure", *names), metrics),
+        Text(document["caution"], style="dim"))
 
 
 def figures(payload: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Judging generated trips against the real ones of a city."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from hoserkd.engine.metrics.baselines import (
     shortest_paths,
 )
 from hoserkd.engine.metrics.breakdown import asked_ends, scenario_results
-from hoserkd.engine.metrics.comparison import Comparison, compare, query_values
+from hoserkd.engine.metrics.comparison import Comparison, compare, corrected, request_values
 from hoserkd.engine.metrics.evaluation import Evaluation as Evaluation
 from hoserkd.engine.metrics.evaluation import Split
 from hoserkd.engine.metrics.model import ModelJudgement as ModelJudgement
@@ -30,6 +30,7 @@ from hoserkd.engine.metrics.packed import answered, take_trips
 from hoserkd.engine.metrics.rating import PER_TRIP, Rating, RealSide, rate, real_side
 from hoserkd.engine.metrics.scenarios import Places, learn_places, scenario_masks
 from hoserkd.engine.metrics.statistics import Figure, Resampling, mean_figures
+from hoserkd.engine.metrics.units import Units, apart, request_units
 from hoserkd.engine.types import GeneratedTrips, TrajectorySet
 from hoserkd.errors import DataError
 
@@ -93,8 +94,15 @@ def evaluate_runs(
 
 def compare_evaluations(a: Evaluation, b: Evaluation) -> Comparison:
     """Return the paired comparison of two evaluations of the same split, a minus b."""
-    how = Resampling(a.settings.bootstrap, a.settings.confidence, a.seed)
-    return compare(a.truth, a.settings.bins, (a.name, b.name), a.queries, b.queries, how)
+    return compare_pairs([(a, b)])[0]
+
+
+def compare_pairs(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> tuple[Comparison, ...]:
+    """Return paired comparisons of evaluations of one split, corrected for all of them together."""
+    return corrected([
+        compare(a.truth, a.settings.bins, (a.name, b.name), a.requests, b.requests,
+                Resampling(a.settings.bootstrap, a.settings.confidence, a.seed))
+        for a, b in pairs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +177,7 @@ def _evaluation(
         notes=_notes(generated, rating, bench.sets[used[FLOOR]]),
         generated=generated,
         rating=rating,
-        queries=query_values(real, generated, config.edr_epsilon_m, scenario_masks(
+        requests=request_values(real, generated, config.edr_epsilon_m, scenario_masks(
             asked_ends(generated), bench.places, config.scenario)),
         truth=real,
     )
@@ -200,7 +208,8 @@ def _with_references(
             references[name] = references[twin]
             continue
         made = {
-            FLOOR: real_sample(other, len(answered(generated)), seed),
+            FLOOR: real_sample(other, request_units(generated).take(answered(generated)).count,
+                               seed),
             SHORTEST: shortest_paths(city.network, generated),
             FREQUENT: frequent_turns(city.network, generated, train),
         }
@@ -218,16 +227,16 @@ def _perplexities(
     if teacher is None:
         return {}
 
-    def figure(trips: TrajectorySet) -> Figure:
+    def figure(trips: TrajectorySet, units: Units) -> Figure:
         most = max(config.model_trips, 1)
         if len(trips) > most:
             drawn = np.random.default_rng(how.seed).choice(len(trips), most, replace=False)
-            trips = take_trips(trips, np.sort(drawn))
-        return perplexity_figure(*teacher(trips), how)
+            trips, units = take_trips(trips, np.sort(drawn)), units.take(np.sort(drawn))
+        return perplexity_figure(*teacher(trips), how, units)
 
     for rating in ratings.values():
-        rating.figures["teacher_perplexity"] = figure(rating.trips)
-    return {"teacher_perplexity": figure(real.trips)}
+        rating.figures["teacher_perplexity"] = figure(rating.trips, rating.units)
+    return {"teacher_perplexity": figure(real.trips, apart(len(real.trips)))}
 
 
 def _about(city: City) -> dict[str, Any]:
@@ -236,8 +245,8 @@ def _about(city: City) -> dict[str, Any]:
 
 
 def _counts(generated: GeneratedTrips, rating: Rating, real: RealSide) -> dict[str, int]:
-    return {"queries": len(generated), "trips": len(rating.trips), "real": len(real.trips),
-            "pairs": len(rating.pairs),
+    return {"queries": len(generated), "requests": rating.requests.count,
+            "trips": len(rating.trips), "real": len(real.trips), "pairs": len(rating.pairs),
             "unknown_roads": int(((generated.origin < 0) | (generated.destination < 0)).sum())}
 
 
@@ -263,7 +272,10 @@ def _notes(
     if not len(rating.pairs):
         notes.append("no generated trip starts and ends in the cells of a real one: the pair "
                      "metrics do not exist for this set")
-    if len(floor) < len(rating.trips):
-        notes.append(f"the floor has {len(floor)} trips, fewer than the {len(rating.trips)} "
-                     "generated ones: its divergences are a little too large")
+    if len(generated) > rating.requests.count:
+        notes.append(f"{len(generated)} trips answer {rating.requests.count} requests: intervals "
+                     "and tests count requests")
+    if len(floor) < rating.units.count:
+        notes.append(f"the floor has {len(floor)} trips, fewer than the {rating.units.count} "
+                     "answered requests: its divergences are a little too large")
     return tuple(notes)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from hoserkd.engine.config import DistillConfig, EngineConfig
 from hoserkd.engine.events import Event, Note, Observer, Progress, StepDone, StopRequested
-from hoserkd.engine.metrics.statistics import holm
+from hoserkd.engine.metrics.paired import holm
 from hoserkd.engine.seeds import Comparison, Verdict, paired
 from hoserkd.engine.tasks import Task, Train
 from hoserkd.engine.training.loop import epoch_steps

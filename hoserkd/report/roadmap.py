@@ -193,7 +193,7 @@ def _same_request(first: Evaluation, query: int, other: Evaluation) -> int | Non
     """Return the number of the same request in another evaluation, None if it lacks it."""
     if other is first:
         return query
-    a, b = first.queries, other.queries
+    a, b = first.generated, other.generated
     same = ((b.origin == a.origin[query]) & (b.destination == a.destination[query])
             & (b.departure_s == a.departure_s[query]))
     found = np.flatnonzero(same)

@@ -5,10 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hoserkd.engine.metrics.baselines import FLOOR, FREQUENT, SHORTEST, STRAIGHTEST
-from hoserkd.engine.metrics.catalogue import BY_NAME, LEVELS, METRICS, Metric
-from hoserkd.engine.metrics.comparison import PAIRED, Comparison
+from hoserkd.engine.metrics.catalogue import (
+    BY_NAME,
+    LEVELS,
+    METRICS,
+    PAIRED,
+    Metric,
+)
+from hoserkd.engine.metrics.comparison import Comparison
 from hoserkd.engine.metrics.evaluation import Evaluation
-from hoserkd.engine.metrics.statistics import Figure, PairedTest
+from hoserkd.engine.metrics.paired import PairedTest
+from hoserkd.engine.metrics.statistics import Figure
 from hoserkd.report.records import Report, SeedGroup
 
 ABSENT = "–"
@@ -101,8 +108,10 @@ def headline_table(report: Report, *, floor_interval: bool = False) -> Table:
     chosen = [metric for metric in METRICS if metric.headline]
     table = metric_table(report, chosen, "Headline figures", floor_interval=floor_interval)
     share = round(100 * report.first.settings.confidence)
-    caption = (f"In brackets: {share} % bootstrap intervals. Floor: as many real trips of the "
-               "other split, what a perfect generator would score. Shortest path and most frequent "
+    requests = ", ".join(f"{run.name} {run.evaluation.counts['requests']:,}" for run in report.runs)
+    caption = (f"In brackets: {share} % bootstrap intervals over requests ({requests}), of the "
+               "model's own figures over real trips. Floor: real trips of the other split, one a "
+               "request, what a perfect generator would score. Shortest path and most frequent "
                "turns: simple rules on the same requests." + _pairs_note(report.first))
     return Table(table.title, table.columns, table.rows, caption)
 
@@ -122,9 +131,10 @@ def scenario_table(report: Report, index: int) -> Table:
     for kind, found in run.evaluation.scenarios.items():
         cells = [figure_text(found.figures.get(name), BY_NAME[name]) for name in SCENARIO_METRICS]
         floor = value_text((found.floor.get("distance_jsd") or Figure(None)).value)
-        rows.append((kind, f"{found.trips:,}", f"{found.pairs:,}", *cells, floor))
-    columns = ("trips", "generated", "pairs", *(label(BY_NAME[n]) for n in SCENARIO_METRICS),
-               "floor of distance JSD")
+        paired = found.figures["dtw_km"].count or 0
+        rows.append((kind, f"{found.requests:,}", f"{paired:,}", *cells, floor))
+    figures = (label(BY_NAME[name]) for name in SCENARIO_METRICS)
+    columns = ("trips", "requests", "with a partner", *figures, "floor of distance JSD")
     return Table(f"By kind of trip: {run.name}", columns, tuple(rows))
 
 
@@ -146,7 +156,8 @@ def comparison_table(found: Comparison) -> Table:
         "Each request's path is held against the same real trip between the same cells. "
         "Difference: first minus second with its bootstrap interval. Effect: matched-pairs "
         "rank-biserial correlation, -1 where the first is always smaller. Better is named where "
-        f"Holm's p is below {SIGNIFICANT}.")
+        f"p is below {SIGNIFICANT} after Holm's correction over all comparisons of this report. "
+        + found.caution)
     rows = tuple(_test_row(name, test) for name, test in found.tests.items())
     return Table(f"{found.a} against {found.b}", columns, rows, caption)
 
@@ -154,9 +165,11 @@ def comparison_table(found: Comparison) -> Table:
 def divergence_table(found: Comparison) -> Table:
     """Return the divergences of two runs over their common queries."""
     rows = tuple((name.replace("_", " "), value_text(d.a), value_text(d.b),
-                  figure_text(d.difference)) for name, d in found.divergences.items())
-    return Table("Divergence from the real trips, common queries",
-                 ("JSD of", found.a, found.b, "difference"), rows)
+                  figure_text(d.difference), *(ABSENT if p is None else p_text(p)
+                                               for p in (d.p, d.p_holm)))
+                 for name, d in found.divergences.items())
+    return Table("Divergence from the real trips, common requests",
+                 ("JSD of", found.a, found.b, "difference", "p (bootstrap)", "p (Holm)"), rows)
 
 
 def scenario_comparison_table(found: Comparison) -> Table:

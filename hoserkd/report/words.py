@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from hoserkd.engine.metrics.baselines import FLOOR, FREQUENT, SHORTEST
-from hoserkd.engine.metrics.catalogue import BY_NAME
-from hoserkd.engine.metrics.comparison import PAIRED, Comparison
+from hoserkd.engine.metrics.catalogue import BY_NAME, ONE_TRAINING, PAIRED
+from hoserkd.engine.metrics.comparison import Comparison
 from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.metrics.statistics import Figure
 from hoserkd.report.records import Report
@@ -30,7 +30,8 @@ def summary(report: Report) -> list[Part]:
     """Return what the numbers say: the comparisons first, then run by run."""
     parts = []
     if report.comparisons:
-        parts.append(Part("Compared", 0, tuple(map(comparison_sentence, report.comparisons))))
+        said = map(comparison_sentence, report.comparisons)
+        parts.append(Part("Compared", 0, (*said, ONE_TRAINING)))
     for place, run in enumerate(report.runs, 1):
         heading = run.name if len(report.runs) > 1 else ""
         parts.append(Part(heading, place, tuple(run_sentences(run.evaluation))))
@@ -41,7 +42,7 @@ def run_sentences(found: Evaluation) -> list[str]:
     """Return what the numbers of one run say."""
     metric = BY_NAME["completion"]
     lines = [
-        f"Of {found.counts['queries']:,} requested trips, "
+        f"Of {found.counts['requests']:,} requests, "
         f"{figure_text(found.figures['completion'], metric)} end on the requested road and "
         f"{value_text(found.figures['completion_200m'].value, metric)} within 200 m of it.",
     ]
@@ -82,7 +83,7 @@ def _pair_sentence(found: Evaluation) -> str:
                 "metrics do not exist here.")
     rule = found.references[SHORTEST]
     cell = f"{found.settings.cell_m:.0f} m"
-    return (f"Against the {found.counts['pairs']:,} real trips between the same {cell} cells: "
+    return (f"Against real trips between the same {cell} cells ({dtw.note}): "
             f"DTW {figure_text(dtw)} km, EDR {figure_text(edr)}; shortest paths on the same "
             f"requests have {value_text(rule['dtw_km'].value)} km and "
             f"{value_text(rule['edr'].value)}.")

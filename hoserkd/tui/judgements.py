@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from hoserkd.engine.metrics.catalogue import METRICS, Metric
+from hoserkd.engine.metrics.catalogue import METRICS, ONE_TRAINING, PAIRED, Metric
 
 FILE = "evaluation.json"
 SIGNIFICANT = 0.05
@@ -48,7 +48,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One metric of two runs, tested trip by trip."""
+    """One measure of two runs, tested request by request."""
 
     metric: str
     a: str
@@ -70,6 +70,8 @@ class Judgement:
     distributions: tuple[Distribution, ...]
     tests: tuple[Difference, ...]
     """What of the differences is more than chance."""
+    caution: str = ONE_TRAINING
+    """What the differences do not say."""
 
 
 def read_judgement(path: Path, run_id: str, title: str) -> Judgement | None:
@@ -113,8 +115,9 @@ def _test_lines(document: Mapping[str, Any]) -> list[Difference]:
             p = test["p_holm"]
             if p is None:
                 continue
+            measure = PAIRED[name][1] if name in PAIRED else name
             lines.append(Difference(
-                name, f"{comparison['a']} {test['mean_a']:.4g}",
+                measure, f"{comparison['a']} {test['mean_a']:.4g}",
                 f"{comparison['b']} {test['mean_b']:.4g}",
                 "≠ differ" if p < SIGNIFICANT else "≈ no clear difference", f"{p:.2g}"))
     return lines

@@ -103,6 +103,7 @@ def test_compare_shows_only_settings_that_differ(run_cli: Callable, two_runs: Ru
     assert document["settings"] == {"distill.lambda_kl": [0.0, 0.03]}
     assert document["metrics"]["best val_accuracy"] == [0.5, 0.53]
     assert document["metrics"]["test: test_accuracy"] == pytest.approx([0.4, 0.43])
+    assert "hoserkd study" in document["caution"]
     assert "distill.lambda_kl" in run_cli("runs", "compare", "vanilla", "distilled").stdout
 
 

@@ -177,7 +177,7 @@ def test_comparison_of_a_run_with_itself_finds_no_difference(judged):
 
 def test_comparison_is_paired_on_the_same_queries_and_trips(judged):
     found = compare_evaluations(judged["fast"], judged["usual"])
-    a, b = judged["fast"].queries.values["dtw_km"], judged["usual"].queries.values["dtw_km"]
+    a, b = judged["fast"].requests.values["dtw_km"], judged["usual"].requests.values["dtw_km"]
     both = np.isfinite(a) & np.isfinite(b)
     assert found.tests["dtw_km"].count == both.sum()
     assert found.tests["dtw_km"].difference.value == pytest.approx((a - b)[both].mean())

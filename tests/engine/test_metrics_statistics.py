@@ -3,16 +3,14 @@ import pytest
 from scipy.stats import wilcoxon
 
 from hoserkd.engine.metrics.distributions import jensen_shannon
+from hoserkd.engine.metrics.paired import holm, paired_test, rank_biserial
 from hoserkd.engine.metrics.statistics import (
     PackedCounts,
     Resampling,
     counts_figure,
     drawn_weights,
-    holm,
     mean_figure,
     mean_figures,
-    paired_test,
-    rank_biserial,
     resampled_histogram,
     weighted_counts,
 )
@@ -95,7 +93,7 @@ def test_divergence_interval_holds_the_figure_itself():
     real, other = rng.multinomial(3000, np.ones(50) / 50, size=2)
     found = counts_figure(
         jensen_shannon, (real, resampled_histogram(real, HOW, 1)),
-        (other, resampled_histogram(other, HOW, 2)), 0.95, (0.0, np.log(2)))
+        (other, resampled_histogram(other, HOW, 2)), HOW, 3000, (0.0, np.log(2)))
     assert 0 <= found.low < found.value < found.high
 
 

@@ -12,7 +12,8 @@ from hoserkd.commands.exports import EXPORTS
 from hoserkd.commands.judgements import Judgement, document
 from hoserkd.engine.metrics.catalogue import METRICS
 from hoserkd.engine.metrics.evaluation import comparison_json
-from hoserkd.engine.metrics.statistics import Figure, PairedTest
+from hoserkd.engine.metrics.paired import PairedTest
+from hoserkd.engine.metrics.statistics import Figure
 from hoserkd.report.records import SeedGroup
 from hoserkd.text import plain
 

@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 
 from hoserkd.engine.metrics.baselines import FLOOR, SHORTEST
-from hoserkd.engine.metrics.catalogue import BY_NAME
+from hoserkd.engine.metrics.catalogue import BY_NAME, ONE_TRAINING
+from hoserkd.engine.metrics.evaluation import comparison_json
 from hoserkd.engine.metrics.statistics import Figure
 from hoserkd.report.geojson import road_features, trip_features
-from hoserkd.report.markdown import render_markdown
+from hoserkd.report.html import render_html
+from hoserkd.report.markdown import escaped, render_markdown
 from hoserkd.report.roadmap import map_view
 from hoserkd.report.strips import strip
 from hoserkd.report.tables import (
+    comparison_table,
     figure_text,
     headline_table,
     level_tables,
@@ -147,3 +150,13 @@ def test_geojson_of_roads_counts_all_visits(report):
     visits = np.array([f["properties"]["visits_generated"] for f in roads])
     assert visits.sum() == len(found.rating.trips.road)
     assert sum(f["properties"]["visits_real"] for f in roads) == len(found.truth.trips.road)
+
+
+def test_every_face_says_what_a_comparison_of_two_trainings_cannot_tell(report):
+    """Terminal and Markdown show the tables; the page and the document have their own tests."""
+    assert "hoserkd study" in ONE_TRAINING
+    assert ONE_TRAINING in comparison_table(report.comparisons[0]).caption
+    assert ONE_TRAINING in [line for part in summary(report) for line in part.sentences]
+    assert escaped(ONE_TRAINING) in render_markdown(report)
+    assert ONE_TRAINING in render_html(report)
+    assert comparison_json(report.comparisons[0])["caution"] == ONE_TRAINING

@@ -165,7 +165,7 @@ async def test_evaluation_page_shows_figures_and_intervals_on_i(source: LiteralS
         assert str(table.get_row_at(0)[1]) == "0.02 [0.01, 0.05]"
         tests = app.query_one("#judged-tests", DataTable)
         assert [str(cell) for cell in tests.get_row_at(0)] == [
-            "dtw_km", "≠ differ", "0.003", "vanilla 0.41", "distilled 0.38"]
+            "DTW, km", "≠ differ", "0.003", "vanilla 0.41", "distilled 0.38"]
 
 
 async def test_map_page_steps_zooms_and_pans(source: LiteralSource) -> None:

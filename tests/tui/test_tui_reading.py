@@ -110,7 +110,7 @@ def test_judgement_of_puts_headlines_first_and_tells_tests() -> None:
     assert judged.lines[1].intervals[0] == "90.0 [85.0, 99.0] %"
     assert sum(judged.distributions[0].real) == pytest.approx(1)
     assert judged.tests == (
-        Difference("dtw_km", "vanilla 0.41", "distilled 0.38", "≠ differ", "0.003"),)
+        Difference("DTW, km", "vanilla 0.41", "distilled 0.38", "≠ differ", "0.003"),)
     coarse = judged.distributions[0].coarser(7)
     assert len(coarse.edge) == len(coarse.real) == 7
     assert sum(coarse.real) == pytest.approx(1)

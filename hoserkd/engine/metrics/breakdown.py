@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from hoserkd.engine.config import EvaluateConfig
-from hoserkd.engine.metrics.distributions import histogram
+from hoserkd.engine.metrics.distributions import bin_index, histogram
 from hoserkd.engine.metrics.evaluation import ScenarioResult
 from hoserkd.engine.metrics.packed import departures_s, destinations, origins
 from hoserkd.engine.metrics.rating import (
@@ -18,6 +18,7 @@ from hoserkd.engine.metrics.rating import (
 )
 from hoserkd.engine.metrics.scenarios import Places, TripEnds, scenario_masks
 from hoserkd.engine.metrics.statistics import Figure, Resampling, mean_figure, mean_figures
+from hoserkd.engine.metrics.task import completion
 from hoserkd.engine.types import GeneratedTrips, TrajectorySet
 
 SCENARIO_PAIRS = ("hausdorff_km", "dtw_km", "edr")
@@ -46,22 +47,22 @@ def scenario_results(
     truth = scenario_masks(real_ends(real.trips), places, config.scenario)
     asked = scenario_masks(asked_ends(generated), places, config.scenario)
     others = scenario_masks(real_ends(ratings[floor].trips), places, config.scenario)
-    completed = np.zeros(len(generated))
-    ends = destinations(rating.trips)
-    completed[rating.query] = ends == generated.destination[rating.query]
+    completed, _ = completion(generated, real.network.centroid_lonlat)
     result = {}
     for kind, mask in asked.items():
         if not mask.any():
             continue
         inside = mask[rating.query]
-        figures = {"completion": mean_figure(completed[mask], less, SHARE)}
+        requests = rating.requests.take(np.flatnonzero(mask))
+        figures = {"completion": mean_figure(
+            completed[mask].astype(np.float64), less, SHARE, requests)}
         figures.update(_divergences(real, rating, truth[kind], inside, config, less))
         paired = inside[rating.pairs[:, 0]]
         figures.update(mean_figures({
             metric: (getattr(rating.distances, metric)[paired], (0.0, np.inf))
-            for metric in SCENARIO_PAIRS}, less))
+            for metric in SCENARIO_PAIRS}, less, rating.units.take(rating.pairs[paired, 0])))
         result[kind] = ScenarioResult(
-            int(inside.sum()), int(truth[kind].sum()), int(paired.sum()), figures,
+            requests.count, int(inside.sum()), int(truth[kind].sum()), int(paired.sum()), figures,
             _divergences(real, ratings[floor], truth[kind], others[kind], config, less))
     return result
 
@@ -77,6 +78,8 @@ def _divergences(
         if not len(ours) or not len(theirs):
             figures[f"{name}_jsd"] = Figure(None, note="no trips of this kind")
             continue
+        counts = histogram(ours, theirs, config.bins)
         figures[f"{name}_jsd"] = histogram_divergence(
-            histogram(ours, theirs, config.bins), how, 50 + stream)
+            counts, bin_index(theirs, counts.edge), rating.units.take(np.flatnonzero(inside)),
+            how, 50 + stream)
     return figures

@@ -102,6 +102,23 @@ METRICS = (
            "exp of the teacher's mean surprise a grid token over the generated trips"),
 )
 
+PAIRED = {
+    "dtw_km": ("lower", "DTW, km"),
+    "hausdorff_km": ("lower", "Hausdorff, km"),
+    "frechet_km": ("lower", "discrete Fréchet, km"),
+    "edr": ("lower", "EDR"),
+    "dtw_per_point_km": ("lower", "DTW per road, km"),
+    "distance_error_km": ("lower", "length off by, km"),
+    "duration_error_min": ("lower", "duration off by, min"),
+    "completion": ("higher", "ends on the requested road"),
+}
+"""What is compared request by request, all but the last against the request's real trip: which is
+better, and what it is."""
+ONE_TRAINING = (
+    "One training each: this says nothing about the method that trained them; `hoserkd study` "
+    "compares methods over several seeds.")
+"""Stands beside every comparison of two runs."""
+
 BY_NAME = {metric.name: metric for metric in METRICS}
 LEVELS: dict[Level, str] = {
     "distribution": "Distributions",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hoserkd.engine.config import EvaluateConfig
-from hoserkd.engine.metrics.comparison import Comparison, QueryValues
+from hoserkd.engine.metrics.comparison import Comparison, RequestValues
 from hoserkd.engine.metrics.distributions import Histogram
 from hoserkd.engine.metrics.rating import Rating, RealSide
 from hoserkd.engine.metrics.statistics import Figure
@@ -22,6 +22,7 @@ Split = Literal["train", "test"]
 class ScenarioResult:
     """The figures of one kind of trips."""
 
+    requests: int
     trips: int
     """Generated trips (with at least two roads) of this kind."""
     real: int
@@ -54,7 +55,7 @@ class Evaluation:
     notes: tuple[str, ...]
     generated: GeneratedTrips
     rating: Rating
-    queries: QueryValues
+    requests: RequestValues
     truth: RealSide
     extra: dict[str, Any] = field(default_factory=dict)
     """What the caller adds to the JSON: where the trips came from."""
@@ -85,14 +86,16 @@ class Evaluation:
 
 
 def figures_json(figures: Mapping[str, Figure]) -> dict[str, Any]:
-    """Return figures as objects of value, low, high and, where there is one, note."""
-    return {name: {k: v for k, v in asdict(figure).items() if k != "note" or v}
+    """Return figures as objects of value, low, high and, where there are, note and count."""
+    return {name: {k: v for k, v in asdict(figure).items()
+                   if k in ("value", "low", "high") or v not in ("", None)}
             for name, figure in figures.items()}
 
 
 def _scenario_json(result: ScenarioResult) -> dict[str, Any]:
-    return {"trips": result.trips, "real": result.real, "pairs": result.pairs,
-            "metrics": figures_json(result.figures), "floor": figures_json(result.floor)}
+    return {"requests": result.requests, "trips": result.trips, "real": result.real,
+            "pairs": result.pairs, "metrics": figures_json(result.figures),
+            "floor": figures_json(result.floor)}
 
 
 def _reliability_json(curve: Reliability | None) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """Model level: what the student itself says, step by step, about real trips."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from hoserkd.engine.metrics.statistics import (
     ratio_figure,
 )
 from hoserkd.engine.metrics.task import Reliability, reliability
+from hoserkd.engine.metrics.units import Units
 from hoserkd.engine.student.navigator import Navigator
 from hoserkd.engine.student.storage import LoadedStudent
 from hoserkd.engine.student.tables import build_network_tables
@@ -202,7 +203,7 @@ def judge_answers(answers: StepAnswers, how: Resampling) -> ModelJudgement:
 def _less(figure: Figure, nominal: float) -> Figure:
     value, low, high = (None if x is None else x - nominal
                         for x in (figure.value, figure.low, figure.high))
-    return Figure(value, low, high, figure.note)
+    return replace(figure, value=value, low=low, high=high)
 
 
 def _ece_figure(answers: StepAnswers, curve: Reliability, how: Resampling) -> Figure:
@@ -219,17 +220,19 @@ def _ece_figure(answers: StepAnswers, curve: Reliability, how: Resampling) -> Fi
     for k in range(len(samples)):
         weight = np.bincount(rng.integers(0, trips, trips), minlength=trips)
         samples[k] = np.abs(weight @ table).sum() / max((weight * steps).sum(), 1)
-    return centred_interval(curve.ece, samples, how.confidence, (0.0, 1.0))
+    return centred_interval(curve.ece, samples, how, trips, (0.0, 1.0))
 
 
 def perplexity_figure(
-    surprise: Float64[np.ndarray, " N"], tokens: Int64[np.ndarray, " N"], how: Resampling
+    surprise: Float64[np.ndarray, " N"], tokens: Int64[np.ndarray, " N"], how: Resampling,
+    units: Units | None = None,
 ) -> Figure:
     """Return exp(sum of surprises / sum of tokens) over trips, in the teacher's tokens."""
     if not tokens.sum():
-        return Figure(None, note="the teacher judged no trip")
+        return Figure(None, note="the teacher judged no trip", count=0)
     offset = np.arange(len(tokens) + 1)
-    mean = ratio_figure(surprise, tokens.astype(np.float64), offset, how, (0.0, np.inf))
+    mean = ratio_figure(surprise, tokens.astype(np.float64), offset, how, (0.0, np.inf),
+                        units)
     value, low, high = (None if x is None else float(np.exp(x))
                         for x in (mean.value, mean.low, mean.high))
-    return Figure(value, low, high)
+    return replace(mean, value=value, low=low, high=high)

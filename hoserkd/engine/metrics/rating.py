@@ -54,6 +54,7 @@ from hoserkd.engine.metrics.task import (
     used_columns,
     zone_changes,
 )
+from hoserkd.engine.metrics.units import Units, request_units
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork, TrajectorySet
 
 LN2 = float(np.log(2))
@@ -86,9 +87,13 @@ class Rating:
     """The rated trips: those with at least two roads."""
     query: Int64[np.ndarray, " n"]
     """Which query each of them answers."""
+    units: Units
+    """Which request each of them answers."""
     features: TripFeatures
     pairs: Int64[np.ndarray, "M 2"]
     distances: PairDistances
+    requests: Units
+    """Which request each query is, unanswered ones too."""
     figures: dict[str, Figure] = field(default_factory=dict)
     histograms: dict[str, Histogram] = field(default_factory=dict)
     per_trip: dict[str, Float64[np.ndarray, " n"]] = field(default_factory=dict)
@@ -125,11 +130,12 @@ def rate(
 def _paired(real: RealSide, generated: GeneratedTrips, config: EvaluateConfig) -> Rating:
     lonlat = real.network.centroid_lonlat
     query = answered(generated)
+    requests = request_units(generated)
     trips = take_trips(as_trajectories(generated), query)
     pairs = match_trips(trips, real.trips, real.cell)
     return Rating(
-        trips, query, trip_features(trips, lonlat), pairs,
-        pair_distances(trips, real.trips, pairs, lonlat, config.edr_epsilon_m),
+        trips, query, requests.take(query), trip_features(trips, lonlat), pairs,
+        pair_distances(trips, real.trips, pairs, lonlat, config.edr_epsilon_m), requests,
     )
 
 
@@ -143,7 +149,7 @@ def _judge_trip_distributions(
            for name in PER_TRIP.values()},
         "matched_share": (matched, SHARE),
         "revisit_share": (revisits(rating.trips).astype(np.float64), SHARE),
-    }, how))
+    }, how, rating.units))
     for stream, (name, attribute) in enumerate(PER_TRIP.items()):
         ours, theirs = getattr(real.features, attribute), getattr(rating.features, attribute)
         for suffix, bins in (("", config.bins), ("_101", config.bins + 1)):
@@ -151,30 +157,53 @@ def _judge_trip_distributions(
                 rating.figures[f"{name}_jsd{suffix}"] = Figure(None, note="no trips")
                 continue
             counts = histogram(ours, theirs, bins)
-            rating.figures[f"{name}_jsd{suffix}"] = histogram_divergence(counts, how, stream)
+            rating.figures[f"{name}_jsd{suffix}"] = histogram_divergence(
+                counts, bin_index(theirs, counts.edge), rating.units, how, stream)
             if not suffix:
                 rating.histograms[name] = counts
 
 
-def histogram_divergence(counts: Histogram, how: Resampling, stream: int) -> Figure:
-    """Return the divergence of a histogram of one value a trip."""
+def histogram_divergence(
+    counts: Histogram, index: Int64[np.ndarray, " n"], units: Units, how: Resampling, stream: int
+) -> Figure:
+    """Return the divergence of a histogram of one value a trip.
+
+    Args:
+        index: Bin of each of the other trips; -1 for one that is not counted.
+        units: Of these trips.
+    """
     if not counts.real.sum() or not counts.other.sum():
-        return Figure(None, note="no trips")
-    resampled = [resampled_histogram(x, how, 2 * stream + k)
-                 for k, x in enumerate((counts.real, counts.other))]
-    return counts_figure(jensen_shannon, (counts.real, resampled[0]),
-                         (counts.other, resampled[1]), how.confidence, (0.0, LN2))
+        return Figure(None, note="no trips", count=0)
+    real = resampled_histogram(counts.real, how, 2 * stream)
+    other = (resampled_histogram(counts.other, how, 2 * stream + 1) if units.alone
+             else _resampled_bins(index, units, len(counts.edge), how, 2 * stream + 1))
+    return counts_figure(jensen_shannon, (counts.real, real), (counts.other, other), how,
+                         units.count, (0.0, LN2))
+
+
+def _resampled_bins(
+    index: Int64[np.ndarray, " n"], units: Units, bins: int, how: Resampling, stream: int
+) -> Float64[np.ndarray, "b c"]:
+    """Return resampled counts of bins, whole units drawn."""
+    counted = index >= 0
+    offset = np.concatenate([[0], np.cumsum(counted)])
+    rows = PackedCounts(offset, index[counted], bins).by(units)
+    drawn = [weighted_counts(rows, drawn_weights(units.count, how, stream, *block))
+             for block in blocks(how.resamples)]
+    return np.concatenate([np.empty((0, bins)), *drawn])
 
 
 def _judge_pairs(rating: Rating, how: Resampling) -> None:
     if not len(rating.pairs):
-        none = Figure(None, note="no generated trip starts and ends in the cells of a real one")
+        none = Figure(None, note="no generated trip starts and ends in the cells of a real one",
+                      count=0)
         rating.figures.update(dict.fromkeys(PAIR_METRICS, none))
         return
+    units = rating.units.take(rating.pairs[:, 0])
     found = mean_figures({
         name: (getattr(rating.distances, name), SHARE if name.startswith("edr") else ABOVE_ZERO)
-        for name in PAIR_METRICS}, how)
-    note = f"{len(rating.pairs)} pairs"
+        for name in PAIR_METRICS}, how, units)
+    note = f"{len(rating.pairs)} pairs of {units.count} requests"
     rating.figures.update({name: replace(figure, note=note) for name, figure in found.items()})
 
 
@@ -188,7 +217,8 @@ def _judge_answers(
     rating.figures.update(mean_figures({
         name: (values[known].astype(np.float64), SHARE)
         for name, values in (("completion", exact), ("completion_200m", near),
-                             ("answered_share", long_enough))}, how))
+                             ("answered_share", long_enough))}, how,
+        rating.requests.take(np.flatnonzero(known))))
     different = diversity(rating.trips, generated.origin[rating.query],
                           generated.destination[rating.query])
     rating.figures["diversity"] = (
@@ -212,8 +242,9 @@ def _judge_lengths(real: RealSide, ratings: Mapping[str, Rating], how: Resamplin
         least[np.isinf(least)] = np.nan
         ratio = path_length_m(rating.trips, network.length_m) / least
         rating.per_trip["length_ratio"] = ratio
+        known = np.flatnonzero(np.isfinite(ratio))
         rating.figures["length_ratio"] = mean_figure(
-            ratio[np.isfinite(ratio)], how, ABOVE_ZERO)
+            ratio[known], how, ABOVE_ZERO, rating.units.take(known))
 
 
 def _step_bins(
@@ -241,7 +272,7 @@ class _Packed:
 def _judge_packed(
     real: RealSide, ratings: Mapping[str, Rating], config: EvaluateConfig, how: Resampling
 ) -> None:
-    """Judge what counts many things a trip: steps, visits, moves. Whole trips are resampled."""
+    """Judge what counts many things a trip: steps, visits, moves. Whole requests are resampled."""
     rated = list(ratings.values())
     counted = _counted(real, rated, config)
     totals = [[rows.total() for rows in packed.rows] for packed in counted]
@@ -252,8 +283,8 @@ def _judge_packed(
             for kind, (statistic, bounds) in packed.statistics.items():
                 drawn = [np.empty(0), *(block[place, index, kind] for block in samples)]
                 rating.figures[_packed_name(packed.name, kind)] = centred_interval(
-                    float(statistic(total[0], total[index])), np.concatenate(drawn),
-                    how.confidence, bounds)
+                    float(statistic(total[0], total[index])), np.concatenate(drawn), how,
+                    rating.units.count, bounds)
             if packed.name == "step_duration":
                 edge = bin_edges(real.features.step_duration_min, config.bins)
                 rating.histograms[packed.name] = Histogram(
@@ -280,7 +311,9 @@ def _counted(
     changes = [zone_changes(trips, real.network.zone) for trips in crowds]
     counted.append(_Packed("road_usage", used_columns(*visits), both))
     counted.append(_Packed("zone_flow", used_columns(*changes), both))
-    return counted
+    return [replace(packed, rows=(packed.rows[0], *(
+        rows.by(rating.units) for rows, rating in zip(packed.rows[1:], rated, strict=True))))
+        for packed in counted]
 
 
 def _block_samples(

@@ -1,21 +1,22 @@
-"""How sure a figure is, and whether two figures differ.
+"""How sure a figure is.
 
-Intervals are bootstrap intervals: trips (or pairs) are drawn with replacement. They show the
-spread of the figure around itself: the resampled values are shifted so that their mean is the
-figure, since a divergence of resampled counts is on average too large (the floor row, which has
-the same size and so the same excess, is what to compare it with).
+Intervals are bootstrap intervals: independent units (`units.py`) are drawn with replacement, each
+with all its trips. They show the spread of the figure around itself: the resampled values are
+shifted so that their mean is the figure, since a divergence of resampled counts is on average too
+large (the floor row, which has the same size and so the same excess, is what to compare it with).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
-from scipy.stats import rankdata, wilcoxon
+from scipy.stats import norm, t
 
 from hoserkd.engine.metrics.compiling import kernel, over_tasks
 from hoserkd.engine.metrics.packed import sum_by_trip
+from hoserkd.engine.metrics.units import Units, apart
 
 BLOCK = 64
 """Resamples that are worked on together: each entry of a trip is then one short vector sum."""
@@ -35,6 +36,8 @@ class Figure:
     high: float | None = None
     note: str = ""
     """Why there is no value, or what to know about it."""
+    count: int | None = None
+    """Independent units behind it: requests, or trips of a model that is judged step by step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,72 +61,110 @@ class PackedCounts:
         """Return the sum of all rows."""
         return np.bincount(self.column, minlength=self.columns).astype(np.float64)
 
-
-@dataclass(frozen=True, slots=True)
-class PairedTest:
-    """Two runs' values on the same queries: a minus b."""
-
-    count: int
-    mean_a: float
-    mean_b: float
-    difference: Figure
-    """Mean difference with its bootstrap interval."""
-    p: float
-    """Wilcoxon signed-rank test, two-sided, zero differences dropped."""
-    p_holm: float
-    """The same after Holm's correction over the tests of its family."""
-    effect: float
-    """Matched-pairs rank-biserial correlation, from -1 (a always smaller) to 1."""
+    def by(self, units: Units) -> "PackedCounts":
+        """Return a row a unit, which holds the entries of all its trips."""
+        if units.alone:
+            return self
+        length = np.diff(self.offset)
+        order = np.argsort(units.of, kind="stable")
+        start = np.cumsum(length[order]) - length[order]
+        entry = np.repeat(self.offset[order] - start, length[order]) + np.arange(len(self.column))
+        size = np.bincount(units.of, weights=length, minlength=units.count).astype(np.int64)
+        return PackedCounts(np.concatenate([[0], np.cumsum(size)]), self.column[entry],
+                            self.columns)
 
 
 def centred_interval(
-    value: float, samples: Float64[np.ndarray, " n"], confidence: float,
+    value: float, samples: Float64[np.ndarray, " n"], how: Resampling, count: int,
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Figure:
-    """Return `value` with the spread of the resampled values round it, kept within `bounds`."""
-    samples = samples[np.isfinite(samples)]
+    """Return `value` with the spread of the resampled values round it, kept within `bounds`.
+
+    Args:
+        count: Independent units that were resampled; of a single one there is no interval.
+    """
     if not np.isfinite(value):
-        return Figure(None, note="not defined for these trips")
-    if not len(samples):
-        return Figure(float(value))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(samples - samples.mean(), [tail, 1 - tail]) + value
-    return Figure(float(value), float(max(low, bounds[0])), float(min(high, bounds[1])))
+        return Figure(None, note="not defined for these trips", count=count)
+    samples = samples[np.isfinite(samples)]
+    if not len(samples) or count < 2:
+        return Figure(float(value), count=count)
+    tail = (1 - how.confidence) / 2
+    away = np.quantile(samples - samples.mean(), [tail, 1 - tail]) * widening(how, count)
+    low, high = value + away
+    return Figure(float(value), float(max(low, bounds[0])), float(min(high, bounds[1])),
+                  count=count)
+
+
+def widening(how: Resampling, count: int) -> float:
+    """Return by what the spread of resamples of `count` units is to be multiplied.
+
+    Resamples of n values scatter by sqrt((n - 1) / n) too little, and a spread that is estimated
+    asks for Student's quantile in place of the normal one.
+    """
+    tail = (1 + how.confidence) / 2
+    return float(np.sqrt(count / (count - 1)) * t.ppf(tail, count - 1) / norm.ppf(tail))
 
 
 def mean_figure(
     values: Float64[np.ndarray, " n"], how: Resampling,
-    bounds: tuple[float, float] = (-np.inf, np.inf),
+    bounds: tuple[float, float] = (-np.inf, np.inf), units: Units | None = None,
 ) -> Figure:
     """Return the mean of one value a trip, with its interval; no value of an empty sample."""
-    return mean_figures({"": (values, bounds)}, how)[""]
+    return mean_figures({"": (values, bounds)}, how, units)[""]
 
 
 def mean_figures(
-    columns: Mapping[str, tuple[Float64[np.ndarray, " n"], tuple[float, float]]], how: Resampling
+    columns: Mapping[str, tuple[Float64[np.ndarray, " n"], tuple[float, float]]], how: Resampling,
+    units: Units | None = None,
 ) -> dict[str, Figure]:
-    """Return the means of several values of the same trips, each given with its bounds."""
+    """Return the means of several values of the same trips, each given with its bounds.
+
+    Args:
+        units: Whose values they are; None: each is a unit of its own.
+    """
     values = np.stack([column for column, _ in columns.values()], axis=1)
     if not len(values):
-        return dict.fromkeys(columns, Figure(None, note="no trips"))
-    means = resampled_sums(values, how) / len(values)
-    return {
-        name: centred_interval(float(column.mean()), means[:, k], how.confidence, bounds)
-        for k, (name, (column, bounds)) in enumerate(columns.items())}
+        return dict.fromkeys(columns, Figure(None, note="no trips", count=0))
+    units = units or apart(len(values))
+    sums = resampled_sums(units.totals(np.column_stack([values, np.ones(len(values))])), how)
+    means = sums[:, :-1] / sums[:, -1:]
+    return {name: _mean_interval(column, means[:, k], how, units.count, bounds)
+            for k, (name, (column, bounds)) in enumerate(columns.items())}
+
+
+def _mean_interval(
+    column: Float64[np.ndarray, " n"], means: Float64[np.ndarray, " b"], how: Resampling,
+    count: int, bounds: tuple[float, float],
+) -> Figure:
+    found = centred_interval(float(column.mean()), means, how, count, bounds)
+    if found.low is None or bounds != (0.0, 1.0) or not (column == column[0]).all():
+        return found
+    # A share of 0 or 1 does not scatter in any resample, which is no proof of the next trip: the
+    # exact (Clopper-Pearson) bound of a share that was met in all of `count` cases.
+    reach = 1 - ((1 - how.confidence) / 2) ** (1 / count)
+    return {0.0: replace(found, high=reach), 1.0: replace(found, low=1 - reach)}.get(
+        float(column[0]), found)
 
 
 def ratio_figure(
     above: Float64[np.ndarray, " S"], below: Float64[np.ndarray, " S"],
     offset: Int64[np.ndarray, " N+1"], how: Resampling, bounds: tuple[float, float],
+    units: Units | None = None,
 ) -> Figure:
-    """Return sum(above) / sum(below) over packed steps; its interval resamples whole trips."""
+    """Return sum(above) / sum(below) over packed steps; its interval resamples whole units.
+
+    Args:
+        units: Of the trips; None: each is a unit of its own.
+    """
+    units = units or apart(len(offset) - 1)
     if not below.sum():
-        return Figure(None, note="no steps")
-    top, bottom = sum_by_trip(above, offset), sum_by_trip(below, offset)
-    sums = resampled_sums(np.stack([top, bottom], axis=1), how)
+        return Figure(None, note="no steps", count=units.count)
+    sums = np.stack([sum_by_trip(above, offset), sum_by_trip(below, offset)], axis=1)
+    top, bottom = sums.sum(axis=0)
+    resampled = resampled_sums(units.totals(sums), how)
     with np.errstate(invalid="ignore"):
-        samples = sums[:, 0] / sums[:, 1]
-    return centred_interval(float(top.sum() / bottom.sum()), samples, how.confidence, bounds)
+        samples = resampled[:, 0] / resampled[:, 1]
+    return centred_interval(float(top / bottom), samples, how, units.count, bounds)
 
 
 def resampled_histogram(
@@ -235,57 +276,15 @@ def counts_figure(
     statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
     real: tuple[np.ndarray, np.ndarray],
     other: tuple[np.ndarray, np.ndarray],
-    confidence: float,
+    how: Resampling,
+    count: int,
     bounds: tuple[float, float],
 ) -> Figure:
-    """Return `statistic(real, other)` of two count vectors, each given with its resamples."""
+    """Return `statistic(real, other)` of two count vectors, each given with its resamples.
+
+    Args:
+        count: Independent units behind the other counts.
+    """
     value = float(statistic(real[0].astype(np.float64), other[0].astype(np.float64)))
     samples = statistic(real[1], other[1]) if len(real[1]) else np.empty(0)
-    return centred_interval(value, samples, confidence, bounds)
-
-
-def rank_biserial(difference: Float64[np.ndarray, " n"]) -> float:
-    """Return the matched-pairs rank-biserial correlation: (rank sum of gains - of losses) / all.
-
-    Zero differences are dropped; 0 where nothing is left.
-    """
-    difference = difference[difference != 0]
-    if not len(difference):
-        return 0.0
-    rank = rankdata(np.abs(difference))
-    return float((rank * np.sign(difference)).sum() / rank.sum())
-
-
-def signed_rank_p(difference: Float64[np.ndarray, " n"]) -> float:
-    """Return the two-sided p of Wilcoxon's signed-rank test; 1 where all differences are zero."""
-    difference = difference[difference != 0]
-    if not len(difference):
-        return 1.0
-    return float(wilcoxon(difference, method="auto").pvalue)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Return Holm's step-down adjusted p values, in the order given."""
-    order = np.argsort(p, kind="stable")
-    adjusted, running = [0.0] * len(p), 0.0
-    for place, index in enumerate(order):
-        running = max(running, min(1.0, p[index] * (len(p) - place)))
-        adjusted[index] = running
-    return adjusted
-
-
-def paired_test(
-    a: Float64[np.ndarray, " n"], b: Float64[np.ndarray, " n"], how: Resampling
-) -> PairedTest:
-    """Return the comparison of two values a query; `p_holm` is still the plain p."""
-    difference = a - b
-    p = signed_rank_p(difference)
-    return PairedTest(
-        count=len(difference),
-        mean_a=float(a.mean()),
-        mean_b=float(b.mean()),
-        difference=mean_figure(difference, how),
-        p=p,
-        p_holm=p,
-        effect=rank_biserial(difference),
-    )
+    return centred_interval(value, samples, how, count, bounds)

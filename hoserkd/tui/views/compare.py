@@ -8,6 +8,7 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import DataTable, Static
 
+from hoserkd.engine.metrics.catalogue import ONE_TRAINING
 from hoserkd.text import printable
 from hoserkd.tui.drawing import (
     SERIES_MARKS,
@@ -95,6 +96,7 @@ class CompareView(Vertical):
                 f" {clipped(printable(row.name), width):<{width}} ", state,
                 f"{figure(row.val_accuracy):>8}{figure(row.loss_kl):>9}"
                 f"{figure(row.trips_per_s):>9}{short_span(row.duration_s):>7}"))
+        lines.append(Text(ONE_TRAINING, style="dim"))
         return Text("\n").join(lines)
 
     def _fill_table(self) -> None:

@@ -87,7 +87,8 @@ class EvaluationView(Vertical):
         judged = self._judgements[number]
         head.update(Text.assemble(
             (printable(" against ".join(judged.names)), "bold"), f"  {judged.od} ODs  ",
-            (printable(judged.title), "dim"), f"  evaluation {number + 1}/{len(self._judgements)}"))
+            (printable(judged.title), "dim"), f"  evaluation {number + 1}/{len(self._judgements)}",
+            (f"\n{judged.caution}" if len(judged.names) > 1 else "", "dim")))
         self._fill(judged)
         self._draw_distribution(judged)
 

@@ -23,9 +23,9 @@ SMALL = {
     "TUNE__FINAL_EPOCHS": "1", "TUNE__FINAL_SEEDS": "[]",
 }
 """What the environment sets, so that the commands themselves run as they are written."""
-RUN = ("README.md", "docs/commands.md", "docs/dashboard.md", "docs/data-format.md",
-       "docs/deploy.md", "docs/settings.md", "docs/store.md", "docs/study.md", "docs/tuning.md",
-       "docs/tutorial.md")
+RUN = ("README.md", "docs/commands.md", "docs/compatibility.md", "docs/dashboard.md",
+       "docs/data-format.md", "docs/deploy.md", "docs/settings.md", "docs/store.md",
+       "docs/study.md", "docs/tuning.md", "docs/tutorial.md")
 """Pages whose every command line is run: here, and `docs/deploy.md` in `commands/test_demo.py`.
 Those of `docs/tuning.md`, which take hours, are run with `--show-config`, and the dashboard draws a
 picture of what it would show in a terminal."""
@@ -149,7 +149,7 @@ def test_commands_page_runs_as_written_and_names_every_command(worked: Path) -> 
         (worked / "unpacked" / "generated").glob("test-astar.csv")).read_bytes()
 
 
-@pytest.mark.parametrize("page", ["docs/settings.md", "docs/store.md"])
+@pytest.mark.parametrize("page", ["docs/compatibility.md", "docs/settings.md", "docs/store.md"])
 def test_pages_that_go_on_run_as_written(
     page: str, going_on: Path, run_cli: Callable[..., Any]
 ) -> None:

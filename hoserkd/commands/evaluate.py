@@ -121,7 +121,7 @@ def _evaluate(
     from hoserkd.engine.city.storage import load_city
     from hoserkd.engine.device import resolve_device
 
-    town = load_city(context.city_dir(city))
+    town = load_city(context.city_dir(city), context.config.city.timezone)
     tell_other_cities(context, targets, town)
     device = resolve_device(context.config.device)
     parents = [target.run.run_id for target in targets if target.run is not None]

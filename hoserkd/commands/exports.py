@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hoserkd.engine.metrics.evaluation import Evaluation
     from hoserkd.report.records import Report
 
-EXPORTS = ("geojson", "kepler", "points-csv", "points-parquet", "geoparquet")
+EXPORTS = ("geojson", "kepler", "points-csv", "points-parquet", "geoparquet", "public")
 
 
 def check_exports(kinds: Sequence[str]) -> tuple[str, ...]:
@@ -33,6 +33,7 @@ ENDS = {
     "points-csv": {"points-csv": "-points.csv"},
     "points-parquet": {"points-parquet": "-points.parquet"},
     "geoparquet": {"geoparquet": "-trips.geoparquet"},
+    "public": {"public": "-public.csv"},
 }
 """By export, its files: the kind under which each is recorded, and how its name ends."""
 
@@ -67,6 +68,10 @@ def _export(found: "Evaluation", path: Path, kind: str) -> None:
         from hoserkd.engine.trips.generated import save_generated
 
         save_generated(path, found.generated, found.truth.network)
+    elif kind == "public":
+        from hoserkd.engine.trips.public_form import save_public
+
+        save_public(path, [found.generated], found.truth.network)
     elif kind == "geoparquet":
         from hoserkd.report.points import write_geoparquet
 

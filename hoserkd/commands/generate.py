@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hoserkd.commands.completion import one_of
 from hoserkd.commands.context import Context, open_context, session
 from hoserkd.commands.model_files import ModelFile, city_of, open_model_file
 from hoserkd.commands.options import Device, Force, Profile, Run, RunCity
@@ -79,6 +80,9 @@ def generate(
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", metavar="FILE.csv|.parquet|.geojson|.kepler.geojson",
         help="Default: in the run's folder.")] = None,
+    columns: Annotated[str, typer.Option(
+        metavar="own|public", autocompletion=one_of("own", "public"),
+        help="public: a CSV as the public evaluators read it.")] = "own",
     show: Annotated[int | None, typer.Option(
         min=0, metavar="N", help="Draw the N-th trip, counted from 0, as a map.")] = None,
     force: bool = Force,
@@ -102,19 +106,33 @@ def generate(
          "generate.guide": guide, "generate.time_limit_s": time_limit,
          "generate.search_time_limit_s": search_limit, "device": device},
         run=reference, stored=None if opened is None else opened.stored)
-    if output is not None:
-        from hoserkd.engine.trips.generated import check_suffix
-
-        check_suffix(output)
+    _check_columns(output, columns)
     found = _find_model(context, reference, opened, city)
     if output is not None:
         _check_output(output, od, [found.file, model], force)
     with joined_processes(context.config.device) as ranks:
-        job = GenerateJob(context, found, od, num, ranks)
+        job = GenerateJob(context, found, od, num, ranks, columns)
         if ranks.first:
             job.record(output, show)
         else:
             job.help()
+
+
+def _check_columns(output: Path | None, columns: str) -> None:
+    """Refuse columns that are none, and an output that they cannot be written to."""
+    from hoserkd.engine.trips.generated import check_suffix
+    from hoserkd.engine.trips.public_form import check_public_suffix
+
+    if columns not in ("own", "public"):
+        raise UsageError(f"--columns knows own and public, not {columns}")
+    if columns == "public":
+        if output is None:
+            raise UsageError("--columns public needs --output FILE.csv",
+                             hint="the trips in a run's folder keep their own columns, which say "
+                                  "more")
+        check_public_suffix(output)
+    elif output is not None:
+        check_suffix(output)
 
 
 def _check_output(output: Path, od: str, models: Sequence[Path | None], force: bool) -> None:
@@ -146,7 +164,8 @@ class GenerateJob:
     """One generation: its queries, and this process's share of them."""
 
     def __init__(
-        self, context: Context, found: Model, od: str, num: int | None, ranks: "Ranks"
+        self, context: Context, found: Model, od: str, num: int | None, ranks: "Ranks",
+        columns: str,
     ) -> None:
         from hoserkd.engine.city.storage import load_city
         from hoserkd.engine.generate import draw_queries
@@ -157,7 +176,8 @@ class GenerateJob:
         self.found = found
         self.od = od
         self.ranks = ranks
-        self.town = load_city(found.city)
+        self.public = columns == "public"
+        self.town = load_city(found.city, config.city.timezone)
         context.tell_other_city(self.town)
         self.student = load_student(found.file, self.town)
         queries = draw_queries(self.town, od, num, config.seed, most=config.generate.num)
@@ -186,7 +206,7 @@ class GenerateJob:
     def record(self, output: Path | None, show: int | None) -> None:
         """Search within a run, write the file and show how it went."""
         from hoserkd.engine.search.quality import Quality
-        from hoserkd.engine.trips.generated import save_chunks, save_snapping
+        from hoserkd.engine.trips.generated import save_snapping
 
         context, run = self.context, self.found.run
         with context.start_run("generate", parents=() if run is None else (run.run_id,),
@@ -197,12 +217,12 @@ class GenerateJob:
             watch, began = _Watch(), time.perf_counter()
             parts = self._search(path, context.observing(recorder, watch))
             quality = Quality(self.town.network)
-            save_chunks(path, _counted(parts.chunks(), quality), self.town.network)
+            self._save(path, _counted(parts.chunks(), quality))
             snapped = save_snapping(path, self.queries, self.town.network)
-            recorder.artifact(path, "generated")
+            recorder.artifact(path, "export" if self.public else "generated")
             figures = quality.figures() | watch.figures() | self._snapping()
             recorder.evaluation(figures, label="generated")
-        if run is not None and run.status != "running":
+        if run is not None and run.status != "running" and not self.public:
             context.store.attach(run.run_id, path, "generated")
         payload = {"run_id": recorder.run_id, "model": self.found.file, "output": path,
                    "od": self.od, "search": context.config.generate.search,
@@ -211,6 +231,21 @@ class GenerateJob:
         drawing = None if show is None else self._drawing(parts, show)
         parts.remove()
         context.console.result(payload, lambda: _render(context, payload, drawing))
+
+    def _save(self, path: Path, chunks: "Iterator[GeneratedTrips]") -> None:
+        """Write the trips in the columns that were asked for."""
+        from hoserkd.engine.trips.generated import save_chunks
+        from hoserkd.engine.trips.public_form import numbering_caveat, save_public
+
+        if not self.public:
+            save_chunks(path, chunks, self.town.network)
+            return
+        left_out = save_public(path, chunks, self.town.network)
+        if left_out:
+            self.context.console.note(f"{left_out} trips without roads were left out, which the "
+                                      "public evaluators cannot read")
+        if caveat := numbering_caveat(self.town.network):
+            self.context.console.warn(caveat)
 
     def _search(self, path: Path, observer: "Observer") -> "TripParts":
         """Answer what is left of this process's share; return the parts of all shares."""

@@ -130,8 +130,8 @@ def _export_hoser(
     run: "RunRecord", path: Path, city: str | None, public: PublicForm, exported: Exported
 ) -> None:
     """Write a run's student as `best.pth` alone, or within a folder that the public code runs."""
+    from hoserkd.engine.public_folder import PublicFolder, save_public_folder
     from hoserkd.engine.student.public_export import PUBLIC_MAX_LEN, save_public_checkpoint
-    from hoserkd.engine.student.public_folder import PublicFolder, save_public_folder
 
     max_len = public.max_len or PUBLIC_MAX_LEN
     config, student, town = _student_of(run, city)

@@ -48,6 +48,9 @@ class CityConfig(Section):
 
     name: str = Field("city", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the prepared city under the data folder."""
+    timezone: str | None = None
+    """IANA name of the zone whose clocks the trips show, such as Europe/Lisbon: exports then carry
+    the offset from UTC. None: unknown, exports hold wall clocks without a zone."""
     source: Path | None = None
     """Folder with roadmap.geo, roadmap.rel, train.csv, val.csv, test.csv; None: `--source` says."""
     synthetic: bool = False
@@ -64,6 +67,16 @@ class CityConfig(Section):
     """About how many roads the demo city has."""
     demo_trips: int = Field(4000, ge=50, le=1_000_000)
     """How many trips the demo city has, over all splits."""
+
+    @field_validator("timezone")
+    @classmethod
+    def timezone_is_known(cls, name: str | None) -> str | None:
+        """Check that there is a time zone of that name."""
+        if name is not None:
+            from hoserkd.engine.clock import find_zone
+
+            find_zone(name)
+        return name
 
 
 class DataConfig(Section):

@@ -30,6 +30,7 @@ _MOST_NAMED = 3
 _TABLES = tuple(header.encode() for header in (
     "origin,destination,departure,rid_list,time_list,log_prob,reached,reason",
     "origin,destination,origin_away_m,destination_away_m",
+    "origin_road_id,destination_road_id,source_origin_time,gene_trace_road_id",
     '"traj_id","source","datetime","lng","lat","road_id"',
     "run_id,seq,", "run_id,name,kind,", "split,row,cause,detail"))
 """First lines of the CSV files that hoserkd writes."""

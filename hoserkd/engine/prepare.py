@@ -30,7 +30,7 @@ from hoserkd.engine.city.zones import (
 )
 from hoserkd.engine.config import CityConfig
 from hoserkd.engine.events import Note, Observer, Progress, StopRequested
-from hoserkd.engine.files import file_sha256
+from hoserkd.engine.files import file_sha256, write_json
 from hoserkd.engine.npy import ArrayWriter
 from hoserkd.engine.outputs import check_outputs
 from hoserkd.engine.trips.columns import ENDINGS
@@ -98,7 +98,8 @@ def prepare_city(
         settings = {name: getattr(config, name) for name in SETTINGS}
         digests = _digests(inputs, observer, stop)
         if not force and _is_current(directory, settings, digests):
-            return _report(directory, read_manifest(directory), began, changed=False)
+            manifest = _with_timezone(directory, config.timezone)
+            return _report(directory, manifest, began, changed=False)
         preparation = _Preparation(config, inputs, directory, observer, stop)
         try:
             manifest = preparation.run(settings, digests)
@@ -149,6 +150,18 @@ def _is_current(directory: Path, settings: dict[str, Any], digests: dict[str, An
     return bool(
         city.manifest.get("settings") == settings and city.manifest.get("inputs") == digests
     )
+
+
+def _with_timezone(directory: Path, timezone: str | None) -> dict[str, Any]:
+    """Return the manifest of a current city, with the zone of its clocks if one is given now.
+
+    The zone changes nothing that was computed, so the city need not be prepared anew.
+    """
+    manifest = read_manifest(directory)
+    if timezone is not None and manifest.get("timezone") != timezone:
+        manifest["timezone"] = timezone
+        write_json(directory / "manifest.json", manifest)
+    return manifest
 
 
 def _report(
@@ -250,6 +263,7 @@ class _Preparation:
         splits = {split: writer.read_split(split) for split in SPLITS}
         return writer.commit({
             "name": self._config.name,
+            "timezone": self._config.timezone,
             "highway_names": list(network.highway_names),
             "times": {"log1p_mean": times.log1p_mean, "log1p_std": times.log1p_std},
             "settings": settings,

@@ -51,6 +51,8 @@ class RoadNetwork:
     highway_verbatim: Int64[np.ndarray, " R"] | None = None
     """Rank among the `highway` texts with lists left as written, as the public code ranks them in
     most cities; None: the same as `highway`."""
+    timezone: str | None = None
+    """IANA name of the zone whose clocks the city's trips show; None: unknown."""
 
     @property
     def roads(self) -> int:

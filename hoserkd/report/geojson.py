@@ -1,10 +1,13 @@
 """GeoJSON (RFC 7946: longitude and latitude, WGS 84, six decimals) of trips and of road use."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
+from hoserkd.engine.clock import iso_times, utc_offsets_s
 from hoserkd.engine.geo import cut_at_antimeridian
 from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
@@ -12,33 +15,71 @@ from hoserkd.engine.types import RoadNetwork, TrajectorySet
 DECIMALS = 6
 
 
-def iso_time(seconds: int) -> str:
-    """Return the wall clock of the data as ISO 8601 with the Z that the data bear."""
-    return f"{np.datetime64(int(seconds), 's')}Z"
+@dataclass(frozen=True, slots=True)
+class TripRow:
+    """One trip of an evaluation as every export names and describes it."""
+
+    trips: TrajectorySet
+    index: int
+    properties: dict[str, Any]
+    """All but its times; the same keys for real and for generated trips."""
+
+    @property
+    def span_s(self) -> tuple[int, int]:
+        """Wall clock at its first and at its last road."""
+        first, last = self.trips.offset[self.index], self.trips.offset[self.index + 1] - 1
+        return int(self.trips.entered_at_s[first]), int(self.trips.entered_at_s[last])
 
 
-def trip_features(found: Evaluation) -> dict[str, Any]:
-    """Return every generated trip, and the real partner of each pair, as a feature collection.
+def real_id(trip: int) -> str:
+    """Return the `traj_id` of a real trip; that of a generated one is its request's number."""
+    return f"real-{trip}"
+
+
+def trip_rows(found: Evaluation) -> list[TripRow]:
+    """Return every rated trip, then the real partner of each pair.
 
     `pair` is the same number in a generated trip and its real partner.
     """
-    features = []
     pair_of = {int(trip): k for k, trip in enumerate(found.rating.pairs[:, 0])}
-    for index in range(len(found.rating.trips)):
-        query = int(found.rating.query[index])
-        properties = {
-            "traj_id": query, "source": found.name, "pair": pair_of.get(index),
-            "reached": bool(found.generated.reached[query]),
-            "reason": found.generated.reason[query],
-            "origin": _road_id(found, found.generated.origin[query]),
-            "destination": _road_id(found, found.generated.destination[query]),
-            **described(found, found.rating.trips, index),
-        }
-        features.append(_feature(found, found.rating.trips, index, properties))
+    generated, ids = found.generated, found.truth.network.road_id
+    rows = []
+    for index, query in enumerate(found.rating.query.tolist()):
+        rows.append(TripRow(found.rating.trips, index, {
+            "traj_id": str(query), "source": found.name, "pair": pair_of.get(index),
+            "reached": bool(generated.reached[query]), "reason": generated.reason[query],
+            "origin": _road_id(found, generated.origin[query]),
+            "destination": _road_id(found, generated.destination[query]),
+            **_described(found, found.rating.trips, index)}))
+    real = found.truth.trips
     for k, partner in enumerate(found.rating.pairs[:, 1].tolist()):
-        properties = {"traj_id": partner, "source": "real", "pair": k,
-                      **described(found, found.truth.trips, partner)}
-        features.append(_feature(found, found.truth.trips, partner, properties))
+        ends = real.road[[real.offset[partner], real.offset[partner + 1] - 1]]
+        rows.append(TripRow(real, partner, {
+            "traj_id": real_id(partner), "source": "real", "pair": k,
+            "reached": None, "reason": None,
+            "origin": int(ids[ends[0]]), "destination": int(ids[ends[1]]),
+            **_described(found, real, partner)}))
+    return rows
+
+
+def trip_spans(
+    rows: Sequence[TripRow], timezone: str | None
+) -> tuple[Int64[np.ndarray, "N 2"], Int64[np.ndarray, " N"] | None]:
+    """Return start and end of trips on the wall clock, and the offset from UTC at each start."""
+    spans = np.array([row.span_s for row in rows], np.int64).reshape(-1, 2)
+    return spans, utc_offsets_s(timezone, spans[:, 0])
+
+
+def trip_features(found: Evaluation) -> dict[str, Any]:
+    """Return every generated trip, and the real partner of each pair, as a feature collection."""
+    rows, network = trip_rows(found), found.truth.network
+    spans, offset_s = trip_spans(rows, network.timezone)
+    start, end = (iso_times(spans[:, side], offset_s) for side in (0, 1))
+    features = [
+        {"type": "Feature",
+         "properties": {**row.properties, "start": start[n], "end": end[n]},
+         "geometry": geometry(trip_shape(network, row.trips, row.index))}
+        for n, row in enumerate(rows)]
     return {"type": "FeatureCollection", "generator": "hoserkd", "features": features}
 
 
@@ -89,21 +130,11 @@ def trip_shape(
     return np.asarray(shape[keep])
 
 
-def _feature(
-    found: Evaluation, trips: TrajectorySet, index: int, properties: dict[str, Any]
-) -> dict[str, Any]:
-    shape = trip_shape(found.truth.network, trips, index)
-    return {"type": "Feature", "properties": properties,
-            "geometry": geometry(shape)}
-
-
-def described(found: Evaluation, trips: TrajectorySet, index: int) -> dict[str, Any]:
-    """Return split, start and end, number of roads and length in metres of a trip."""
-    first, last = int(trips.offset[index]), int(trips.offset[index + 1]) - 1
-    length_m = float(found.truth.network.length_m[trips.road[first:last + 1]].sum())
-    return {"od": found.od, "start": iso_time(trips.entered_at_s[first]),
-            "end": iso_time(trips.entered_at_s[last]), "roads": last - first + 1,
-            "length_m": round(length_m, 1)}
+def _described(found: Evaluation, trips: TrajectorySet, index: int) -> dict[str, Any]:
+    """Return split, number of roads and length in metres of a trip."""
+    first, last = int(trips.offset[index]), int(trips.offset[index + 1])
+    length_m = float(found.truth.network.length_m[trips.road[first:last]].sum())
+    return {"od": found.od, "roads": last - first, "length_m": round(length_m, 1)}
 
 
 def _road_id(found: Evaluation, road: int) -> int | None:

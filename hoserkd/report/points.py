@@ -1,27 +1,34 @@
 """Tables for other programs: points of trips, and lines as GeoParquet.
 
-Point tables have one row a road: `traj_id`, `source`, `datetime` (the data's wall clock, without
-a zone), `lng`, `lat` (the road's centroid), `road_id`. movingpandas and scikit-mobility read them
-by naming these columns.
+Point tables have one row a road: `traj_id`, `source`, `datetime` (with the city's offset from UTC,
+or the wall clock without a zone where that is not known), `lng`, `lat` (the road's centroid),
+`road_id`. movingpandas and scikit-mobility read them by naming these columns.
 """
 
 import json
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from jaxtyping import Int64
 
+from hoserkd.engine.clock import arrow_type, instants, iso_times, utc_offsets_s
 from hoserkd.engine.files import replacing
 from hoserkd.engine.geo import cut_at_antimeridian, wrapped_lonlat
 from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.types import TrajectorySet
-from hoserkd.report.geojson import DECIMALS, described, trip_shape
+from hoserkd.report.geojson import DECIMALS, real_id, trip_rows, trip_shape, trip_spans
 from hoserkd.text import no_formula
 
+_SCHEMA = pa.schema([
+    ("traj_id", pa.string()), ("source", pa.string()), ("pair", pa.int64()),
+    ("reached", pa.bool_()), ("reason", pa.string()), ("origin", pa.int64()),
+    ("destination", pa.int64()), ("od", pa.string()), ("roads", pa.int64()),
+    ("length_m", pa.float64()),
+])
 WKB_LINE = 2
 WKB_LINES = 5
 GEO_VERSION = "1.1.0"
@@ -30,14 +37,14 @@ GEO_VERSION = "1.1.0"
 def point_table(found: Evaluation) -> pa.Table:
     """Return the points of every generated trip and of every pair's real trip.
 
-    Ids of real trips start with `real-`, so that an id is one trip in the whole table.
+    The ids are those of all exports (`trip_rows`): an id is one trip in the whole table.
     """
     partners = np.unique(found.rating.pairs[:, 1])
     parts = [
         _points(found, found.rating.trips, np.arange(len(found.rating.trips)),
                 [str(query) for query in found.rating.query.tolist()], found.name),
         _points(found, found.truth.trips, partners,
-                [f"real-{trip}" for trip in partners.tolist()], "real"),
+                [real_id(trip) for trip in partners.tolist()], "real"),
     ]
     return pa.concat_tables(parts)
 
@@ -55,11 +62,39 @@ def _points(
     return pa.table({
         "traj_id": pa.array(np.repeat(np.array(names, dtype=object), count), pa.string()),
         "source": pa.array([source] * len(road), pa.string()),
-        "datetime": pa.array(entered.astype("datetime64[s]")),
+        "datetime": pa.array(instants(entered, _offsets_s(found, trips, chosen)),
+                             arrow_type(network.timezone)),
         "lng": lonlat[:, 0],
         "lat": lonlat[:, 1],
         "road_id": network.road_id[road],
     })
+
+
+def _offsets_s(
+    found: Evaluation, trips: TrajectorySet, chosen: Int64[np.ndarray, " n"]
+) -> Int64[np.ndarray, " m"] | None:
+    """Return the offset from UTC of each point: the one at the start of its trip."""
+    starts = np.asarray(trips.entered_at_s)[np.asarray(trips.offset)[chosen]]
+    offset_s = utc_offsets_s(found.truth.network.timezone, starts)
+    return None if offset_s is None else np.repeat(offset_s, np.diff(trips.offset)[chosen])
+
+
+def _as_text(table: pa.Table, found: Evaluation) -> pa.Table:
+    """Return the table for CSV: times as ISO 8601, no cell that a spreadsheet would run."""
+    utc_s = table["datetime"].cast(pa.int64()).to_numpy()
+    partners = np.unique(found.rating.pairs[:, 1])
+    parts = [_offsets_s(found, found.rating.trips, np.arange(len(found.rating.trips))),
+             _offsets_s(found, found.truth.trips, partners)]
+    known = [part for part in parts if part is not None]
+    offset_s = np.concatenate(known) if known else None
+    texts = {
+        "datetime": iso_times(utc_s if offset_s is None else utc_s + offset_s, offset_s),
+        "source": map(no_formula, table["source"].to_pylist()),
+    }
+    for name, values in texts.items():
+        table = table.set_column(table.column_names.index(name), name,
+                                 pa.array(values, pa.string()))
+    return table
 
 
 def write_points(found: Evaluation, path: Path) -> None:
@@ -67,35 +102,30 @@ def write_points(found: Evaluation, path: Path) -> None:
     table = point_table(found)
     with replacing(path) as file:
         if path.suffix == ".csv":
-            source = pa.array(map(no_formula, table["source"].to_pylist()), pa.string())
-            place = table.column_names.index("source")
-            pa_csv.write_csv(table.set_column(place, "source", source), file)
+            pa_csv.write_csv(_as_text(table, found), file)
         else:
             pq.write_table(table, file, compression="zstd")
 
 
 def write_geoparquet(found: Evaluation, path: Path) -> None:
     """Write generated trips and their real partners as lines: GeoParquet 1.1, WKB, WGS 84."""
-    rows: list[dict[str, Any]] = []
+    network, rows = found.truth.network, trip_rows(found)
     lines: list[bytes] = []
     kinds = {"LineString"}
     box = np.array([np.inf, np.inf, -np.inf, -np.inf])
-    pair_of = {int(trip): k for k, trip in enumerate(found.rating.pairs[:, 0])}
-    sides = [(found.name, found.rating.trips, index, pair_of.get(index), query)
-             for index, query in enumerate(found.rating.query.tolist())]
-    sides += [("real", found.truth.trips, trip, k, trip)
-              for k, trip in enumerate(found.rating.pairs[:, 1].tolist())]
-    for source, trips, index, pair, name in sides:
-        shape = trip_shape(found.truth.network, trips, index)
-        parts = cut_at_antimeridian(shape)
+    for row in rows:
+        parts = cut_at_antimeridian(trip_shape(network, row.trips, row.index))
         lines.append(_wkb(parts))
         kinds |= {"MultiLineString"} if len(parts) > 1 else set()
         corners = np.concatenate(parts)
         box = np.concatenate([np.minimum(box[:2], corners.min(axis=0)),
                               np.maximum(box[2:], corners.max(axis=0))])
-        rows.append({"traj_id": name, "source": source, "pair": pair,
-                     **described(found, trips, index)})
-    table = pa.Table.from_pylist(rows).append_column("geometry", pa.array(lines, pa.binary()))
+    table = pa.Table.from_pylist([row.properties for row in rows], _SCHEMA)
+    spans, offset_s = trip_spans(rows, network.timezone)
+    for side, name in enumerate(("start", "end")):
+        table = table.append_column(name, pa.array(
+            instants(spans[:, side], offset_s), arrow_type(network.timezone)))
+    table = table.append_column("geometry", pa.array(lines, pa.binary()))
     geo = {"version": GEO_VERSION, "primary_column": "geometry", "columns": {"geometry": {
         "encoding": "WKB", "geometry_types": sorted(kinds), "bbox": box.tolist()}}}
     with replacing(path) as file:

@@ -60,6 +60,22 @@ def test_generate_with_a_run_writes_into_its_folder_and_records_it(city, trained
     assert [Path(a.path) for a in store.artifacts(made.run_id)] == [output]
 
 
+def test_generate_writes_the_public_columns_beside_the_run_not_into_it(
+    city, trained, run_cli, tmp_path
+):
+    words = ("generate", "--run", "tiny", "--city", city, "--num", 5, "--columns", "public")
+    answer = run_cli(*words, "--output", tmp_path / "trips.csv")
+    assert answer.exit_code == 0, answer.stderr
+    header, *rows = (tmp_path / "trips.csv").read_text().splitlines()
+    assert header.endswith("gene_trace_road_id,gene_trace_datetime")
+    assert len(rows) == 5
+    assert not (trained.directory / "generated").exists()
+    for wrong in ((), ("--output", tmp_path / "trips.parquet")):
+        refused = run_cli(*words, *wrong)
+        assert refused.exit_code == 2
+        assert ".csv" in refused.stderr
+
+
 def test_generate_with_a_public_checkpoint_and_a_file_of_pairs(city, run_cli, tmp_path):
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("origin,destination,departure\n29,66,2015-11-02T14:50:52Z\n5,5,\n999,1,\n")

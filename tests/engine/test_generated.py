@@ -1,12 +1,15 @@
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from handmade import town
 
 from hoserkd.engine.trips.generated import load_generated, save_chunks, save_generated
 from hoserkd.engine.trips.parts import TripParts
+from hoserkd.engine.trips.public_form import save_public
 from hoserkd.engine.types import GeneratedTrips
 from hoserkd.errors import DataError, UsageError
 
@@ -40,6 +43,39 @@ def test_generated_trips_come_back_as_they_were_saved(tmp_path, suffix):
     assert_equal(load_generated(path, NETWORK), trips())
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_trips_over_a_change_of_the_clocks_come_back_as_they_were(tmp_path, suffix):
+    # 01:50 on the night when San Francisco goes from 02:00 to 03:00, and from 02:00 to 01:00.
+    for night in (1205027400, 1225590600):
+        made = trips()
+        moved = replace(made, departure_s=made.departure_s - START_S + night,
+                        entered_at_s=made.entered_at_s - START_S + night + np.array(
+                            [0, 700, 5000, 0, 4000, 0]))
+        there = replace(NETWORK, timezone="America/Los_Angeles")
+        save_generated(tmp_path / f"trips{suffix}", moved, there)
+        assert_equal(load_generated(tmp_path / f"trips{suffix}", there), moved)
+
+
+def test_parquet_holds_wall_clocks_without_a_zone_or_instants_with_one(tmp_path):
+    for zone in (None, "America/Los_Angeles"):
+        save_generated(tmp_path / "trips.parquet", trips(), replace(NETWORK, timezone=zone))
+        table = pq.read_table(tmp_path / "trips.parquet")
+        assert table["departure"].type.tz == zone
+        assert table["departure"][0].as_py().replace(tzinfo=None) == datetime(2015, 11, 7, 16, 30)
+
+
+def test_public_form_leaves_out_what_stops_its_readers(tmp_path):
+    assert save_public(tmp_path / "trips.csv", [trips(), trips()], NETWORK) == 2
+    lines = (tmp_path / "trips.csv").read_text().splitlines()
+    assert lines[0].endswith("gene_trace_road_id,gene_trace_datetime")
+    assert len(lines) == 1 + 6
+    read = load_generated(tmp_path / "trips.csv", NETWORK)
+    assert read.requested.tolist() == 2 * [[3, 9], [8, 2], [5, 5]]
+    assert read.reached.tolist() == 2 * [True, False, True]
+    with pytest.raises(UsageError, match=r"\.csv"):
+        save_public(tmp_path / "trips.parquet", [trips()], NETWORK)
+
+
 def test_csv_is_in_the_public_style(tmp_path):
     path = tmp_path / "trips.csv"
     save_generated(path, trips(), NETWORK)
@@ -58,7 +94,7 @@ def test_chunks_give_the_same_bytes_or_rows_as_one_piece(tmp_path, suffix):
     if suffix == ".geojson":
         read = [json.loads(p.read_text())["features"] for p in (whole, parts)]
         assert [f["geometry"] for f in read[1]] == 2 * [f["geometry"] for f in read[0]]
-        assert [f["properties"]["trip"] for f in read[1]] == list(range(8))
+        assert [f["properties"]["traj_id"] for f in read[1]] == list("01234567")
     else:
         assert load_generated(parts, NETWORK).reason == 2 * load_generated(whole, NETWORK).reason
 
@@ -71,7 +107,7 @@ def test_geojson_draws_each_path_along_its_roads(tmp_path):
     assert features[0]["geometry"]["type"] == "LineString"
     assert line[0] == NETWORK.start_lonlat[3].round(6).tolist()
     assert line[-1] == NETWORK.end_lonlat[9].round(6).tolist()
-    assert features[0]["properties"]["arrival"] == "2015-11-07T16:30:31Z"
+    assert features[0]["properties"]["arrival"] == "2015-11-07T16:30:31"
     assert features[3]["geometry"] is None
     assert features[3]["properties"]["origin"] == 777
 

@@ -20,6 +20,7 @@ from source_folder import (
 
 from hoserkd.engine.city.statistics import time_statistics
 from hoserkd.engine.city.storage import load_city, pack_trips, read_manifest, save_city
+from hoserkd.engine.config import CityConfig
 from hoserkd.engine.events import Note, Progress
 from hoserkd.engine.types import TrajectorySet
 from hoserkd.errors import DataError, InterruptedRunError
@@ -85,6 +86,20 @@ def test_a_second_run_does_nothing_until_an_input_or_a_setting_changes(tmp_path:
     assert prepared(source, city, force=True).changed is True
     write_source(source, val=trips_table([trip([1, 2])]))
     assert prepared(source, city).sha256 != first.sha256
+
+
+def test_a_time_zone_is_kept_and_given_later_without_preparing_anew(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source")
+    assert load_city(prepared(source, tmp_path / "city").directory).network.timezone is None
+    again = prepared(source, tmp_path / "city", timezone="Europe/Lisbon")
+    assert not again.changed
+    city = load_city(tmp_path / "city")
+    assert city.network.timezone == "Europe/Lisbon"
+    assert load_city(tmp_path / "city", "Asia/Tokyo").network.timezone == "Asia/Tokyo"
+    fresh = prepared(source, tmp_path / "other", timezone="Europe/Lisbon")
+    assert load_city(fresh.directory).sha256 == city.sha256
+    with pytest.raises(ValueError, match="no time zone 'Europe/Lissabon'"):
+        CityConfig(timezone="Europe/Lissabon")
 
 
 def test_a_partition_file_that_appears_later_counts_as_a_change(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hoserkd.engine.city.storage import SPLITS, City, load_city
 from hoserkd.engine.config import CityConfig, StudentConfig, TrainConfig
 from hoserkd.engine.events import Silent, never_stop
 from hoserkd.engine.prepare import prepare_city
-from hoserkd.engine.student.public_folder import PublicFolder, save_public_folder, save_roads
+from hoserkd.engine.public_folder import PublicFolder, save_public_folder, save_roads
 from hoserkd.engine.student.storage import LoadedStudent, StudentMeta, load_student, new_student
 from hoserkd.errors import CheckpointError, UsageError
 

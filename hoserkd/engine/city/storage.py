@@ -96,12 +96,16 @@ class City:
         return graph
 
 
-def load_city(directory: Path) -> City:
+def load_city(directory: str | Path, timezone: str | None = None) -> City:
     """Return the prepared city of a folder.
+
+    Args:
+        timezone: IANA name of the zone whose clocks its trips show; None: what its manifest says.
 
     Raises:
         DataError: the folder holds no city, or one of another version, or a damaged one.
     """
+    directory = Path(directory)
     manifest = read_manifest(directory)
     try:
         arrays: dict[str, Any] = {
@@ -119,6 +123,7 @@ def load_city(directory: Path) -> City:
                 _load_array(directory, manifest, verbatim)
                 if verbatim in manifest["arrays"] else None
             ),
+            timezone=timezone or _text_or_none(manifest.get("timezone")),
         )
         check_network(network)
         return City(
@@ -159,6 +164,10 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if not re.fullmatch(rf"{CONTENT}[0-9a-f]+", str(manifest.get("content"))):
         raise _damaged(path, f"content {manifest.get('content')!r} is no folder of a city")
     return manifest
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _damaged(path: Path, what: str) -> DataError:

@@ -1,14 +1,16 @@
-"""Generated trips as files: CSV in the public style, Parquet and GeoJSON."""
+"""Generated trips as files: CSV in the HOSER format, Parquet and GeoJSON."""
 
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Int64
 
+from hoserkd.engine.clock import arrow_type, instants, iso_times, utc_offsets_s
 from hoserkd.engine.files import replacing
 from hoserkd.engine.geo import cut_at_antimeridian, great_circle_m
 from hoserkd.engine.search.queries import Queries
@@ -26,9 +28,9 @@ KEPLER = ".kepler.geojson"
 """End of the name of a file for kepler.gl: each point has a height of 0 and a time."""
 
 
-def save_generated(path: Path, trips: GeneratedTrips, network: RoadNetwork) -> None:
+def save_generated(path: str | Path, trips: GeneratedTrips, network: RoadNetwork) -> None:
     """Write the trips whole or not at all, in the format that the suffix names."""
-    save_chunks(path, [trips], network)
+    save_chunks(Path(path), [trips], network)
 
 
 def save_chunks(path: Path, chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
@@ -75,8 +77,32 @@ def snapping_path(path: Path) -> Path:
 
 
 def times_as_text(at_s: Int64[np.ndarray, " P"]) -> list[str]:
-    """Return times such as 2015-11-05T08:30:00Z."""
+    """Return wall clocks as the HOSER format writes them, such as 2015-11-05T08:30:00Z."""
     return [f"{t}Z" for t in np.datetime_as_string(at_s.astype("datetime64[s]"))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Departures and entries of some trips as texts."""
+
+    departure: list[str]
+    entered: list[str]
+
+
+def _hoser_times(trips: GeneratedTrips, network: RoadNetwork) -> _Times:
+    return _Times(times_as_text(trips.departure_s), times_as_text(trips.entered_at_s))
+
+
+def _iso_times(trips: GeneratedTrips, network: RoadNetwork) -> _Times:
+    offset_s = utc_offsets_s(network.timezone, trips.departure_s)
+    return _Times(iso_times(trips.departure_s, offset_s),
+                  iso_times(trips.entered_at_s, _per_point(trips, offset_s)))
+
+
+def _per_point(
+    trips: GeneratedTrips, values: Int64[np.ndarray, " N"] | None
+) -> Int64[np.ndarray, " P"] | None:
+    return None if values is None else np.repeat(values, np.diff(trips.offset))
 
 
 def requested_ids(trips: GeneratedTrips, network: RoadNetwork) -> Int64[np.ndarray, "N 2"]:
@@ -87,12 +113,13 @@ def requested_ids(trips: GeneratedTrips, network: RoadNetwork) -> Int64[np.ndarr
     return np.where(ends >= 0, network.road_id[ends], -1)
 
 
-def _rows(trips: GeneratedTrips, network: RoadNetwork) -> Iterator[tuple[Any, ...]]:
+def _rows(
+    trips: GeneratedTrips, network: RoadNetwork, times: _Times
+) -> Iterator[tuple[Any, ...]]:
     """Yield (origin, destination, departure, road ids, times, log_prob, reached, reason)."""
     ends = requested_ids(trips, network).tolist()
-    departure = times_as_text(trips.departure_s)
+    departure, entered = times.departure, times.entered
     road = network.road_id[trips.road].tolist()
-    entered = times_as_text(trips.entered_at_s)
     log_prob = trips.log_prob.tolist()
     for i, (first, last) in enumerate(zip(trips.offset[:-1], trips.offset[1:], strict=True)):
         yield (*ends[i], departure[i], road[first:last], entered[first:last], log_prob[i],
@@ -104,9 +131,9 @@ def _write_csv(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadN
     count = 0
     for trips in chunks:
         for origin, destination, departure, road, entered, log_prob, reached, why in _rows(
-                trips, network):
-            times = ",".join(entered)
-            file.write(f'{origin},{destination},{departure},"{road}","{times}",{log_prob:.6f},'
+                trips, network, _hoser_times(trips, network)):
+            clocks = ",".join(entered)
+            file.write(f'{origin},{destination},{departure},"{road}","{clocks}",{log_prob:.6f},'
                        f"{str(reached).lower()},{_quoted(why)}\n".encode())
         count += len(trips)
     return count
@@ -122,7 +149,7 @@ def _write_parquet(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: R
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    seconds = pa.timestamp("s", tz="UTC")
+    seconds = arrow_type(network.timezone)
     schema = pa.schema([
         ("origin", pa.int64()), ("destination", pa.int64()), ("departure", seconds),
         ("rid_list", pa.list_(pa.int64())), ("time_list", pa.list_(seconds)),
@@ -133,10 +160,13 @@ def _write_parquet(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: R
         for trips in chunks:
             ends = requested_ids(trips, network)
             offset = pa.array(trips.offset.astype(np.int32))
+            away_s = utc_offsets_s(network.timezone, trips.departure_s)
+            departure = instants(trips.departure_s, away_s)
+            entered = instants(trips.entered_at_s, _per_point(trips, away_s))
             writer.write_table(pa.table([
-                pa.array(ends[:, 0]), pa.array(ends[:, 1]), pa.array(trips.departure_s, seconds),
+                pa.array(ends[:, 0]), pa.array(ends[:, 1]), pa.array(departure, seconds),
                 pa.ListArray.from_arrays(offset, pa.array(network.road_id[trips.road])),
-                pa.ListArray.from_arrays(offset, pa.array(trips.entered_at_s, seconds)),
+                pa.ListArray.from_arrays(offset, pa.array(entered, seconds)),
                 pa.array(trips.log_prob), pa.array(trips.reached), pa.array(list(trips.reason)),
             ], schema=schema))
             count += len(trips)
@@ -157,7 +187,7 @@ def path_lonlat(road: Sequence[int] | np.ndarray, network: RoadNetwork) -> list[
 def timed_lonlat(
     road: np.ndarray, entered_at_s: np.ndarray, network: RoadNetwork
 ) -> list[list[float]]:
-    """Return a path's points as (lon, lat, 0, seconds since 1970), at even speed on each road.
+    """Return a path's points as (lon, lat, 0, seconds), at even speed on each road.
 
     The last road, which no time is known to be left at, is driven at its free-flow speed.
     """
@@ -192,9 +222,11 @@ def _write_features(
     file.write(b'{"type": "FeatureCollection", "generator": "hoserkd", "features": [')
     count = 0
     for trips in chunks:
-        for i, row in enumerate(_rows(trips, network)):
+        offset_s = _per_point(trips, utc_offsets_s(network.timezone, trips.departure_s))
+        entered_at_s = instants(trips.entered_at_s, offset_s)
+        for i, row in enumerate(_rows(trips, network, _iso_times(trips, network))):
             part = slice(trips.offset[i], trips.offset[i + 1])
-            points = shape(trips.road[part], trips.entered_at_s[part])
+            points = shape(trips.road[part], entered_at_s[part])
             feature = {"type": "Feature", "geometry": _geometry(points, cut),
                        "properties": _properties(count, row)}
             file.write(b",\n" if count else b"\n")
@@ -218,7 +250,8 @@ def _geometry(points: list[list[float]], cut: bool) -> dict[str, Any] | None:
 def _properties(number: int, row: tuple[Any, ...]) -> dict[str, Any]:
     origin, destination, departure, road, entered, log_prob, reached, reason = row
     return {
-        "trip": number, "origin": origin, "destination": destination, "departure": departure,
+        "traj_id": str(number), "origin": origin, "destination": destination,
+        "departure": departure,
         "arrival": entered[-1] if entered else None, "roads": len(road),
         "log_prob": round(log_prob, 6), "reached": reached, "reason": reason,
         "rid_list": road,

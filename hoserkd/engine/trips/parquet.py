@@ -6,7 +6,7 @@ timestamps and numbers of seconds for times. Nothing is rounded.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +175,8 @@ class ParquetRows:
         if pa.types.is_dictionary(inner.type):
             inner = inner.dictionary_decode()
         found = self._values(name, inner, times)
+        if times and pa.types.is_timestamp(inner.type) and inner.type.tz is not None:
+            found = replace(found, value=_steady(inner, found.value, count))
         row_of = np.repeat(np.arange(len(count)), count)
         bad = np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
         bad[row_of[found.bad | found.missing]] = True
@@ -267,6 +269,19 @@ def _seconds(values: pa.Array) -> Singles:
     missing = np.asarray(values.is_null().to_numpy(zero_copy_only=False), bool)
     number = values.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
     return Singles(np.floor_divide(number, unit), missing, np.zeros(len(number), bool))
+
+
+def _steady(
+    values: pa.Array, wall_s: Int64[np.ndarray, " P"], count: Int64[np.ndarray, " N"]
+) -> Int64[np.ndarray, " P"]:
+    """Return wall clocks with the offset from UTC that each list begins with.
+
+    So they are written (`engine.clock`): over a change of the clocks no step is an hour longer.
+    """
+    utc_s = _seconds(values.cast(pa.timestamp(values.type.unit))).value
+    first = np.repeat(np.cumsum(count) - count, count)
+    steady: Int64[np.ndarray, " P"] = utc_s + (wall_s - utc_s)[first]
+    return steady
 
 
 def _in_years(found: Singles) -> Singles:

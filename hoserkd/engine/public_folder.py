@@ -25,6 +25,7 @@ from hoserkd.engine.files import new_folder, replacing
 from hoserkd.engine.npy import save_npy
 from hoserkd.engine.student.public_export import PUBLIC_MAX_LEN, save_public_checkpoint
 from hoserkd.engine.student.storage import LoadedStudent
+from hoserkd.engine.trips.public_form import numbering_caveat
 from hoserkd.engine.types import RoadNetwork
 from hoserkd.text import file_stem
 
@@ -111,7 +112,7 @@ def save_roads(folder: Path, network: RoadNetwork, highway_types: int) -> None:
     with replacing(folder / "road_network_partition", "w") as file:
         file.writelines(f"{zone}\n" for zone in network.zone.tolist())
     save_npy(folder / "zone_trans_mat.npy", network.zone_transitions.astype(np.int64))
-    if renumbered(network):
+    if numbering_caveat(network):
         with replacing(folder / IDS, "w") as file:
             file.write("geo_id,road_id\n")
             file.writelines(f"{index},{road}\n" for index, road in enumerate(network.road_id))
@@ -126,15 +127,11 @@ def save_trips(path: Path, city: City, split: str) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(TRIP_COLUMNS)
         for number, (first, last) in enumerate(bounds):
-            roads = ",".join(map(str, trips.road[first:last].tolist()))
-            # The source format ends its wall clocks in Z.
-            writer.writerow((number, number, number, f"[{roads}]",
+            # Without brackets, since the distilling fork splits at commas. The source format ends
+            # its wall clocks in Z.
+            writer.writerow((number, number, number,
+                             ",".join(map(str, trips.road[first:last].tolist())),
                              ",".join(f"{time}Z" for time in times[first:last])))
-
-
-def renumbered(network: RoadNetwork) -> bool:
-    """Tell whether the source's road ids are not 0..R-1, as the public code needs them."""
-    return not np.array_equal(network.road_id, np.arange(network.roads))
 
 
 def public_settings(content: PublicFolder) -> dict[str, Any]:
@@ -201,8 +198,8 @@ def _readme(content: PublicFolder) -> str:
              if content.real_trips else
              f"`gene.py` draws its requests from `{data}/train.csv`, which is not here, since "
              "recorded trips are private: put the city's own there"
-             + (f", with the roads numbered as in `{data}/{IDS}`" if renumbered(
-                 content.city.network) else "")
+             + (f", with the roads numbered as in `{data}/{IDS}`"
+                if numbering_caveat(content.city.network) else "")
              + ", or export with `--with-real-trips`.")
     lines = [
         f"# {content.name} for the public HOSER code", "",

@@ -37,6 +37,28 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def utf8_text(text: str) -> str:
+    """Return text that UTF-8 can hold: bytes of file names that are none become `\\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def not_utf8(path: object) -> str | None:
+    """Return words on the first byte of a path that is not UTF-8; None: there is none."""
+    odd = next((c for c in str(path) if "\udc80" <= c <= "\udcff"), None)
+    return None if odd is None else f"the byte 0x{ord(odd) - 0xDC00:02x}, which is not UTF-8"
+
+
+def utf8_values(value: Any) -> Any:
+    """Return what JSON holds with every text in it as `utf8_text` gives it."""
+    if isinstance(value, str):
+        return utf8_text(value)
+    if isinstance(value, Mapping):
+        return {utf8_values(key): utf8_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [utf8_values(item) for item in value]
+    return value
+
+
 def printable(text: str) -> str:
     """Return `text` with control characters made visible, so that no file can steer a terminal."""
     if text.isprintable():

@@ -319,12 +319,15 @@ def open_context(
 
     Raises:
         ConfigError: a profile, variable or option is wrong.
+        UsageError: no run store can lie at the path that is named for it.
     """
     options = session().options
     console = open_console()
     paths = find_paths(options)
     from hoserkd.settings import load_profile, profile_folders, resolve_settings
+    from hoserkd.store.database import check_store_path
 
+    check_store_path(paths.store)
     given: dict[str, tuple[str, Any]] = {
         key: (option_name(key), value) for key, value in (flags or {}).items() if value is not None}
     if options.seed is not None:

@@ -132,16 +132,16 @@ def _optional() -> Iterator[Finding]:
 
 
 def _store(paths: Paths) -> Iterator[Finding]:
-    from hoserkd.errors import StoreError
+    from hoserkd.errors import HoserkdError
     from hoserkd.store.runs import RunStore
 
-    store = RunStore(paths.store)
-    if not store.runs_directory.is_dir():
-        yield Finding("run store", "fine", "empty", str(paths.store))
-        return
     try:
+        store = RunStore(paths.store)
+        if not store.runs_directory.is_dir():
+            yield Finding("run store", "fine", "empty", str(paths.store))
+            return
         runs = store.runs()
-    except StoreError as error:
+    except HoserkdError as error:
         yield Finding("run store", "broken", error.message, error.hint or "")
         return
     dead = sum(run.status == "dead" for run in runs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from hoserkd.engine.outputs import check_outputs
 from hoserkd.errors import UsageError
+from hoserkd.text import not_utf8
 
 if TYPE_CHECKING:
     from hoserkd.engine.city.storage import City
@@ -89,12 +90,7 @@ def export_runs(
         folder_names,
     )
 
-    if not any(getattr(targets, field.name) for field in fields(targets)):
-        raise UsageError("runs export: say to what", hint="such as --csv DIR; see --help")
-    for option, file in (("--hoser", targets.hoser), ("--torch-export", targets.torch_export)):
-        if file and len(runs) != 1:
-            raise UsageError(f"{option} writes one student, found {len(runs)} runs")
-    check_outputs(_files(targets), inputs=[Path(run.directory) / BEST for run in runs], force=force)
+    _check_targets(targets, runs, force)
     ids = [run.run_id for run in runs]
     exported = Exported()
     written = exported.files
@@ -113,6 +109,20 @@ def export_runs(
         if targets.torch_export:
             written.append(_export_program(run, targets.torch_export, city))
     return exported
+
+
+def _check_targets(targets: Targets, runs: Sequence["RunRecord"], force: bool) -> None:
+    """Refuse what cannot be written, before anything is."""
+    if not any(getattr(targets, field.name) for field in fields(targets)):
+        raise UsageError("runs export: say to what", hint="such as --csv DIR; see --help")
+    for option, file in (("--hoser", targets.hoser), ("--torch-export", targets.torch_export)):
+        if file and len(runs) != 1:
+            raise UsageError(f"{option} writes one student, found {len(runs)} runs")
+    for folder in (targets.csv, targets.parquet, targets.tensorboard, targets.wandb_offline):
+        if folder is not None and (odd := not_utf8(folder.absolute())):
+            raise UsageError(f"{folder}: the path of an export cannot hold {odd}",
+                             hint="name another folder")
+    check_outputs(_files(targets), inputs=[Path(run.directory) / BEST for run in runs], force=force)
 
 
 def _files(targets: Targets) -> list[Path]:

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from hoserkd.errors import UsageError
+from hoserkd.text import utf8_values
 
 CHUNK = 1 << 20
+_SURROGATE = re.compile("[\ud800-\udfff]")
 LEFT_S = 60.0
 """A temporary file that nobody writes for so long was left by a process that was killed."""
 
@@ -40,7 +43,9 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         with contextlib.suppress(OSError):  # not every file system has locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         text = "b" not in mode
+        # Names of files may hold bytes that are not UTF-8, which a text then shows escaped.
         with os.fdopen(descriptor, mode, encoding="utf-8" if text else None,
+                       errors="backslashreplace" if text else None,
                        newline="" if text else None) as file:
             yield file
             file.flush()
@@ -125,9 +130,12 @@ def locked(path: Path) -> Iterator[None]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if _SURROGATE.search(text):
+        # Of names that are not UTF-8. Some readers of JSON refuse these even where escaped.
+        text = json.dumps(utf8_values(json.loads(text)), indent=2, ensure_ascii=False)
     with replacing(path, "w") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+        file.write(text + "\n")
 
 
 def cut_torn_tail(descriptor: int) -> int:

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hoserkd.errors import StoreError
+from hoserkd.errors import StoreError, UsageError
 from hoserkd.store.spool import lock_within
+from hoserkd.text import not_utf8
 
 DATABASE = "hoserkd.duckdb"
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -29,6 +30,8 @@ would else wait for ever where readers come and go."""
 _DAMAGE = ("corrupt", "not a valid duckdb", "checksum", "could not read enough bytes",
            "replaying wal")
 """What DuckDB says of a file over whose writing a process was killed."""
+UNFIT = "?\\"
+"""DuckDB takes what follows `?` for options, and a backslash for a slash."""
 _INTERRUPTIONS = ("RuntimeError", "InterruptException")
 _IN_PROCESS = threading.RLock()
 """One connection a process: DuckDB refuses a second one with other options."""
@@ -152,6 +155,19 @@ def open_database(path: Path, *, read_only: bool, patience_s: float) -> Iterator
                 connection.close()
 
 
+def check_store_path(directory: Path) -> None:
+    """Refuse a store's folder whose path DuckDB would take for something else.
+
+    Raises:
+        UsageError: it holds `?` or a backslash, or bytes that are not UTF-8.
+    """
+    path = directory.absolute()
+    found = next((repr(c) for c in str(path) if c in UNFIT), None) or not_utf8(path)
+    if found:
+        raise UsageError(f"{directory}: the path of a run store cannot hold {found}",
+                         hint="choose another folder with --store, or another HOSERKD_HOME")
+
+
 def put_in_place(fresh: Path, path: Path, patience_s: float) -> None:
     """Move a filled and closed database to where others look; what was there is kept as `.old`.
 
@@ -247,7 +263,7 @@ def _connect(path: Path, read_only: bool, patience_s: float) -> Any:
     while True:
         try:
             connection = duckdb.connect(
-                str(path), read_only=read_only,
+                str(path.absolute()), read_only=read_only,
                 config={"threads": 2, "autoinstall_known_extensions": False,
                         "autoload_known_extensions": False})
         except duckdb.IOException as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hoserkd import __version__
+from hoserkd.text import utf8_text
 
 PACKAGES = ("torch", "torch-geometric", "numpy", "scipy", "numba", "pyarrow", "pymetis", "kahip",
             "duckdb", "optuna", "cmaes", "safetensors", "zstandard")
@@ -23,7 +24,7 @@ def provenance() -> dict[str, Any]:
         "git_revision": git_revision(),
         "versions": dict(library_versions()),
         "platform": platform.platform(),
-        "argv": sys.argv,
+        "argv": [utf8_text(word) for word in sys.argv],
         "host": socket.gethostname(),
         "pid": os.getpid(),
     }

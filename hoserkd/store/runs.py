@@ -19,6 +19,7 @@ from hoserkd.store.database import (
     BusyError,
     DamagedError,
     UnwritableError,
+    check_store_path,
     empty_database,
     is_current,
     open_database,
@@ -74,6 +75,12 @@ class RunStore:
     """
 
     def __init__(self, directory: Path) -> None:
+        """Name a store, which need not exist yet.
+
+        Raises:
+            UsageError: its path holds a character that DuckDB misreads.
+        """
+        check_store_path(directory)
         self.directory = directory
         self.runs_directory = directory / "runs"
         self.database = directory / DATABASE

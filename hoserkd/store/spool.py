@@ -21,6 +21,7 @@ from typing import Any
 
 from hoserkd.engine.files import cut_torn_tail
 from hoserkd.errors import StoreError
+from hoserkd.text import utf8_values
 
 SPOOL = "events.jsonl"
 FSYNC_S = 1.0
@@ -29,6 +30,8 @@ MOST_WAITING = 10_000
 """Events that are kept for a disk that takes none; of more, the oldest are lost."""
 LOCK_PATIENCE_S = 1.0
 """Longer than anybody holds the lock only to look whether a writer lives."""
+_SURROGATE = "\\ud"
+"""What may begin the half of a character in JSON: DuckDB refuses a line with one."""
 HEARD_S = 60.0
 """A run of another machine that was heard of within so long is at work; it writes every 10 s."""
 
@@ -261,9 +264,12 @@ def _last_seq(descriptor: int, size: int) -> int:
 
 def _encode(record: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(record, allow_nan=False, separators=(",", ":"))
+        line = json.dumps(record, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        return json.dumps(_finite(record), separators=(",", ":"))
+        line = json.dumps(_finite(record), separators=(",", ":"))
+    if _SURROGATE in line:
+        line = json.dumps(utf8_values(json.loads(line)), separators=(",", ":"))
+    return line
 
 
 def _finite(value: Any) -> Any:

@@ -209,8 +209,9 @@ class GenerateJob:
         from hoserkd.engine.trips.generated import save_snapping
 
         context, run = self.context, self.found.run
+        made_from = self._made_from()
         with context.start_run("generate", parents=() if run is None else (run.run_id,),
-                               made_from=self._made_from()) as recorder:
+                               made_from=made_from) as recorder:
             home = recorder.directory if run is None else Path(run.directory)
             path = (output or home / "generated" / self._name()).absolute()
             self.ranks.from_first(path)
@@ -225,6 +226,7 @@ class GenerateJob:
         if run is not None and run.status != "running" and not self.public:
             context.store.attach(run.run_id, path, "generated")
         payload = {"run_id": recorder.run_id, "model": self.found.file, "output": path,
+                   "made_from": made_from.to_json(),
                    "od": self.od, "search": context.config.generate.search,
                    "trips": quality.trips, "seconds": round(time.perf_counter() - began, 3),
                    "reasons": dict(quality.reasons), "metrics": figures, "snapped": snapped}

@@ -40,6 +40,7 @@ def precompute(
     from hoserkd.engine.city.storage import load_city
     from hoserkd.engine.device import resolve_device
     from hoserkd.engine.events import Silent
+    from hoserkd.engine.identity import teacher_identity
     from hoserkd.engine.precompute import precompute_signal
     from hoserkd.engine.teacher.storage import load_teacher
 
@@ -56,6 +57,7 @@ def precompute(
     if not ranks.first:
         return
     payload = {"teacher": loaded.card.name, "city": town.name,
+               "made_from": context.made_from(town, teacher_identity(loaded.card)).to_json(),
                "window": asked or context.config.distill.window,
                "splits": [report.to_json() for report in reports]}
     context.console.result(payload, lambda: context.console.table(

@@ -64,7 +64,8 @@ def study(
     with bench.trainings.recording("study") as recorder:
         report = bench.work(recorder)
         folder = output or recorder.directory / "study"
-        document = {"run_id": recorder.run_id, **payload(report, context.config, folder)}
+        document = {"run_id": recorder.run_id, "made_from": bench.made_from(),
+                    **payload(report, context.config, folder)}
         for path in write(report, document, folder):
             recorder.artifact(path, "study")
         recorder.evaluation(document, label=RESULT)

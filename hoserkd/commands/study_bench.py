@@ -5,20 +5,21 @@ import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hoserkd.commands.context import Context
-from hoserkd.commands.trainings import RESULT, Trainings, asks_teacher, teacher_place
+from hoserkd.commands.trainings import RESULT, Trainings, asks_teacher, teacher_sources
 from hoserkd.errors import DataError, InterruptedRunError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
 
     from hoserkd.engine.city.storage import City
     from hoserkd.engine.config import EngineConfig
     from hoserkd.engine.events import Event, Observer, StopRequested
+    from hoserkd.engine.identity import Identity
     from hoserkd.engine.study import Entry
     from hoserkd.engine.tasks import Task
     from hoserkd.engine.train import TrainResult
@@ -67,7 +68,7 @@ class Bench:
             TeacherError: one is missing or of another place.
             ConfigError: an arm that teaches itself names blocks that the student lacks.
         """
-        from hoserkd.engine.build import build_teacher_sources, compute_shared_windows
+        from hoserkd.engine.build import compute_shared_windows
         from hoserkd.engine.training.self_distillation import checked_layers
 
         for each in self.planned:
@@ -75,15 +76,18 @@ class Bench:
             if distill.enabled and distill.source == "self":
                 checked_layers(distill.aux_layers, each.task.config.student.layers)
         observer, stop = self.context.observer, self.context.stop
-        taught = [(teacher_place(self.context, config), config) for config in self.taught()]
-        for place in dict.fromkeys(place for place, config in taught
-                                   if auto and config.distill.source == "lmtad"):
-            configs = [config for where, config in taught
-                       if where == place and config.distill.source == "lmtad"]
-            compute_shared_windows(configs, self.town, place, observer=observer, stop=stop)
-        for place, config in taught:
-            build_teacher_sources(config, self.town, place, auto=auto, observer=observer,
-                                  stop=stop, command=self.precompute_command(config.teacher.name))
+        taught = [(teacher, config) for config in self.taught()
+                  if (teacher := self.trainings.teacher(config)) is not None]
+        for teacher in dict.fromkeys(teacher for teacher, _ in taught
+                                     if auto and teacher.kind == "teacher"):
+            configs = [config for other, config in taught if other == teacher]
+            assert teacher.place is not None
+            compute_shared_windows(configs, self.town, teacher.place, observer=observer,
+                                   stop=stop)
+        for teacher, config in taught:
+            teacher_sources(f"study {self.name}", config, self.town, teacher, auto=auto,
+                            observer=observer, stop=stop,
+                            command=self.precompute_command(config.teacher.name))
 
     def taught(self) -> "list[EngineConfig]":
         """Return the settings of one training of each arm that asks a teacher."""
@@ -101,9 +105,11 @@ class Bench:
         from hoserkd.engine.study_parts import part_sizes
         from hoserkd.report.study import StudyReport
 
-        config = self.context.config
+        config, ledger = self.context.config, self.ledger()
+        for told in ledger.of_others([each.task for each in self.planned]):
+            self.context.console.warn(f"study {self.name}: {told}")
         try:
-            trained = run_study(self.planned, self.trainings.train, self.ledger(),
+            trained = run_study(self.planned, self.trainings.train, ledger,
                                 self.context.observing(recorder), self.context.stop)
         except InterruptedRunError as stopped:
             raise InterruptedRunError(f"study {self.name}: {stopped.message}", hint=(
@@ -118,10 +124,18 @@ class Bench:
             made=f"Seed of the shares: {config.data.share_seed}. Made by hoserkd {__version__} on "
                  f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC.")
 
+    def made_from(self) -> dict[str, Any]:
+        """Return the hashes of the city, and of each arm's teacher."""
+        arms = {each.arm: each.task.config for each in self.planned}
+        teachers = {arm: self.trainings.teacher(config) for arm, config in arms.items()}
+        return {**self.context.made_from(self.town).to_json(), "teachers": {
+            arm: None if teacher is None else teacher.to_json()
+            for arm, teacher in teachers.items()}}
+
     def ledger(self) -> "StoredTrainings":
         """Return what the store knows of this study's trainings."""
         runs = self.context.store.runs(kind="train", study=self.name)
-        return StoredTrainings(self.context, [
+        return StoredTrainings(self.context, self.trainings.teacher, [
             run for run in runs if run.data_sha256 == self.town.sha256])
 
     def measure(self, task: "Task", result: "TrainResult", observer: "Observer",
@@ -151,7 +165,10 @@ class Bench:
         for arm, config in arms.items():
             if not asks_teacher(config) or config.distill.source != "lmtad":
                 continue
-            card = load_card(teacher_place(self.context, config))
+            teacher = self.trainings.teacher(config)
+            assert teacher is not None
+            assert teacher.place is not None
+            card = load_card(teacher.place)
             for split, quality in stored_qualities(config, self.town, card):
                 yield TeacherWord(arm, split, quality.accuracy, quality.chance)
 
@@ -164,20 +181,45 @@ class Bench:
 
 
 class StoredTrainings:
-    """The trainings of a study as the store remembers them, found by their settings."""
+    """The trainings of a study as the store remembers them, found by settings and teacher."""
 
-    def __init__(self, context: Context, runs: "Sequence[RunRecord]") -> None:
-        """Read the runs, given the newest first; a finished one stands before a stopped one."""
+    def __init__(
+        self, context: Context, teacher: "Callable[[EngineConfig], Identity | None]",
+        runs: "Sequence[RunRecord]",
+    ) -> None:
+        """Read the runs, given the newest first; a finished one stands before a stopped one.
+
+        Args:
+            teacher: Who teaches now with given settings.
+        """
+        self._teacher = teacher
         self._entries: dict[str, Entry] = {}
+        self._taught: dict[str, dict[Identity | None, int]] = {}
+        """How many trainings each teacher taught with given settings."""
         for run in runs:
-            key, entry = settings_key(context.config_of(run)), self._entry(context, run)
+            config, taught_by = context.config_of(run), run.made_from.teacher
+            key, entry = settings_key(config, taught_by), self._entry(context, run)
             known = self._entries.get(key)
             if known is None or (known.metrics is None and entry.metrics is not None):
                 self._entries[key] = entry
+            counts = self._taught.setdefault(settings_key(config, None), {})
+            counts[taught_by] = counts.get(taught_by, 0) + 1
 
     def find(self, task: "Task") -> "Entry | None":
-        """Return the training with the task's settings."""
-        return self._entries.get(settings_key(task.config))
+        """Return the training with the task's settings by the teacher that there is now."""
+        return self._entries.get(settings_key(task.config, self._teacher(task.config)))
+
+    def of_others(self, tasks: "Sequence[Task]") -> list[str]:
+        """Return, in words, how many trainings of these tasks other teachers taught."""
+        counts: dict[tuple[Identity | None, Identity], int] = {}
+        for task in tasks:
+            now = self._teacher(task.config)
+            for taught_by, count in self._taught.get(settings_key(task.config, None), {}).items():
+                if now is not None and taught_by != now:
+                    counts[taught_by, now] = counts.get((taught_by, now), 0) + count
+        return [f"{count} of its trainings were taught by {before or 'a teacher without a hash'}, "
+                f"and this is {now}: they are trained again, and the old ones do not count"
+                for (before, now), count in counts.items()]
 
     @staticmethod
     def _entry(context: Context, run: "RunRecord") -> "Entry":
@@ -188,11 +230,11 @@ class StoredTrainings:
                                   if value is not None} if judged else None)
 
 
-def settings_key(config: "EngineConfig") -> str:
-    """Return a text that is the same for trainings that come to the same."""
+def settings_key(config: "EngineConfig", teacher: "Identity | None") -> str:
+    """Return a text that is the same for trainings of a city that come to the same."""
     from hoserkd.engine.study import decisive
 
-    return json.dumps(decisive(config), sort_keys=True)
+    return json.dumps(decisive(config, teacher), sort_keys=True)
 
 
 class Quieter:

@@ -106,6 +106,7 @@ def judge(
     context = open_context("teachers judge", profile, {"device": device})
     from hoserkd.engine.city.storage import load_city
     from hoserkd.engine.device import resolve_device
+    from hoserkd.engine.identity import teacher_identity
     from hoserkd.engine.teacher.anomaly import judge_anomalies
     from hoserkd.engine.teacher.fit import check_grid_fit
     from hoserkd.engine.teacher.perplexity import score_trips
@@ -120,8 +121,10 @@ def judge(
     found = [a.to_json() for a in judge_anomalies(
         loaded, town.network, chosen, most=trips, seed=context.config.seed,
         observer=context.observer, stop=context.stop)]
-    payload = {"teacher": loaded.card.name, "city": town.name, "split": split,
-               "trips": len(scores.tokens), "perplexity": scores.perplexity, "anomalies": found}
+    payload = {"teacher": loaded.card.name, "city": town.name,
+               "made_from": context.made_from(town, teacher_identity(loaded.card)).to_json(),
+               "split": split, "trips": len(scores.tokens), "perplexity": scores.perplexity,
+               "anomalies": found}
 
     def render() -> "RenderableType":
         from rich.console import Group

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hoserkd.commands.context import Context
 from hoserkd.errors import StoreError
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from hoserkd.engine.city.storage import City
     from hoserkd.engine.config import EngineConfig
     from hoserkd.engine.events import Observer, StopRequested
+    from hoserkd.engine.identity import Identity
     from hoserkd.engine.tasks import Task
+    from hoserkd.engine.teacher.signal import TeacherSource
     from hoserkd.engine.train import TrainResult
     from hoserkd.store.recorder import RunRecorder
 
@@ -42,6 +44,20 @@ class Trainings:
         self._screen = screen or context.observer
         self._measure = measure
         self._parent: str | None = None
+        self._teachers: dict[tuple[str, str], Identity] = {}
+
+    def teacher(self, config: "EngineConfig") -> "Identity | None":
+        """Return who teaches with these settings: whoever did when it was first asked.
+
+        Raises:
+            TeacherError: there is none, or it is damaged.
+        """
+        if not asks_teacher(config):
+            return None
+        key = (config.distill.source, config.teacher.name)
+        if key not in self._teachers:
+            self._teachers[key] = find_teacher(self.context, config, self.town)
+        return self._teachers[key]
 
     @contextmanager
     def recording(self, kind: str) -> "Iterator[RunRecorder]":
@@ -64,16 +80,15 @@ class Trainings:
     def train(self, task: "Task", observer: "Observer", stop: "StopRequested",
               started: Callable[[str], None]) -> dict[str, float]:
         """Train one task as a run of the store."""
-        from hoserkd.engine.build import build_teacher_sources
         from hoserkd.engine.events import Broadcast
         from hoserkd.engine.train import train_student
         from hoserkd.engine.training.checkpoint import LAST
 
+        teacher = self.teacher(task.config)
         sources = None
-        if asks_teacher(task.config):
-            sources = build_teacher_sources(task.config, self.town,
-                                            teacher_place(self.context, task.config))
-        with self._recorder(task) as recorder:
+        if teacher is not None:
+            sources = teacher_sources(f"study {self.study}", task.config, self.town, teacher)
+        with self._recorder(task, teacher) as recorder:
             started(recorder.run_id)
             listening = Broadcast((self._screen, recorder, observer))
             result = train_student(
@@ -86,20 +101,51 @@ class Trainings:
             recorder.evaluation(metrics, label=RESULT)
         return metrics
 
-    def _recorder(self, task: "Task") -> "RunRecorder":
+    def _recorder(self, task: "Task", teacher: "Identity | None") -> "RunRecorder":
+        made_from = self.context.made_from(self.town, teacher)
         if task.continues is not None:
             # A run of another machine's store, or one that its process has not let go, cannot
             # go on here: the training begins anew.
             with contextlib.suppress(StoreError, UnknownRunError):
-                return self.context.resume_run(task.continues)
+                return self.context.resume_run(task.continues, made_from)
         return self.context.start_run(
             "train", task.name, [self._parent] if self._parent else [], config=task.config,
-            made_from=self.context.made_from(self.town), tags=task.tags, study=self.study)
+            made_from=made_from, tags=task.tags, study=self.study)
 
 
 def asks_teacher(config: "EngineConfig") -> bool:
     """Return whether somebody but the student itself teaches."""
     return config.distill.enabled and config.distill.source != "self"
+
+
+def find_teacher(context: Context, config: "EngineConfig", town: "City") -> "Identity":
+    """Return which teacher the settings name now, and where it lies.
+
+    Raises:
+        TeacherError: there is none, or it is damaged.
+        StoreError: a HOSER that is to teach is no run.
+    """
+    from hoserkd.engine.build import identify_teacher
+
+    return identify_teacher(config, town, teacher_place(context, config))
+
+
+def teacher_sources(
+    doing: str, config: "EngineConfig", town: "City", teacher: "Identity", **how: Any
+) -> "dict[str, TeacherSource]":
+    """Return the answers of `teacher` by split; `how` is passed on to `build_teacher_sources`.
+
+    Raises:
+        CheckpointError: another teacher lies in its place meanwhile.
+    """
+    from hoserkd.engine.build import build_teacher_sources
+    from hoserkd.engine.identity import check_unchanged
+
+    assert teacher.place is not None
+    sources = build_teacher_sources(config, town, teacher.place, **how)
+    check_unchanged(doing, teacher, sources["train"].identity,
+                    "the teacher was replaced meanwhile: put it back, or begin anew")
+    return sources
 
 
 def teacher_place(context: Context, config: "EngineConfig") -> Path:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hoserkd.commands.context import Context
-from hoserkd.commands.trainings import Trainings, asks_teacher, teacher_place
+from hoserkd.commands.trainings import Trainings
 
 if TYPE_CHECKING:
     from hoserkd.engine.city.storage import City
+    from hoserkd.engine.config import EngineConfig
     from hoserkd.engine.events import Observer, StopRequested
     from hoserkd.engine.tasks import Task
     from hoserkd.engine.train import TrainResult
@@ -33,12 +34,13 @@ class Bench:
 
         self.context = context
         self.town = town
+        measured = "throughput" in context.config.tune.objectives
+        self.trainings = Trainings(context, town, context.config.tune.study,
+                                   measure=self.measure if measured else None)
         self.study = Study(
             context.store.studies_directory, context.config, resume=resume or worker > 0,
-            worker=worker, city_sha256=town.sha256)
-        measured = "throughput" in context.config.tune.objectives
-        self.trainings = Trainings(context, town, self.study.name,
-                                   measure=self.measure if measured else None)
+            worker=worker,
+            made_from=context.made_from(town, self.trainings.teacher(self.distilled)))
 
     @contextmanager
     def recording(self) -> "Iterator[RunRecorder | None]":
@@ -86,18 +88,24 @@ class Bench:
     def prepare_signal(self) -> None:
         """Have the teacher's answers for every window stored, once for all workers."""
         from hoserkd.engine.build import compute_every_window
-        from hoserkd.engine.config import DistillConfig
         from hoserkd.engine.files import locked
 
-        config = self.context.config
-        distilled = config.model_copy(update={"distill": DistillConfig.model_validate(
-            config.distill.model_dump() | {"enabled": True})})
-        if not asks_teacher(distilled) or config.distill.source != "lmtad":
+        teacher = self.trainings.teacher(self.distilled)
+        if teacher is None or teacher.kind != "teacher":
             return
-        place = teacher_place(self.context, config)
+        assert teacher.place is not None
         with locked(self.town.directory / ".precompute.lock"):
-            compute_every_window(config, self.town, place, observer=self.context.observer,
-                                 stop=self.context.stop)
+            compute_every_window(self.context.config, self.town, teacher.place,
+                                 observer=self.context.observer, stop=self.context.stop)
+
+    @property
+    def distilled(self) -> "EngineConfig":
+        """The settings with distillation, which every searched trial has."""
+        from hoserkd.engine.config import DistillConfig
+
+        config = self.context.config
+        return config.model_copy(update={"distill": DistillConfig.model_validate(
+            config.distill.model_dump() | {"enabled": True})})
 
     def measure(self, task: "Task", result: "TrainResult", observer: "Observer",
                 stop: "StopRequested") -> dict[str, float]:

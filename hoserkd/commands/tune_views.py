@@ -77,6 +77,7 @@ def payload(found: "TuneOutcome", profile: str, config: "EngineConfig", city: st
     return {
         "study": found.name,
         "storage": found.place,
+        "made_from": found.made_from.to_json(),
         "output": output,
         "objectives": [each.name for each in found.objectives],
         "planned": found.planned,

@@ -9,11 +9,19 @@ from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.device import resolve_device
 from hoserkd.engine.events import Note, Observer, Silent, StopRequested, never_stop
+from hoserkd.engine.identity import (
+    Identity,
+    check_unchanged,
+    student_identity,
+    teacher_identity,
+)
+from hoserkd.engine.places import is_path
 from hoserkd.engine.precompute import precompute_signal
+from hoserkd.engine.student.storage import load_student
 from hoserkd.engine.teacher.fit import check_grid_fit, road_cells
 from hoserkd.engine.teacher.signal import OnlineTeacher, StoredTeacher, TeacherSource
 from hoserkd.engine.teacher.signal_files import find_signal
-from hoserkd.engine.teacher.storage import TeacherCard, load_card, load_teacher
+from hoserkd.engine.teacher.storage import Teacher, TeacherCard, load_card, load_teacher
 from hoserkd.engine.training.distributed import Ranks
 from hoserkd.engine.training.hoser_teacher import load_hoser_teacher
 from hoserkd.errors import TeacherError
@@ -46,17 +54,19 @@ def build_teacher_sources(
 
     Raises:
         TeacherError: the teacher is damaged or of another place, or its signal is missing.
+        CheckpointError: it was replaced while this was at work.
     """
     device = resolve_device(config.device)
     if config.distill.source == "hoser":
-        teacher, warning = load_hoser_teacher(teacher_directory, city, config.student, device)
+        teacher, warning = load_hoser_teacher(
+            teacher_directory, city, config.student, device, _given_name(config))
         if warning:
             observer.notify(Note(warning, level="warning"))
         return dict.fromkeys((*NEEDED, *OPTIONAL), teacher)
     card = load_card(teacher_directory)
     check_grid_fit(card.grid, city.network, teacher=card.name, city=city.name)
     if config.distill.mode == "online":
-        asked = load_teacher(teacher_directory, device)
+        asked = _loaded(teacher_directory, card, device)
         source = OnlineTeacher(asked, city.network, config.distill.window, device,
                                config.precompute.batch_size)
         return dict.fromkeys((*NEEDED, *OPTIONAL), source)
@@ -64,11 +74,35 @@ def build_teacher_sources(
     if missing and not auto:
         raise missing_signal(config, city, card, missing, command)
     if missing:
-        asked = load_teacher(teacher_directory, device)
+        asked = _loaded(teacher_directory, card, device)
         for split in missing:
             precompute_signal(config, city, asked, split, observer=observer, stop=stop,
                               device=device, ranks=ranks)
     return _stored_sources(config, city, card, device)
+
+
+def identify_teacher(config: EngineConfig, city: City, place: Path) -> Identity:
+    """Return which teacher the `distill` settings name, found in `place`.
+
+    Raises:
+        TeacherError: an LM-TAD export is damaged.
+        CheckpointError: a student file is damaged or of another city.
+    """
+    if config.distill.source == "hoser":
+        return student_identity(load_student(place, city), place, _given_name(config))
+    return teacher_identity(load_card(place), place)
+
+
+def _given_name(config: EngineConfig) -> str | None:
+    name = config.teacher.name
+    return None if is_path(name) else name
+
+
+def _loaded(directory: Path, card: TeacherCard, device: torch.device) -> Teacher:
+    """Return the teacher of a card; it may have been retrained since the card was read."""
+    found = load_teacher(directory, device)
+    check_unchanged("the training", teacher_identity(card), teacher_identity(found.card, directory))
+    return found
 
 
 def compute_every_window(
@@ -139,4 +173,8 @@ def _stored_sources(
         files = find_signal(city, card, split, window, config.precompute.dtype)
         if files is not None:
             sources[split] = StoredTeacher(files, cells, window, device)
+        elif split in NEEDED:
+            # Deleted since it was looked for. Without it the training would be vanilla.
+            raise TeacherError(f"the signal of teacher {card.name} for the {split} trips of city "
+                               f"{city.name} is gone", hint="try again")
     return sources

@@ -134,13 +134,16 @@ def weights_sha256(weights: "Mapping[str, Tensor]") -> str:
     return digest.hexdigest()
 
 
-def check_unchanged(doing: str, recorded: Identity | None, found: Identity | None) -> None:
+def check_unchanged(
+    doing: str, recorded: Identity | None, found: Identity | None, hint: str | None = None
+) -> None:
     """Check that an artefact is still the one that a result was begun with.
 
     Args:
         doing: What would continue, such as `the run`; begins the message.
         recorded: What the result was begun with; None: nobody, or unknown.
         found: What there is now; None: nobody.
+        hint: What to do; None: what helps where something is resumed.
 
     Raises:
         CheckpointError: they differ; shows both.
@@ -151,7 +154,7 @@ def check_unchanged(doing: str, recorded: Identity | None, found: Identity | Non
         f" in {found.place}" if found.place else "")
     raise CheckpointError(
         f"{doing} was begun with {recorded}, but now {now}",
-        hint=f"put the {recorded.kind} of that hash back, or begin anew without --resume")
+        hint=hint or f"put the {recorded.kind} of that hash back, or begin anew without --resume")
 
 
 def _bytes_type() -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from hoserkd.engine.config import DistillConfig, EngineConfig
 from hoserkd.engine.events import Event, Note, Observer, Progress, StepDone, StopRequested
+from hoserkd.engine.identity import Identity
 from hoserkd.engine.metrics.paired import holm
 from hoserkd.engine.seeds import Comparison, Verdict, paired
 from hoserkd.engine.tasks import Task, Train
@@ -180,8 +181,12 @@ def plan_study(config: EngineConfig, trips: int) -> tuple[Planned, ...]:
     return tuple(planned)
 
 
-def decisive(config: EngineConfig) -> dict[str, Any]:
-    """Return the settings that decide what a training comes to, as plain values."""
+def decisive(config: EngineConfig, teacher: Identity | None) -> dict[str, Any]:
+    """Return what decides the result of a training on a city, as plain values.
+
+    Args:
+        teacher: Who teaches, where `distill` asks for one: its hash counts, never its name.
+    """
     found = {
         "seed": config.seed,
         "data": config.data.model_dump(mode="json", exclude={"residency"}),
@@ -191,7 +196,7 @@ def decisive(config: EngineConfig) -> dict[str, Any]:
     if config.distill.enabled:
         found["distill"] = config.distill.model_dump(mode="json")
         if config.distill.source != "self":
-            found["teacher"] = config.teacher.name
+            found["teacher"] = None if teacher is None else teacher.sha256
     return found
 
 

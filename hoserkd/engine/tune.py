@@ -22,7 +22,7 @@ from hoserkd.engine.tuning.ledger import VANILLA, Ledger
 from hoserkd.engine.tuning.objectives import Objective, values_of
 from hoserkd.engine.tuning.rows import TuneOutcome, importances
 from hoserkd.engine.tuning.space import with_setting
-from hoserkd.engine.tuning.study import Study
+from hoserkd.engine.tuning.study import Study, made_from_of
 from hoserkd.errors import DivergenceError, InterruptedRunError
 
 COMPARED = ("test_accuracy", "val_accuracy", "test_loss_road", "test_loss_time",
@@ -220,7 +220,8 @@ def outcome(ledger: Ledger, config: EngineConfig, parameters: tuple[str, ...], p
     best = ledger.best
     tune = config.tune
     return TuneOutcome(
-        name=ledger.name, place=place, objectives=ledger.objectives, parameters=parameters,
+        name=ledger.name, place=place, made_from=made_from_of(ledger.settings()),
+        objectives=ledger.objectives, parameters=parameters,
         rows=ledger.rows(), best=None if best is None else best.number + 1,
         front=tuple(t.number + 1 for t in ledger.front()),
         importances=importances(ledger.optuna, ledger.objectives),

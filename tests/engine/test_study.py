@@ -7,6 +7,7 @@ from scipy import stats
 
 from hoserkd.engine.config import EngineConfig, StudyConfig, TrainConfig
 from hoserkd.engine.events import Note, Progress, StepDone, never_stop
+from hoserkd.engine.identity import Identity
 from hoserkd.engine.seeds import mean_interval, paired
 from hoserkd.engine.study import (
     ALL,
@@ -63,12 +64,12 @@ class Formula:
 
     def find(self, task):
         """Return what is known of the task."""
-        return self.entries.get(str(decisive(task.config)))
+        return self.entries.get(str(decisive(task.config, None)))
 
     def __call__(self, task, observer, stop, started):
         """Train."""
         self.tasks.append(task)
-        key, number = str(decisive(task.config)), len(self.tasks)
+        key, number = str(decisive(task.config, None)), len(self.tasks)
         run = task.continues or f"run-{number}"
         started(run)
         self.entries[key] = Entry(run, None)
@@ -159,13 +160,14 @@ def test_shares_and_seeds_stand_once_and_in_their_ranges(bad):
 def test_a_vanilla_training_does_not_depend_on_the_teacher():
     settings = config()
     other = settings.model_copy(update={
-        "teacher": settings.teacher.model_copy(update={"name": "other"}),
-        "study": StudyConfig(name="t", shares=(1.0, 0.1), seeds=(1, 2), steps=30, max_epochs=5,
-                             arms={"distilled": {"lambda_kl": 0.5}})})
+        "teacher": settings.teacher.model_copy(update={"name": "other"})})
     (vanilla, distilled), (plain, taught) = (plan_study(each, 1000)[:2]
                                              for each in (settings, other))
-    assert decisive(vanilla.task.config) == decisive(plain.task.config)
-    assert decisive(distilled.task.config) != decisive(taught.task.config)
+    one, two = (Identity("teacher", "teacher", digit * 64) for digit in "12")
+    assert decisive(vanilla.task.config, None) == decisive(plain.task.config, None)
+    assert decisive(distilled.task.config, one) != decisive(distilled.task.config, two)
+    # The name is for people: another one for the same teacher changes nothing.
+    assert decisive(distilled.task.config, one) == decisive(taught.task.config, one)
 
 
 def test_a_stopped_study_goes_on_and_does_nothing_twice():

@@ -17,6 +17,7 @@ from hoserkd.engine.config import (
     TrainConfig,
 )
 from hoserkd.engine.events import Event
+from hoserkd.engine.identity import Identity
 from hoserkd.engine.types import StepBatch, TeacherSignal, TimeStatistics
 
 STUDENT = StudentConfig(hidden_dim=16, road_id_dim=8, attribute_dim=2, heads=2, layers=1)
@@ -47,6 +48,8 @@ class ToyTeacher:
         generator = torch.Generator().manual_seed(5)
         self.cell = torch.randint(0, roads // 2, (roads,), generator=generator)
         self.preference = scale * torch.randn(roads, generator=generator)
+        self.identity = Identity("teacher", "toy", f"{roads} {scale}")
+        self.form = "toy"
         self.calls = 0
         self.broken_from: int | None = None
         """Call from which the answers are not numbers."""

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, Int64, Shaped
 from torch import Tensor
 
 from hoserkd.engine.config import Window
+from hoserkd.engine.identity import Identity, teacher_identity
 from hoserkd.engine.teacher.fit import road_cells
 from hoserkd.engine.teacher.full_context import batches_of_spans, full_hidden
 from hoserkd.engine.teacher.prefix_trie import (
@@ -19,7 +20,7 @@ from hoserkd.engine.teacher.prefix_trie import (
     ragged_index,
     walk_trie,
 )
-from hoserkd.engine.teacher.signal_files import SignalFiles
+from hoserkd.engine.teacher.signal_files import SignalFiles, context_name
 from hoserkd.engine.teacher.storage import Teacher
 from hoserkd.engine.types import RoadNetwork, StepBatch, TeacherSignal
 from hoserkd.errors import TeacherError
@@ -27,6 +28,16 @@ from hoserkd.errors import TeacherError
 
 class TeacherSource(Protocol):
     """Whoever answers for the teacher."""
+
+    @property
+    def identity(self) -> Identity:
+        """Which teacher answers; a training that continues must hear the same one."""
+        ...
+
+    @property
+    def form(self) -> str:
+        """How it answers, such as `window-4-float16` or `online`; forms round differently."""
+        ...
 
     def signal(self, batch: StepBatch, step: Int[Tensor, " Q"]) -> TeacherSignal:
         """Return raw logits for the kept candidates of the batch's steps `step`, in order."""
@@ -46,6 +57,9 @@ class StoredTeacher:
             window: Tokens after SOT.
             device: Where the batches are.
         """
+        self.identity = Identity("teacher", str(files.meta["teacher"]),
+                                 str(files.meta["teacher_sha256"]))
+        self.form = f"{context_name(files.meta['window'])}-{files.meta['dtype']}"
         self._cells = torch.as_tensor(cells, device=device)
         self._logits = _tensor(files.logits, device)
         self._row_offset = _tensor(files.row_offset, device)
@@ -79,6 +93,7 @@ class OnlineTeacher:
             batch_size: Contexts that go through the teacher at once.
         """
         check_window(window, teacher)
+        self.identity, self.form = teacher_identity(teacher.card), "online"
         self._model, self._sot_id = teacher.model, teacher.sot_id
         self._window, self._batch_size = window, batch_size
         self._cells = torch.as_tensor(road_cells(teacher.grid, network), device=device)

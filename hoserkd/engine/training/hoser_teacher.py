@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import StudentConfig
+from hoserkd.engine.identity import Identity, student_identity
 from hoserkd.engine.student.storage import LoadedStudent, load_student
 from hoserkd.engine.student.tables import build_network_tables
 from hoserkd.engine.training.losses import segment_ids
@@ -19,8 +20,11 @@ class HoserTeacher:
     """Answers with the logits of a trained student, asked at every batch."""
 
     @torch.no_grad()
-    def __init__(self, student: LoadedStudent, city: City, device: torch.device) -> None:
+    def __init__(
+        self, student: LoadedStudent, city: City, device: torch.device, identity: Identity
+    ) -> None:
         """Encode the road network once."""
+        self.identity, self.form = identity, "online"
         tables = build_network_tables(city.network, student.meta.config.features, device)
         self._model = student.model.to(device).eval().requires_grad_(False)
         self._encoding = self._model.encode_network(tables)
@@ -43,9 +47,13 @@ class HoserTeacher:
 
 
 def load_hoser_teacher(
-    path: Path, city: City, student: StudentConfig, device: torch.device
+    path: Path, city: City, student: StudentConfig, device: torch.device,
+    name: str | None = None,
 ) -> tuple[HoserTeacher, str | None]:
     """Return the teacher in a student file, and a warning if there is cause for one.
+
+    Args:
+        name: What people call it; None: as its file.
 
     Raises:
         TeacherError: it follows another feature convention than the student.
@@ -61,4 +69,4 @@ def load_hoser_teacher(
     same = all(getattr(theirs, name) == getattr(student, name) for name in shape)
     warning = (f"{path}: the teacher has the student's own architecture; expect little from it"
                if same else None)
-    return HoserTeacher(loaded, city, device), warning
+    return HoserTeacher(loaded, city, device, student_identity(loaded, path, name)), warning

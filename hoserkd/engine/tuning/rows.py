@@ -9,6 +9,7 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hoserkd.engine.identity import MadeFrom
 from hoserkd.engine.seeds import Comparison
 from hoserkd.engine.tuning.objectives import Objective
 
@@ -66,6 +67,8 @@ class TuneOutcome:
     planned: int
     """Trials that the settings ask for, the baseline among them."""
     final_seeds: tuple[int, ...]
+    made_from: MadeFrom = field(default_factory=MadeFrom)
+    """The city and the teacher with which the study was begun."""
 
     def row(self, number: int) -> TrialRow:
         """Return the line of a trial."""

@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hoserkd.engine.config import EngineConfig
+from hoserkd.engine.identity import MadeFrom
 from hoserkd.engine.study import decisive
 from hoserkd.engine.tuning.ledger import COMPANION, Ledger, counted
 from hoserkd.engine.tuning.objectives import objectives_of
@@ -38,6 +39,8 @@ MOST_DEATHS = 3
 """A trial whose process died so often is not tried again: the trial may be what kills it."""
 JOIN_S = 2.0
 """How long a study that has just been begun is given to name its first worker."""
+MADE_FROM, NAME = "made_from", "teacher"
+"""Keys of a study's settings: hashes of city and teacher, and what the teacher is called."""
 JOB = ("key", "role", "seed", "epochs", "params", "run")
 """What a job of the companion study, or a trial, hands on to the one that goes on with it."""
 
@@ -46,7 +49,7 @@ class Study:
     """A study on its storage."""
 
     def __init__(self, directory: Path, config: EngineConfig, *, resume: bool, worker: int = 0,
-                 city_sha256: str = "") -> None:
+                 made_from: MadeFrom | None = None) -> None:
         """Open or create the study that `tune.study` names.
 
         A study that others are working on is joined.
@@ -56,7 +59,7 @@ class Study:
             config: The settings that every trial starts from.
             resume: Whether nobody need be working on a study that exists.
             worker: Number of this process among those that one command started.
-            city_sha256: Of the prepared city.
+            made_from: The city, and the teacher where one is asked.
 
         Raises:
             StoreError: the study exists, nobody works on it and `resume` is False; or it was
@@ -73,7 +76,7 @@ class Study:
         self.place = shown(place)
         storage = open_storage(place)
         self.began, self.ledger = self._open(storage)
-        settings = self._settings(city_sha256)
+        settings = self._settings(made_from or MadeFrom())
         if self.began:
             self.ledger.optuna.set_user_attr("settings", settings)
             return
@@ -216,15 +219,15 @@ class Study:
             time.sleep(0.1)
         return bool(found)
 
-    def _settings(self, city_sha256: str) -> dict[str, Any]:
+    def _settings(self, made_from: MadeFrom) -> dict[str, Any]:
         tune = self.config.tune
         # Whether the settings distil by themselves does not matter: trials do, the baseline not.
-        found = decisive(self.config) | {
+        found = decisive(self.config, None) | {
             "distill": self.config.distill.model_dump(
                 mode="json", exclude={"enabled", "lambda_kl", "temperature", "window"})}
         found["train"].pop("epochs")
         plain: dict[str, Any] = json.loads(json.dumps({
-            **found, "teacher": self.config.teacher.name, "city": city_sha256,
+            **found, NAME: self.config.teacher.name, MADE_FROM: made_from.to_json(),
             "tune": {"objectives": tune.objectives, "epochs": tune.epochs,
                      "choices": tune.choices}}))
         return plain
@@ -234,13 +237,35 @@ def check_settings(name: str, begun: Mapping[str, Any], asked: Mapping[str, Any]
     """Refuse settings under which trials would not compare with those that are there.
 
     Raises:
-        StoreError: some differ; says which.
+        StoreError: some differ, or city or teacher is another one; says which.
     """
+    before, now = made_from_of(begun), made_from_of(asked)
+    for role in ("city", "teacher"):
+        recorded, found = getattr(before, role), getattr(now, role)
+        if recorded not in (None, found):
+            raise StoreError(
+                f"study {name} was begun with {recorded}, but this is {found}",
+                hint="its trials would not compare: put the first one back, or begin another "
+                     "--study")
     wrong = [f"{key} was {json.dumps(value)}, now {json.dumps(now)}"
-             for key, value, now in _differences(begun, asked)]
+             for key, value, now in _differences(_compared(begun), asked)]
     if wrong:
         raise StoreError(f"study {name} was begun with other settings: " + "; ".join(wrong),
                          hint="give the settings of its start, or another --study")
+
+
+def made_from_of(settings: Mapping[str, Any]) -> MadeFrom:
+    """Return the city and the teacher with which a study was begun, from its settings."""
+    # Before hashes of teachers were recorded, that of the city stood alone.
+    city = {"name": "of its start", "sha256": settings.get("city")}
+    return MadeFrom.from_json(settings.get(MADE_FROM, {"city": city}))
+
+
+def _compared(begun: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings to compare; of a study that knows its teacher's hash without the name."""
+    knows = MADE_FROM in begun
+    return {key: value for key, value in begun.items()
+            if key not in (MADE_FROM, "city") and not (knows and key == NAME)}
 
 
 def originals(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:

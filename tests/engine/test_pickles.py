@@ -209,14 +209,12 @@ def test_tensor_larger_than_its_storage_is_refused(tmp_path):
 def test_files_that_are_no_torch_checkpoint_are_named(tmp_path):
     text = tmp_path / "text.pt"
     text.write_text("hello")
-    legacy = tmp_path / "legacy.pt"
-    torch.save({"model": {}}, legacy, _use_new_zipfile_serialization=False)
     bare = tmp_path / "bare.pkl"
     bare.write_bytes(pickle.dumps(Evil(os.system, "touch ran")))
     other = tmp_path / "other.zip"
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("readme.txt", "x")
-    for path in (text, legacy, bare, other):
+    for path in (text, bare, other):
         with pytest.raises(TeacherError, match="no torch checkpoint"):
             read_archive(path)
     with pytest.raises(TeacherError, match="no such file"):

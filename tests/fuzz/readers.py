@@ -13,6 +13,7 @@ import numpy as np
 from workshop import (
     described,
     npy,
+    old_form,
     packed,
     pickle_of,
     safetensors_parts,
@@ -328,6 +329,8 @@ READERS: Mapping[str, Reader] = MappingProxyType({
         lambda: [described(safetensors_parts(workshop().student.read_bytes())[0])],
         _student_description, ("hidden_dim", "layers", "times", *_JSON)),
     "student-pth": Reader(lambda: [workshop().public_student], _public_student, ("PK",)),
+    "student-old-form": Reader(
+        lambda: [old_form(workshop().public_student)], _public_student, _PICKLE),
     "student-pickle": Reader(
         lambda: [pickle_of(workshop().public_student)], _public_pickle, _PICKLE),
     "bundle-zst": Reader(lambda: [workshop().bundles[".tar.zst"]], _bundle(".tar.zst")),

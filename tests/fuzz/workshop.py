@@ -139,6 +139,14 @@ def with_pickle(checkpoint: bytes, content: bytes) -> bytes:
     return made.getvalue()
 
 
+def old_form(checkpoint: bytes) -> bytes:
+    """Return the checkpoint as torch saved it before version 1.6."""
+    made = io.BytesIO()
+    torch.save(torch.load(io.BytesIO(checkpoint), weights_only=True), made,
+               _use_new_zipfile_serialization=False)
+    return made.getvalue()
+
+
 def small_pickle() -> bytes:
     """Return a pickle of what a checkpoint holds apart from tensors."""
     return pickle.dumps({"model": {}, "iter_num": 3, "args": [1, 2.5, "x", None, (1, 2), b"y"]})

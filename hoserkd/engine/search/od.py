@@ -10,6 +10,7 @@ from hoserkd.engine.geo import EARTH_RADIUS_M
 from hoserkd.engine.search.queries import Queries
 from hoserkd.engine.trips.bad_rows import BadRows, finite_number
 from hoserkd.engine.trips.reading import Rows, header_of, read_rows
+from hoserkd.engine.trips.reading import parse_time as parse_time
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
 from hoserkd.errors import UsageError
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from hoserkd.engine.config import StudentConfig
-from hoserkd.engine.teacher.pickles import TensorRef, read_archive
+from hoserkd.engine.teacher.pickles import read_archive
+from hoserkd.engine.teacher.wrapping import NoWeightsError, find_weights
 from hoserkd.engine.types import RoadNetwork
 from hoserkd.errors import CheckpointError, TeacherError
 
@@ -24,6 +25,10 @@ UNUSED = re.compile(r"navigator\.time_estimator\.\d+\.(weight|bias)")
 OLD_CLOCK = "trajectory_encoder.temporal_encoder.time_emb.weight"
 """How the public code encoded the time of day before its commit 0158295 of September 2025, and the
 distilling fork still does; its weights mean nothing to the later encoding."""
+MARKER = "road_network_encoder.zone_id_emb.weight"
+"""A weight that every student has, by which its state dict is found."""
+OWN_TRAINING = frozenset({"format", "optimiser", "settings", "rng"})
+"""What a training of hoserkd keeps beside the weights (`training.checkpoint`)."""
 HINT = "expected the state dict that the public HOSER code saves as best.pth"
 
 
@@ -114,11 +119,13 @@ def read_public_checkpoint(path: Path) -> PublicCheckpoint:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         archive = read_archive(path)
-        found = archive.root
-        if not isinstance(found, dict) or not all(
-                isinstance(k, str) and isinstance(v, TensorRef) for k, v in found.items()):
-            raise CheckpointError(f"{path}: not a public student: no dict of tensors", hint=HINT)
-        return archive.tensors(found)
+        if isinstance(archive.root, dict) and archive.root.keys() >= OWN_TRAINING:
+            raise CheckpointError(
+                f"{path}: the checkpoint of a training, from which it can be resumed",
+                hint="name the student beside it, best.safetensors")
+        return archive.tensors(find_weights(archive.root, MARKER).state)
+    except NoWeightsError as error:
+        raise CheckpointError(f"{path}: not a public student: {error}", hint=HINT) from error
     except TeacherError as error:
         reason = error.message.removeprefix(f"{path}: ")
         raise CheckpointError(f"{path}: not a public student: {reason}", hint=HINT) from error

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from hoserkd.engine.config import StudentConfig
 from hoserkd.engine.files import parse_json, replacing
 from hoserkd.engine.student.hoser import Hoser
 from hoserkd.engine.student.public_checkpoint import PublicCheckpoint, read_public_checkpoint
+from hoserkd.engine.teacher.pickles import is_torch_file
 from hoserkd.engine.types import RoadNetwork, TimeStatistics
 from hoserkd.engine.weights import read_weights
 from hoserkd.errors import CheckpointError
@@ -92,7 +92,7 @@ def load_student(path: Path, city: City) -> LoadedStudent:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file", hint="`hoserkd runs list` shows the runs")
-    if zipfile.is_zipfile(path):
+    if is_torch_file(path):
         return _from_public(path, read_public_checkpoint(path), city)
     meta, weights = _read(path)
     _check_sizes(path, meta, city.network)

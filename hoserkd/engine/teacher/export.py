@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -32,11 +31,14 @@ from hoserkd.engine.teacher.storage import (
     load_teacher,
     save_teacher,
 )
+from hoserkd.engine.teacher.wrapping import FoundWeights, NoWeightsError, find_weights
 from hoserkd.errors import TeacherError
 
 __all__ = ["ExportOptions", "Teacher", "TeacherCard", "export_checkpoint", "load_card",
            "load_teacher", "parse_bounds", "parse_cell_size", "save_teacher"]
 
+MARKER = "transformer.wte.weight"
+"""A weight that every teacher has, by which its state dict is found."""
 OWN_CHECKPOINT = "hoserkd-teacher-checkpoint"
 
 
@@ -46,9 +48,14 @@ class _Public:
 
     path: Path
     archive: Archive
-    state: Mapping[str, TensorRef]
+    found: FoundWeights
     model_config: Record
     dataset_config: Record
+
+    @property
+    def state(self) -> Mapping[str, TensorRef]:
+        """The weights."""
+        return self.found.state
 
 
 def export_checkpoint(checkpoint: Path, output: Path, options: ExportOptions | None = None
@@ -75,28 +82,27 @@ def export_checkpoint(checkpoint: Path, output: Path, options: ExportOptions | N
 
 def _read(path: Path, options: ExportOptions) -> tuple[TeacherCard, dict[str, Tensor]]:
     archive = read_archive(path)
-    root = archive.root
-    weights = root.get("model", root.get("state_dict")) if isinstance(root, dict) else None
-    if not isinstance(weights, dict):
-        raise TeacherError(f"{path}: no training checkpoint: it holds no weights under `model` or "
-                           "`state_dict`")
-    state = {str(k).removeprefix("_orig_mod."): v for k, v in weights.items()
-             if isinstance(v, TensorRef)}
-    if root.get("format") == OWN_CHECKPOINT:
-        card = _own_card(path, root, options)
+    try:
+        found = find_weights(archive.root, MARKER)
+    except NoWeightsError as error:
+        raise TeacherError(f"{path}: no training checkpoint, and not LM-TAD's weights: {error}",
+                           hint="expected what LM-TAD's training saves, or its state dict"
+                           ) from error
+    if found.get("format") == OWN_CHECKPOINT:
+        card = _own_card(path, found, options)
     else:
-        public = _Public(path, archive, state, _record(root, "model_config"),
-                         _record(root, "dataset_config"))
+        public = _Public(path, archive, found, _record(found, "model_config"),
+                         _record(found, "dataset_config"))
         card = _public_card(public, options)
-    tensors = archive.tensors(state)
+    tensors = archive.tensors(found.state)
     head = tensors.pop("lm_head.weight", None)
     if head is not None and not head.equal(tensors.get("transformer.wte.weight", head)):
         raise TeacherError(f"{path}: lm_head and the token embedding differ; LM-TAD ties them")
     return card, tensors
 
 
-def _record(root: Mapping[str, Any], name: str) -> Record:
-    value = root.get(name)
+def _record(found: FoundWeights, name: str) -> Record:
+    value = found.get(name)
     if isinstance(value, dict):
         record = Record()
         record.__setstate__(value)
@@ -110,7 +116,7 @@ def _public_card(public: _Public, options: ExportOptions) -> TeacherCard:
     stated = [read_shape(config.get("grip_size"))
               for config in (public.dataset_config, public.model_config)]
     grid = find_grid(GridEvidence(public.path, min(pad, eot, sot), stated[0] or stated[1]), options)
-    saved = public.archive.root
+    saved = public.found
     best = saved.get("best_val_loss")
     if isinstance(best, TensorRef):
         best = float(public.archive.tensor(best)) if best.numel == 1 else None
@@ -196,9 +202,9 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
     return words
 
 
-def _own_card(path: Path, root: Mapping[str, Any], options: ExportOptions) -> TeacherCard:
+def _own_card(path: Path, found: FoundWeights, options: ExportOptions) -> TeacherCard:
     try:
-        content = parse_json(root["card"])
+        content = parse_json(found.get("card"))
         tokens = content["tokens"]
         card = TeacherCard(
             path.parent.name, LMTADDimensions.from_json(content["model"]),

@@ -13,7 +13,8 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hoserkd.engine.teacher.legacy import PICKLE, is_legacy, read_legacy
 from hoserkd.engine.teacher.pickle_cost import RefusedPickleError as _Refused
 from hoserkd.engine.teacher.pickle_cost import check_cost
 from hoserkd.errors import TeacherError
@@ -145,6 +147,8 @@ class Archive:
     path: Path
     root: Any
     prefix: str
+    places: Mapping[str, tuple[int, int]] | None = None
+    """Of a file of torch's old form: where the numbers of each storage begin, and their bytes."""
 
     def tensor(self, ref: TensorRef) -> Tensor:
         """Read one tensor.
@@ -155,10 +159,7 @@ class Archive:
         storage = ref.storage
         entry = f"{self.prefix}data/{storage.key}"
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                if archive.getinfo(entry).compress_type != zipfile.ZIP_STORED:
-                    raise TeacherError(f"{self.path}: {entry} is compressed; torch stores it plain")
-                raw = archive.read(entry)
+            raw = self._raw(storage.key, entry)
         except (KeyError, OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
             raise TeacherError(f"{self.path}: cannot read {entry}: {error}") from error
         width = storage.dtype.itemsize
@@ -175,6 +176,16 @@ class Archive:
         flat = torch.frombuffer(bytearray(raw), dtype=storage.dtype)
         return flat.as_strided(ref.shape, ref.stride, ref.offset).clone()
 
+    def _raw(self, key: str, entry: str) -> bytes:
+        if self.places is not None:
+            start, length = self.places[key]
+            with self.path.open("rb") as file:
+                file.seek(start)
+                return file.read(length)
+        with zipfile.ZipFile(self.path) as archive:
+            if archive.getinfo(entry).compress_type != zipfile.ZIP_STORED:
+                raise TeacherError(f"{self.path}: {entry} is compressed; torch stores it plain")
+            return archive.read(entry)
 
     def tensors(self, refs: Mapping[str, TensorRef]) -> dict[str, Tensor]:
         """Read several tensors.
@@ -194,13 +205,43 @@ def read_archive(path: Path) -> Archive:
     """Open a torch checkpoint and return its object tree; nothing from the file is run.
 
     Raises:
-        TeacherError: The file is no zip checkpoint, or names something that a teacher's
+        TeacherError: The file is no checkpoint of torch, or names something that a teacher's
             checkpoint does not need.
     """
-    prefix, content = _pickle_bytes(path)
+    with _refusing(path):
+        if is_legacy(path):
+            storages: dict[str, StorageRef] = {}
+            root, places = read_legacy(
+                path, lambda content: _unpickled(content, storages),
+                lambda key: storages[key].dtype.itemsize, MAX_PICKLE_BYTES)
+            return Archive(path, root, "", places)
+        prefix, content = _pickle_bytes(path)
+        return Archive(path, _unpickled(content, {}), prefix)
+
+
+def is_torch_file(path: Path) -> bool:
+    """Return whether a file is one that torch.save wrote, in its present form or its old one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return is_legacy(path) or zipfile.is_zipfile(path)
+
+
+def _unpickled(content: bytes, storages: dict[str, "StorageRef"]) -> Any:
+    check_cost(content, OPCODES)
+    return _Reader(io.BytesIO(content), storages).load()
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn whatever a pickle is refused for into an error that names the file."""
     try:
-        check_cost(content, OPCODES)
-        root = _Reader(io.BytesIO(content)).load()
+        yield
+    except FileNotFoundError as error:
+        raise TeacherError(f"{path}: no such file") from error
+    except OSError as error:
+        raise TeacherError(f"{path}: cannot be read: {error.strerror}") from error
     except _Refused as error:
         raise TeacherError(
             f"{path}: refused, because its pickle holds {error}",
@@ -209,12 +250,15 @@ def read_archive(path: Path) -> Archive:
     except (pickle.UnpicklingError, AttributeError, EOFError, IndexError, KeyError, TypeError,
             ValueError, OverflowError, struct.error) as error:
         raise TeacherError(f"{path}: its pickle is damaged: {error}") from error
-    return Archive(path, root, prefix)
 
 
 def _pickle_bytes(path: Path) -> tuple[str, bytes]:
     """Return the folder inside the archive and the pickle's bytes, having checked both."""
-    hint = "expected a .pt file of LM-TAD's training, saved by torch.save of version 1.6 or later"
+    hint = "expected a file that torch.save wrote"
+    with path.open("rb") as file:
+        if file.read(len(PICKLE)) == PICKLE:
+            raise TeacherError(f"{path}: no torch checkpoint, but a pickle of another program",
+                               hint=f"{hint}; nothing of this file was run")
     try:
         with zipfile.ZipFile(path) as archive:
             names = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl")]
@@ -230,14 +274,16 @@ def _pickle_bytes(path: Path) -> tuple[str, bytes]:
             if order in archive.namelist() and archive.read(order) != b"little":
                 raise TeacherError(f"{path}: its numbers are big-endian", hint=hint)
             return prefix, archive.read(names[0])
-    except FileNotFoundError as error:
-        raise TeacherError(f"{path}: no such file") from error
     except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise TeacherError(f"{path}: no torch checkpoint: {error}", hint=hint) from error
 
 
 class _Reader(pickle.Unpickler):
-    """An unpickler whose every name is one of ours."""
+    """An unpickler whose every name is one of ours, and which keeps the storages it met."""
+
+    def __init__(self, file: io.BytesIO, storages: dict[str, StorageRef]) -> None:
+        super().__init__(file)
+        self._storages = storages
 
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
@@ -252,10 +298,14 @@ class _Reader(pickle.Unpickler):
         raise _Refused(f"the name {full:.80}, which is not one of a checkpoint's")
 
     def persistent_load(self, pid: Any) -> StorageRef:
-        kind, dtype, key, _location, numel = pid
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or not str(key).isalnum():
+        kind, dtype, key, _location, numel, *view = pid
+        # The old form has a sixth part, for a storage that is a part of another.
+        if kind != "storage" or not isinstance(dtype, torch.dtype) or not str(key).isalnum() \
+                or view not in ([], [None]):
             raise _Refused(f"a reference that is no tensor storage: {told(pid)}")
-        return StorageRef(str(key), dtype, _natural(numel))
+        storage = StorageRef(str(key), dtype, _natural(numel))
+        self._storages.setdefault(storage.key, storage)
+        return storage
 
 
 def told(value: object) -> str:

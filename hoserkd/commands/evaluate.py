@@ -76,8 +76,8 @@ def evaluate(
 ) -> None:
     """Judge generated trips against the real ones, and write a report.
 
-    A run is judged by its newest generated trips; without any, and for a model file, they are
-    generated first. Several are shown side by side and compared on the requests that they share.
+    A run is judged by the trips that it makes with these settings: read where they lie in its
+    folder, else generated first. Several are compared on the requests that they share.
 
     Example: hoserkd evaluate vanilla distilled --od test --export geojson
     """
@@ -172,29 +172,37 @@ def _judge(
 
     from hoserkd import __version__
     from hoserkd.engine.evaluate import compare_pairs, evaluate_runs
+    from hoserkd.engine.identity import city_identity
+    from hoserkd.engine.trips.maker import unlike_makers
     from hoserkd.report.records import Report
     from hoserkd.store.provenance import library_versions
 
-    runs, models, files = {}, {}, {}
+    taken, models = {}, {}
     for target in targets:
         student = bench.student(target)
-        files[target.name], runs[target.name] = bench.trips(target, student)
+        taken[target.name] = bench.trips(target, student)
         judged = bench.judgement(student)
         if judged is not None:
             models[target.name] = judged
     context.stop_at_once()
+    unlike = unlike_makers({name: each.maker for name, each in taken.items()}, bench.od,
+                           city_identity(bench.city))
+    for line in unlike:
+        context.console.warn(line)
     found = evaluate_runs(
-        runs, bench.city, context.config.evaluate, bench.od, seed=context.config.seed,
-        models=models, teacher=judge, observer=bench.observer)
+        {name: each.trips for name, each in taken.items()}, bench.city, context.config.evaluate,
+        bench.od, seed=context.config.seed, models=models, teacher=judge, observer=bench.observer)
     names = list(found)
     pairs = (list(combinations(names, 2)) if len(names) <= MOST_COMPARED
              else [(names[0], name) for name in names[1:]])
     return Report(
         title=" and ".join(names) if len(names) <= 2 else f"{len(names)} runs",
-        runs=tuple(judged_run(context, t, found[t.name], files[t.name]) for t in targets),
+        runs=tuple(judged_run(context, t, found[t.name], taken[t.name]) for t in targets),
         comparisons=compare_pairs([(found[a], found[b]) for a, b in pairs]),
         groups=tuple(seed_groups(targets, found)),
-        commands=command_lines(context, targets, files),
+        unlike=unlike,
+        commands=command_lines(
+            context, targets, {name: each.path for name, each in taken.items()}),
         made=f"Made by hoserkd {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
         versions=library_versions(),
     )

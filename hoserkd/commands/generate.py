@@ -1,6 +1,5 @@
 """`hoserkd generate`: trips for OD pairs and departures, from a trained student."""
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from hoserkd.engine.events import Observer
-    from hoserkd.engine.identity import MadeFrom
     from hoserkd.engine.search.quality import Quality
     from hoserkd.engine.training.distributed import Ranks
     from hoserkd.engine.trips.parts import TripParts
@@ -139,8 +137,11 @@ def _check_output(output: Path, od: str, models: Sequence[Path | None], force: b
     """Refuse an output that is an input or a file of the user's, before anything is searched."""
     from hoserkd.engine.outputs import check_outputs
     from hoserkd.engine.trips.generated import snapping_path
+    from hoserkd.engine.trips.maker import note_path
 
-    check_outputs([output.expanduser(), snapping_path(output.expanduser())],
+    path = output.expanduser()
+    written = [path, snapping_path(path), note_path(path)]
+    check_outputs([one for one in written if one is not None],
                   inputs=[Path(od).expanduser(), *models], force=force)
 
 
@@ -169,7 +170,9 @@ class GenerateJob:
     ) -> None:
         from hoserkd.engine.city.storage import load_city
         from hoserkd.engine.generate import draw_queries
+        from hoserkd.engine.identity import student_identity
         from hoserkd.engine.student.storage import load_student
+        from hoserkd.engine.trips.maker import trips_maker
 
         config = context.config
         self.context = context
@@ -186,14 +189,10 @@ class GenerateJob:
                 f"{len(queries):,} requests are more than the {len(self.town.split(od)):,} {od} "
                 "trips: each is taken several times")
         self.queries = queries.repeat(config.generate.trips_per_od)
-
-    def _made_from(self) -> "MadeFrom":
-        from hoserkd.engine.identity import student_identity
-
-        run = self.found.run
-        name = None if run is None else run.name
-        return self.context.made_from(
-            self.town, student=student_identity(self.student, self.found.file, name))
+        name = None if found.run is None else found.run.name
+        identity = student_identity(self.student, found.file, name)
+        self.maker = trips_maker(identity, self.town, self.queries, od, config.generate,
+                                 config.seed)
 
     def help(self) -> None:
         """Search this process's share; the first process puts all together."""
@@ -209,11 +208,11 @@ class GenerateJob:
         from hoserkd.engine.trips.generated import save_snapping
 
         context, run = self.context, self.found.run
-        made_from = self._made_from()
+        made_from = context.made_from(self.town, student=self.maker.student)
         with context.start_run("generate", parents=() if run is None else (run.run_id,),
                                made_from=made_from) as recorder:
             home = recorder.directory if run is None else Path(run.directory)
-            path = (output or home / "generated" / self._name()).absolute()
+            path = self._place(output, home / "generated").absolute()
             self.ranks.from_first(path)
             watch, began = _Watch(), time.perf_counter()
             parts = self._search(path, context.observing(recorder, watch))
@@ -236,13 +235,14 @@ class GenerateJob:
 
     def _save(self, path: Path, chunks: "Iterator[GeneratedTrips]") -> None:
         """Write the trips in the columns that were asked for."""
-        from hoserkd.engine.trips.generated import save_chunks
+        from hoserkd.engine.trips.generated import note_saved, save_chunks
         from hoserkd.engine.trips.public_form import numbering_caveat, save_public
 
         if not self.public:
-            save_chunks(path, chunks, self.town.network)
+            save_chunks(path, chunks, self.town.network, self.maker)
             return
         left_out = save_public(path, chunks, self.town.network)
+        note_saved(path, self.town.network, self.maker)
         if left_out:
             self.context.console.note(f"{left_out} trips without roads were left out, which the "
                                       "public evaluators cannot read")
@@ -258,7 +258,7 @@ class GenerateJob:
         from hoserkd.engine.trips.parts import TripParts
 
         config, ranks = self.context.config, self.ranks
-        parts = TripParts(path, self._facts(), ranks.rank, ranks.world)
+        parts = TripParts(path, self.maker.sha256, ranks.rank, ranks.world)
         bounds = [len(self.queries) * rank // ranks.world for rank in (ranks.rank, ranks.rank + 1)]
         if parts.trips and ranks.first:
             self.context.console.note(f"{parts.trips:,} trips of an earlier try are kept")
@@ -277,22 +277,17 @@ class GenerateJob:
         ranks.add_up(torch.zeros(1))
         return parts
 
-    def _facts(self) -> dict[str, Any]:
-        """Return all that decides what is generated."""
-        from hoserkd.engine.files import file_sha256
+    def _place(self, output: Path | None, folder: Path) -> Path:
+        """Return the file to write, and say what becomes of other trips of that name."""
+        from hoserkd.engine.trips.maker import file_stem, other_maker, place_for
 
-        unread = {"batch_size", "workers", "memory_mb", "num"}
-        digest = hashlib.sha256()
-        for values in (self.queries.origin, self.queries.destination, self.queries.departure_s):
-            digest.update(values.tobytes())
-        return {"model": file_sha256(self.found.file), "city": self.town.sha256,
-                "queries": digest.hexdigest(), "seed": self.context.config.seed,
-                "settings": self.context.config.generate.model_dump(mode="json", exclude=unread)}
-
-    def _name(self) -> str:
-        od = self.od if self.od in ("train", "test", "test-trips") else None
-        word = od or Path(self.od.replace(":", "-").replace(",", "-")).stem
-        return f"{word}-{self.context.config.generate.search}.csv"
+        path = output or place_for(folder, self.maker)
+        plain = output or folder / f"{file_stem(self.maker)}.csv"
+        told = other_maker(plain, self.maker)
+        if told is not None:
+            self.context.console.note(f"{plain} holds other trips ({told}): " + (
+                "they are replaced" if path == plain else f"it stays, these go to {path.name}"))
+        return path
 
     def _snapping(self) -> dict[str, float]:
         away_m = self.queries.snapped_m

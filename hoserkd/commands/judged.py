@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from hoserkd.engine.events import Observer
     from hoserkd.engine.metrics.evaluation import Split
     from hoserkd.engine.metrics.model import ModelJudgement
+    from hoserkd.engine.search.queries import Queries
     from hoserkd.engine.student.storage import LoadedStudent
+    from hoserkd.engine.trips.maker import TripsMaker
     from hoserkd.engine.types import GeneratedTrips, TrajectorySet
     from hoserkd.report.records import Curve, JudgedRun, SeedGroup
     from hoserkd.store.records import RunRecord
@@ -115,6 +118,16 @@ def _tail(path: Path, paths: Sequence[Path]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenTrips:
+    """Trips to judge, and where they come from."""
+
+    path: Path
+    trips: "GeneratedTrips"
+    maker: "TripsMaker | None"
+    """Who made them; None: the file does not say."""
+
+
+@dataclass(frozen=True, slots=True)
 class Bench:
     """Where targets are read, and generated where their trips are missing."""
 
@@ -141,52 +154,82 @@ class Bench:
                                   hint="let its training finish an epoch")
         return load_student(target.model, self.city)
 
-    def trips(
-        self, target: Target, student: "LoadedStudent | None"
-    ) -> "tuple[Path, GeneratedTrips]":
-        """Return the trips of a target and their file; a run without any generates them now."""
-        from hoserkd.engine.trips.generated import load_generated
+    def trips(self, target: Target, student: "LoadedStudent | None") -> TakenTrips:
+        """Return the trips of a target: its file's, or those that its model makes.
 
-        path = target.file or self._newest(target)
-        if path is None:
-            path = self._generate(target, student)
-        return path, load_generated(path, self.city.network)
-
-    def _newest(self, target: Target) -> Path | None:
-        """Return the run's newest trips for the ODs of the split."""
-        from hoserkd.engine.trips.columns import ending_of
-
-        if target.run is None:
-            return None
-        folder = Path(target.run.directory) / "generated"
-        found = [path for path in folder.glob(f"{self.od}-*") if ending_of(path) is not None]
-        return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
-
-    def _generate(self, target: Target, student: "LoadedStudent | None") -> Path:
-        from hoserkd.engine.files import file_sha256
-        from hoserkd.engine.generate import draw_queries, generate_trips
-        from hoserkd.engine.trips.generated import save_chunks
-
+        A model's trips are read where a file of its folder holds the very trips that it would make
+        now, and generated otherwise.
+        """
         if student is None:
-            raise ValueError("a file has its trips")
+            return self._read(target)
+        queries = self._queries()
+        maker = self._maker(target, student, queries)
+        found = self._made_before(target, maker)
+        return found or self._generate(target, student, queries, maker)
+
+    def _read(self, target: Target) -> TakenTrips:
+        from hoserkd.engine.trips.generated import load_generated
+        from hoserkd.engine.trips.maker import read_note
+
+        if target.file is None:
+            raise ValueError("a target without a file has a student")
+        trips = load_generated(target.file, self.city.network)
+        note = read_note(target.file)
+        if note is not None and not note.is_of(trips):
+            self.context.console.warn(
+                f"{target.file}: its trips were changed since they were generated, or are read "
+                "for another city; who made them is not known")
+            note = None
+        return TakenTrips(target.file, trips, None if note is None else note.maker)
+
+    def _queries(self) -> "Queries":
+        from hoserkd.engine.generate import draw_queries
+
         config = self.context.config
-        name = f"{self.od}-{config.generate.search}.csv"
-        if target.run is not None:
-            path = Path(target.run.directory) / "generated" / name
-        else:
-            # Models of one file name in several folders must not write over each other.
-            content = file_sha256(target.model)[:8] if target.model else ""
-            path = self.folder / f"{Path(target.name).stem}-{content}-{name}"
-        queries = draw_queries(
-            self.city, self.od, None, config.seed, most=config.generate.num,
-        ).repeat(config.generate.trips_per_od)
+        return draw_queries(self.city, self.od, None, config.seed, most=config.generate.num,
+                            ).repeat(config.generate.trips_per_od)
+
+    def _maker(self, target: Target, student: "LoadedStudent", queries: "Queries") -> "TripsMaker":
+        from hoserkd.engine.identity import student_identity
+        from hoserkd.engine.trips.maker import trips_maker
+
+        config, model = self.context.config, target.model or Path(target.name)
+        name = model.stem if target.run is None else target.run.name
+        return trips_maker(student_identity(student, model, name), self.city, queries, self.od,
+                           config.generate, config.seed)
+
+    def _folder(self, target: Target) -> Path:
+        return self.folder if target.run is None else Path(target.run.directory) / "generated"
+
+    def _made_before(self, target: Target, maker: "TripsMaker") -> TakenTrips | None:
+        """Return the trips of `maker` if a whole file holds them."""
+        from hoserkd.engine.trips.generated import load_generated
+        from hoserkd.engine.trips.maker import files_made_by
+
+        for path, note in files_made_by(self._folder(target), maker):
+            with suppress(DataError):
+                trips = load_generated(path, self.city.network)
+                if note.is_of(trips):
+                    return TakenTrips(path, trips, maker)
+        return None
+
+    def _generate(self, target: Target, student: "LoadedStudent", queries: "Queries",
+                  maker: "TripsMaker") -> TakenTrips:
+        from hoserkd.engine.generate import generate_trips
+        from hoserkd.engine.trips.generated import load_generated, save_chunks
+        from hoserkd.engine.trips.maker import closest_other, place_for
+
+        config, folder = self.context.config, self._folder(target)
+        other = closest_other(folder, maker)
         self.context.console.note(
-            f"{target.name} has no trips for {self.od} ODs: generating "
-            f"{len(queries):,} by {config.generate.search}")
+            (f"{target.name} has no trips for {self.od} ODs" if other is None else
+             f"{target.name}: {other[0].name} holds other trips ({other[1]})")
+            + f": generating {len(queries):,} by {config.generate.search}")
+        path = place_for(folder, maker)
         save_chunks(path, generate_trips(
             student, self.city, queries, config.generate, device=self.device, seed=config.seed,
-            observer=self.observer, stop=self.context.stop), self.city.network)
-        return path
+            observer=self.observer, stop=self.context.stop), self.city.network, maker)
+        return TakenTrips(path, load_generated(path, self.city.network), maker)
 
     def judgement(self, student: "LoadedStudent | None") -> "ModelJudgement | None":
         """Return what the model says step by step about real trips."""
@@ -238,14 +281,18 @@ def trip_judge(
 
 
 def judged_run(
-    context: Context, target: Target, evaluation: Any, path: Path
+    context: Context, target: Target, evaluation: Any, taken: TakenTrips
 ) -> "JudgedRun":
     """Return the evaluation with where it comes from, for the report."""
     from hoserkd.engine.files import file_sha256
     from hoserkd.report.records import JudgedRun
     from hoserkd.settings import flatten
 
+    path, maker = taken.path, taken.maker
     facts = {"trips sha256": file_sha256(path)}
+    if maker is not None:
+        facts |= {"trips made by": str(maker.student), "requests": str(maker.requests),
+                  "search": maker.search, "seed of the trips": str(maker.seed)}
     if target.model is not None:
         facts |= {"model sha256": file_sha256(target.model)}
     if target.run is None:

@@ -33,6 +33,7 @@ def document(judgements: Sequence[Judgement]) -> dict[str, Any]:
     evaluations: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
+    unlike: dict[str, None] = {}
     commands: dict[str, None] = {}
     for judgement in judgements:
         report = judgement.report
@@ -43,9 +44,10 @@ def document(judgements: Sequence[Judgement]) -> dict[str, Any]:
         comparisons += [{"od": od, **comparison_json(found)} for found in report.comparisons]
         groups += [{"od": od, **asdict(group), "mean": figures_json(group.mean)}
                    for group in report.groups]
+        unlike |= dict.fromkeys(report.unlike)
         commands |= dict.fromkeys(report.commands)
     return {"kind": "evaluation", "evaluations": evaluations, "comparisons": comparisons,
-            "groups": groups, "commands": list(commands)}
+            "groups": groups, "unlike": list(unlike), "commands": list(commands)}
 
 
 def report_files(folder: Path) -> dict[str, Path]:

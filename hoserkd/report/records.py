@@ -63,6 +63,8 @@ class Report:
     """At least one; all judged against the same city and split."""
     comparisons: tuple[Comparison, ...] = ()
     groups: tuple[SeedGroup, ...] = ()
+    unlike: tuple[str, ...] = ()
+    """Sentences on what the sets of trips do not have in common though they are compared."""
     commands: tuple[str, ...] = ()
     """Command lines that make the same again."""
     made: str = ""

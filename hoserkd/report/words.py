@@ -27,8 +27,12 @@ class Part:
 
 
 def summary(report: Report) -> list[Part]:
-    """Return what the numbers say: the comparisons first, then run by run."""
+    """Return what stands in the way of comparing, the comparisons, and what each run's numbers
+    say."""
     parts = []
+    if report.unlike:
+        parts.append(Part("Not made alike", 0, tuple(
+            f"{line[:1].upper()}{line[1:]}." for line in report.unlike)))
     if report.comparisons:
         said = map(comparison_sentence, report.comparisons)
         parts.append(Part("Compared", 0, (*said, ONE_TRAINING)))

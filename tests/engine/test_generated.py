@@ -194,20 +194,22 @@ def test_kepler_file_has_times_that_rise_along_each_path(tmp_path):
 
 def test_parts_of_a_job_are_found_again_in_order_and_those_of_another_are_not(tmp_path):
     output = tmp_path / "trips.csv"
-    parts = [TripParts(output, {"seed": 1}, shard, 2) for shard in (0, 1)]
+    parts = [TripParts(output, "1" * 64, shard, 2) for shard in (0, 1)]
     parts[1].add(trips())
     parts[0].add(trips())
     parts[0].add(trips())
     parts[0].finish()
     assert not parts[0].complete
-    again = TripParts(output, {"seed": 1}, 0, 2)
+    again = TripParts(output, "1" * 64, 0, 2)
     assert again.trips == 8
-    assert TripParts(output, {"seed": 1}, 1, 2).trips == 4
+    assert TripParts(output, "1" * 64, 1, 2).trips == 4
     parts[1].finish()
     assert again.complete
     for chunk in again.chunks():
         assert_equal(chunk, trips())
     assert len(list(again.chunks())) == 3
-    assert TripParts(output, {"seed": 2}, 0, 2).trips == 0
+    assert TripParts(output, "2" * 64, 0, 2).trips == 0
+    assert TripParts(output, "1" * 64, 0, 2).trips == 8
     again.remove()
-    assert not list(tmp_path.iterdir())
+    [left] = tmp_path.iterdir()
+    assert left.name == ".trips.csv.22222222.parts"

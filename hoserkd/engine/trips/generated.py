@@ -15,6 +15,13 @@ from hoserkd.engine.files import replacing
 from hoserkd.engine.geo import cut_at_antimeridian, great_circle_m
 from hoserkd.engine.search.queries import Queries
 from hoserkd.engine.trips.loading import load_generated as load_generated
+from hoserkd.engine.trips.maker import (
+    METADATA_KEY,
+    TripsDigest,
+    TripsMaker,
+    note_text,
+    write_note,
+)
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork
 from hoserkd.errors import UsageError
 from hoserkd.text import no_formula
@@ -28,22 +35,46 @@ KEPLER = ".kepler.geojson"
 """End of the name of a file for kepler.gl: each point has a height of 0 and a time."""
 
 
-def save_generated(path: str | Path, trips: GeneratedTrips, network: RoadNetwork) -> None:
+def save_generated(
+    path: str | Path, trips: GeneratedTrips, network: RoadNetwork,
+    maker: TripsMaker | None = None,
+) -> None:
     """Write the trips whole or not at all, in the format that the suffix names."""
-    save_chunks(Path(path), [trips], network)
+    save_chunks(Path(path), [trips], network, maker)
 
 
-def save_chunks(path: Path, chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
+def save_chunks(
+    path: Path, chunks: Iterable[GeneratedTrips], network: RoadNetwork,
+    maker: TripsMaker | None = None,
+) -> int:
     """Write trips as they come, whole or not at all; return how many.
+
+    Args:
+        maker: Who made them, for the file's metadata (Parquet) or a JSON file beside it; None:
+            unknown.
 
     Raises:
         UsageError: The suffix is none of .csv, .parquet and .geojson.
     """
     check_suffix(path)
-    write = {".csv": _write_csv, ".parquet": _write_parquet, ".geojson": _write_geojson}
-    writer = _write_kepler if path.name.endswith(KEPLER) else write[path.suffix]
+    write = {".csv": _write_csv, ".geojson": _write_geojson}
+    digest = TripsDigest()
+    chunks = digest.through(chunks)
     with replacing(path) as file:
-        return writer(file, chunks, network)
+        if path.suffix == ".parquet":
+            return _write_parquet(file, chunks, network, digest, maker)
+        writer = _write_kepler if path.name.endswith(KEPLER) else write[path.suffix]
+        count = writer(file, chunks, network)
+    # After the trips: a note that is not theirs, as after a kill in between, is not believed.
+    write_note(path, digest.note(maker))
+    return count
+
+
+def note_saved(path: Path, network: RoadNetwork, maker: TripsMaker) -> None:
+    """Write beside a CSV file of trips, in whatever columns, who made what it holds."""
+    digest = TripsDigest()
+    digest.add(load_generated(path, network))
+    write_note(path, digest.note(maker))
 
 
 def check_suffix(path: Path) -> None:
@@ -145,7 +176,10 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if re.search(r'[",\r\n]', text) else text
 
 
-def _write_parquet(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork) -> int:
+def _write_parquet(
+    file: IO[bytes], chunks: Iterable[GeneratedTrips], network: RoadNetwork, digest: TripsDigest,
+    maker: TripsMaker | None,
+) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -170,6 +204,9 @@ def _write_parquet(file: IO[bytes], chunks: Iterable[GeneratedTrips], network: R
                 pa.array(trips.log_prob), pa.array(trips.reached), pa.array(list(trips.reason)),
             ], schema=schema))
             count += len(trips)
+        note = digest.note(maker)
+        if note is not None:
+            writer.add_key_value_metadata({METADATA_KEY: note_text(note)})
     return count
 
 

@@ -1,15 +1,15 @@
 """Generated trips on their way to a file: whole parts beside it, so that a stop loses little."""
 
-import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hoserkd.engine.files import replacing, write_json
+from hoserkd.engine.files import parse_json, replacing, write_json
+from hoserkd.engine.trips.maker import DIGITS
 from hoserkd.engine.types import GeneratedTrips
 
 JOB = "job.json"
@@ -19,20 +19,20 @@ DONE = "done"
 class TripParts:
     """The parts of one shard of a job: some hundred trips a file, in the order of the queries."""
 
-    def __init__(self, output: Path, job: Mapping[str, Any], shard: int = 0, shards: int = 1
-                 ) -> None:
-        """Find the parts of an earlier try; those of another job are thrown away.
+    def __init__(self, output: Path, job: str, shard: int = 0, shards: int = 1) -> None:
+        """Find the parts of an earlier try of the same job.
 
         Args:
-            job: All that decides what is generated; an earlier try with another job is of no use.
+            job: Hash of all that decides what is generated. Each job has a folder of its own, so
+                that two for the same output never take or remove each other's parts.
         """
-        self.directory = output.parent / f".{output.name}.parts"
+        self.directory = output.parent / f".{output.name}.{job[:DIGITS]}.parts"
         self._shard = self.directory / f"shard-{shard}-of-{shards}"
         self._shards = [self.directory / f"shard-{i}-of-{shards}" for i in range(shards)]
         if not self._is_of(job):
             shutil.rmtree(self._shard, ignore_errors=True)
             self._shard.mkdir(parents=True)
-            write_json(self._shard / JOB, dict(job))
+            write_json(self._shard / JOB, {"job": job})
         self.trips = sum(_count(path) for path in _parts(self._shard))
         """Trips that are safe on disk."""
 
@@ -65,9 +65,9 @@ class TripParts:
         """Delete the parts of all shards."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _is_of(self, job: Mapping[str, Any]) -> bool:
+    def _is_of(self, job: str) -> bool:
         try:
-            return bool(json.loads((self._shard / JOB).read_text("utf-8")) == dict(job))
+            return bool(parse_json((self._shard / JOB).read_text("utf-8")) == {"job": job})
         except (OSError, ValueError):
             return False
 

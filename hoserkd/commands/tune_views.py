@@ -105,8 +105,8 @@ def render(console: "Console", found: "TuneOutcome", document: dict[str, Any]) -
     names = [each.name for each in found.objectives]
     parts: list[RenderableType] = [console.table(
         f"Study {found.name}: {', '.join(names)} on the validation trips",
-        ("trial", "state", *names, "epochs", *found.parameters, ""),
-        [(row.number, row.state, *(row.value(name) for name in names), row.epochs,
+        ("trial", "in Optuna", "state", *names, "epochs", *found.parameters, ""),
+        [(row.number, row.optuna, row.state, *(row.value(name) for name in names), row.epochs,
           *(row.params.get(name) for name in found.parameters), remark(found, row))
          for row in found.rows])]
     if found.importances:
@@ -153,6 +153,7 @@ def write_report(found: "TuneOutcome", document: dict[str, Any], folder: Path) -
 
 
 def _row(row: "TrialRow") -> dict[str, Any]:
-    return {"number": row.number, "state": row.state, "values": dict(row.values),
-            "epochs": row.epochs, "params": dict(row.params), "run_id": row.run,
-            "error": row.error, "went_on_as": row.went_on_as, "worker": row.worker}
+    return {"number": row.number, "optuna": row.optuna, "state": row.state,
+            "values": dict(row.values), "epochs": row.epochs, "params": dict(row.params),
+            "run_id": row.run, "error": row.error, "went_on_as": row.went_on_as,
+            "worker": row.worker}

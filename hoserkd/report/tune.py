@@ -71,9 +71,10 @@ def trials_table(found: TuneOutcome) -> Table:
     """Return a row a trial."""
     names = [each.name for each in found.objectives]
     return Table(
-        "Trials", ("trial", "state", *names, "epochs", *found.parameters, "remark"),
-        tuple((str(row.number), row.state, *(cell_text(row.value(name)) for name in names),
-          str(row.epochs), *(cell_text(row.params.get(name)) for name in found.parameters),
+        "Trials", ("trial", "in Optuna", "state", *names, "epochs", *found.parameters, "remark"),
+        tuple((str(row.number), cell_text(row.optuna), row.state,
+          *(cell_text(row.value(name)) for name in names), str(row.epochs),
+          *(cell_text(row.params.get(name)) for name in found.parameters),
           remark(found, row)) for row in found.rows))
 
 

@@ -1,6 +1,8 @@
 """Runs out of the store: tables for other tools, and what other trackers read."""
 
 import json
+import shlex
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from hoserkd.store.trackers import (
     settings_text,
     wait_for_wandb,
 )
+from hoserkd.store.wandb_log import set_times
 from hoserkd.text import FORMULA_SIGNS
 
 EVENT_FILES = f"events.out.tfevents.*{EVENT_SUFFIX}"
@@ -93,20 +96,42 @@ def folder_names(runs: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def export_wandb(store: RunStore, run: RunRecord, folder: Path, project: str) -> Path:
-    """Write a run as an offline W&B run under `folder`, and return the folder to `wandb sync`."""
+    """Write a run as an offline W&B run under `folder`, and return the folder to `wandb sync`.
+
+    It keeps the run's own start, end and command line. What an earlier export of the same run
+    left there is replaced.
+    """
+    ended = run.ended_at or run.updated_at
+    config = json.loads(run.config_json) | {"run": {
+        "status": run.status, "started_at": run.started_at.isoformat(),
+        "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
+        "command": shlex.join(run.argv)}}
+    earlier = set(_wandb_folders(folder, run))
     tracker = WandbTracker(folder, run_id=run.run_id, name=run.name, project=project,
-                           config=json.loads(run.config_json), tags=run.tags)
+                           config=config, tags=run.tags, argv=run.argv)
     _replay(store, run, tracker)
     wait_for_wandb()
-    return max((folder / "wandb").glob(f"offline-run-*-{run.run_id}"))
+    made = next(place for place in _wandb_folders(folder, run) if place not in earlier)
+    for file in made.glob("*.wandb"):
+        set_times(file, run.started_at.timestamp(), ended.timestamp())
+    for place in earlier:
+        shutil.rmtree(place)
+    # W&B's tools take the time in the folder's name for the start.
+    return made.rename(made.with_name(
+        f"offline-run-{run.started_at.astimezone():%Y%m%d_%H%M%S}-{run.run_id}"))
+
+
+def _wandb_folders(folder: Path, run: RunRecord) -> list[Path]:
+    return sorted((folder / "wandb").glob(f"offline-run-*-{run.run_id}"))
 
 
 def tracked_rows(
     store: RunStore, run_id: str
-) -> Iterator[tuple[dict[str, float], int, float]]:
+) -> Iterator[tuple[dict[str, float], int | None, float]]:
     """Yield (figures by name, step, seconds since 1970) of all that a run recorded.
 
-    Steps, timings, epochs, judgements whose figures are plain numbers, and the machine.
+    Steps, timings, epochs, judgements whose figures are plain numbers, and the machine, whose
+    figures belong to no step (None).
     """
     yield from _by_step("train/", store.metrics(run_id))
     yield from _by_step("timings_ms/", store.timings(run_id))
@@ -120,15 +145,19 @@ def tracked_rows(
         if values:
             yield values, last, judged.at.timestamp()
     for name, series in store.system(run_id).items():
-        for number, (at_s, value) in enumerate(zip(series.at_s, series.value, strict=True)):
-            yield {f"system/{name}": float(value)}, number, float(at_s)
+        for at_s, value in zip(series.at_s, series.value, strict=True):
+            yield {f"system/{name}": float(value)}, None, float(at_s)
 
 
 def _replay(store: RunStore, run: RunRecord, tracker: Tracker) -> None:
     try:
         with store.reading():
+            started_s = run.started_at.timestamp()
             for values, step, at_s in tracked_rows(store, run.run_id):
-                tracker.scalars(values, step, at_s)
+                if step is None:
+                    tracker.clocked(values, max(at_s - started_s, 0.0), at_s)
+                else:
+                    tracker.scalars(values, step, at_s)
         tracker.text(SETTINGS, settings_text(json.loads(run.config_json)))
     finally:
         tracker.close()

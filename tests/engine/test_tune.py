@@ -92,6 +92,9 @@ def test_the_baseline_comes_first_and_trials_stay_in_their_ranges(tmp_path, samp
         assert distill.window in range(2, 9)
     rows = study.ledger.rows()
     assert [row.number for row in rows] == list(range(6))
+    assert [row.optuna for row in rows] == [None, *range(5)]
+    for row, trial in zip(rows[1:], study.ledger.optuna.trials, strict=True):
+        assert (row.optuna, row.number) == (trial.number, trial.user_attrs["hoserkd_trial"])
     assert rows[0].params == {}
     assert rows[0].values == pytest.approx({"accuracy": 0.52})
     assert rows[1].curve.keys() == {1, 2, 3}

@@ -5,18 +5,21 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hoserkd.engine.events import EpochDone, Progress, SplitJudged, StepDone
-from hoserkd.errors import UsageError
+from hoserkd.errors import StoreError, UsageError
 from hoserkd.store.export import export_tensorboard, folder_names, tracked_rows
 from hoserkd.store.mirror import Mirror
 from hoserkd.store.recorder import RunRecorder
 from hoserkd.store.retention import Retention, Waste, clear, find_waste
 from hoserkd.store.runs import RunStore
+from hoserkd.store.wandb_log import _frames, _records
 
 DAY = timedelta(days=1)
 
@@ -36,6 +39,9 @@ class Notebook:
         time.sleep(self._delay_s)
         self.rows.append((dict(values), step))
 
+    def clocked(self, values: Mapping[str, float], elapsed_s: float, at_s: float) -> None:
+        self.rows.append((dict(values), -1))
+
     def text(self, name: str, text: str) -> None:
         self.rows.append(({name: 0.0}, 0))
 
@@ -50,6 +56,7 @@ def recorded(store: RunStore, name: str = "r", status: str = "finished", **given
         run.notify(StepDone(step, 0, 2, {"loss": 1 / step, "accuracy": 0.5}, {"forward": 2.0}))
     run.notify(EpochDone(0, 2, {"val_accuracy": 0.7}))
     run.notify(SplitJudged("test", {"test_accuracy": 0.6}))
+    run.system({"cpu_percent": 40.0})
     run.finish(status)  # type: ignore[arg-type]
     return run
 
@@ -61,7 +68,8 @@ def test_tracked_rows_hold_every_figure_once(store: RunStore) -> None:
         ({"train/accuracy": 0.5, "train/loss": 1.0}, 1),
         ({"train/accuracy": 0.5, "train/loss": 0.5}, 2),
         ({"timings_ms/forward": 2.0}, 1), ({"timings_ms/forward": 2.0}, 2),
-        ({"epoch/val_accuracy": 0.7}, 2), ({"test/test_accuracy": 0.6}, 2)]
+        ({"epoch/val_accuracy": 0.7}, 2), ({"test/test_accuracy": 0.6}, 2),
+        ({"system/cpu_percent": 40.0}, None)]
 
 
 def test_exported_folders_of_runs_of_one_name_are_two(store: RunStore) -> None:
@@ -83,6 +91,22 @@ def test_tensorboard_reads_back_what_was_exported(store: RunStore, tmp_path: Pat
     assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 1.0), (2, 0.5)]
     assert events.Scalars("epoch/val_accuracy")[0].value == pytest.approx(0.7)
     assert b'"a": 1' in events.Tensors("settings")[0].tensor_proto.string_val[0]
+    started_s = store.run("r").started_at.timestamp()
+    assert events.Tensors("settings")[0].wall_time >= started_s
+
+
+def test_machine_figures_stand_on_the_time_since_the_start_and_not_on_steps(
+    store: RunStore, tmp_path: Path
+) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    recorded(store)
+    run = store.run("r")
+    earlier = replace(run, started_at=run.started_at - timedelta(hours=1))
+    events = accumulator.EventAccumulator(str(export_tensorboard(store, earlier, tmp_path)))
+    events.Reload()
+    [event] = events.Scalars("system/cpu_percent")
+    assert 3600 <= event.step < 3660
+    assert event.wall_time == pytest.approx(run.started_at.timestamp(), abs=60)
 
 
 def test_wandb_writes_a_run_without_a_network(store: RunStore, tmp_path: Path) -> None:
@@ -93,6 +117,45 @@ def test_wandb_writes_a_run_without_a_network(store: RunStore, tmp_path: Path) -
     folder = export_wandb(store, store.run("r"), tmp_path, "project")
     assert folder.name.endswith(run.run_id)
     assert (folder / f"run-{run.run_id}.wandb").stat().st_size > 500
+    assert export_wandb(store, store.run("r"), tmp_path, "project") == folder
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
+    assert f"{store.run('r').started_at.astimezone():%Y%m%d_%H%M%S}" in folder.name
+
+
+def test_wandb_run_keeps_the_start_end_and_command_of_the_run(
+    store: RunStore, tmp_path: Path
+) -> None:
+    pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    from hoserkd.store.export import export_wandb
+
+    recorded(store)
+    run = store.run("r")
+    early = replace(run, started_at=run.started_at - timedelta(hours=2), argv=("x", "train"))
+    [file] = export_wandb(store, early, tmp_path, "project").glob("*.wandb")
+    found: dict[str, Any] = {}
+    for data in _records(file.read_bytes(), 7, file):
+        record = Record()
+        record.ParseFromString(data)
+        found.setdefault(record.WhichOneof("record_type"), record)
+    started_s = int(early.started_at.timestamp())
+    assert found["run"].run.start_time.ToSeconds() == started_s
+    assert found["environment"].environment.started_at.ToSeconds() == started_s
+    assert list(found["environment"].environment.args) == ["train"]
+    assert found["exit"].exit.runtime >= 7200
+
+
+def test_records_of_any_size_are_framed_so_that_they_are_read_back() -> None:
+    sizes = (0, 1, 100, 32_768 - 14 - 1, 5, 3, 32_768, 100_000, 0, 7)
+    records = [bytes([number]) * size for number, size in enumerate(sizes)]
+    log = b"1234567"
+    for data in records:
+        for frame in _frames(data, len(log)):
+            log += frame
+    assert list(_records(log, 7, Path("x"))) == records
+    with pytest.raises(StoreError, match="damaged"):
+        list(_records(log[:20] + b"?" + log[21:], 7, Path("x")))
 
 
 def test_missing_tracker_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ class TrialRow:
     """One line of a study's table."""
 
     number: int
-    """0: the vanilla baseline; trial n of Optuna's is n + 1."""
+    """0: the vanilla baseline; those that are searched count from 1."""
     state: str
     """complete, pruned, failed, running or waiting."""
     values: Mapping[str, float]
@@ -40,6 +40,9 @@ class TrialRow:
     """The first objective by epoch, 1 for the first."""
     worker: str = ""
     """Machine and process that worked on it."""
+    optuna: int | None = None
+    """Its number in Optuna's study and tools, which count from 0; None: the baseline, which lives
+    in a study of its own."""
 
     def value(self, objective: str) -> float | None:
         """Return the figure of one objective, if known."""
@@ -91,7 +94,7 @@ def trial_row(trial: FrozenTrial, objectives: Sequence[Objective], number: int,
         values = {first.name: seek(curve.values())}
     return TrialRow(number, STATES[trial.state], values, len(curve), dict(trial.params),
                     trial.user_attrs.get("run"), trial.user_attrs.get("error", ""), went_on_as,
-                    curve, worker)
+                    curve, worker, trial.number if number else None)
 
 
 def importances(study: optuna.Study, objectives: Sequence[Objective],

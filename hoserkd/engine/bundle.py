@@ -147,13 +147,14 @@ def unpack_bundle(path: Path, directory: Path, limits: Limits = DEFAULT_LIMITS) 
     return manifest
 
 
-def open_bundle(path: Path, into: Path) -> OpenBundle:
+def open_bundle(path: str | Path, into: str | Path) -> OpenBundle:
     """Return the bundle unpacked under `into`, in a folder named by its hash; once only.
 
     Raises:
         BundleError: see `unpack_bundle`; or the bundle holds no model.
     """
-    directory = into / file_sha256(path)[:16]
+    path = Path(path)
+    directory = Path(into) / file_sha256(path)[:16]
     if not (directory / MANIFEST).is_file():
         try:
             unpack_bundle(path, directory)

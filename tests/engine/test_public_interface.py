@@ -1,10 +1,12 @@
 """`import hoserkd.engine` is the public interface: cheap, whole, and the same for mypy."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -73,3 +75,44 @@ def test_build_queries_finds_roads_by_id_and_marks_those_unknown() -> None:
     assert len(engine.build_queries(city, [])) == 0
     with pytest.raises(Exception, match="no trip"):
         engine.search_trips(None, city, engine.build_queries(city, []))  # type: ignore[arg-type]
+
+
+def test_every_public_function_takes_a_path_as_text_too() -> None:
+    """So that a notebook need not import pathlib."""
+    functions = [getattr(engine, name) for name in engine.__all__
+                 if inspect.isfunction(getattr(engine, name))]
+    assert len(functions) > 9
+    for function in functions:
+        for name, given in inspect.signature(function).parameters.items():
+            wanted = get_args(given.annotation) or (given.annotation,)
+            assert Path not in wanted or str in wanted, f"{function.__name__}: {name}"
+
+
+def test_paths_as_text_are_read_and_written(tmp_path: Path) -> None:
+    from test_deployment import random_student, toy_city
+
+    from hoserkd.engine.bundle import write_bundle
+    from hoserkd.engine.city.storage import save_city
+    from hoserkd.engine.config import StudentConfig
+    from hoserkd.engine.student.storage import save_student
+
+    toy = toy_city(12)
+    trips = engine.TrajectorySet(np.zeros(1, np.int64), np.empty(0, np.int32),
+                                 np.empty(0, np.int64))
+    save_city(tmp_path / "city", "toy", toy.network, dict.fromkeys(("train", "val", "test"), trips),
+              toy.times)
+    city = engine.load_city(str(tmp_path / "city"))
+    config = StudentConfig(hidden_dim=8, road_id_dim=4, attribute_dim=1)
+    student = random_student(city, config)
+    save_student(tmp_path / "model.safetensors", student.model, student.meta)
+    assert engine.load_student(str(tmp_path / "model.safetensors"), city).meta.roads == 12
+    write_bundle(tmp_path / "b.zip", {"model.safetensors": tmp_path / "model.safetensors"}, {})
+    opened = engine.open_bundle(str(tmp_path / "b.zip"), into=str(tmp_path / "into"))
+    assert opened.model.is_file()
+    ids = city.network.road_id
+    (tmp_path / "od.csv").write_text(
+        f"origin,destination,departure\n{ids[0]},{ids[1]},2024-05-06T08:00:00Z\n")
+    for path in (tmp_path / "od.csv", str(tmp_path / "od.csv")):
+        assert len(engine.draw_queries(city, path, None, 0)) == 1
+    engine.save_generated(str(tmp_path / "t.csv"), part([[4, 5]], 1), city.network)
+    assert len(engine.load_generated(str(tmp_path / "t.csv"), city.network)) == 1

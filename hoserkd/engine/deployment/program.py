@@ -78,9 +78,9 @@ def export_next_roads(
     return NextRoadsExport(program, _about(student, city, module), difference)
 
 
-def save_next_roads(path: Path, export: NextRoadsExport) -> None:
+def save_next_roads(path: str | Path, export: NextRoadsExport) -> None:
     """Write the program with its description, whole or not at all."""
-    with replacing(path) as file:
+    with replacing(Path(path)) as file:
         torch.export.save(export.program, file, extra_files={
             ABOUT: json.dumps(export.about, indent=2, ensure_ascii=False)})
 

@@ -20,7 +20,7 @@ ZONES = "zones:"
 
 
 def draw_queries(
-    city: City, od: str, num: int | None, seed: int, most: int | None = None
+    city: City, od: str | Path, num: int | None, seed: int, most: int | None = None
 ) -> Queries:
     """Return what to search for.
 
@@ -37,16 +37,17 @@ def draw_queries(
         UsageError: `od` is neither a known word nor a file.
         DataError: The file has bad rows; all of them are counted, the first few are named.
     """
-    if od in ("train", "test"):
-        trips = city.split(od)
+    word = od if isinstance(od, str) else ""
+    if word in ("train", "test"):
+        trips = city.split(word)
         return _of_trips(trips, drawn_trips(
             len(trips), min(len(trips), most or len(trips)) if num is None else num, seed))
-    if od == "test-trips":
+    if word == "test-trips":
         trips = city.split("test")
         return _of_trips(trips, np.arange(len(trips) if num is None else min(num, len(trips))))
     path = Path(od)
-    if od.startswith(ZONES):
-        queries = zone_pairs(city, od.removeprefix(ZONES), seed)
+    if word.startswith(ZONES):
+        queries = zone_pairs(city, word.removeprefix(ZONES), seed)
     elif path.is_file():
         queries = read_queries(path, city, seed)
     else:

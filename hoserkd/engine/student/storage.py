@@ -81,7 +81,7 @@ def save_student(path: Path, model: Hoser, meta: StudentMeta) -> None:
         file.write(to_safetensors(tensors, header))
 
 
-def load_student(path: Path, city: City) -> LoadedStudent:
+def load_student(path: str | Path, city: City) -> LoadedStudent:
     """Return the student in `path`: a file of ours, or a public `best.pth`.
 
     A public file names no settings: dimensions and heads are read off its tensors, the feature
@@ -90,6 +90,7 @@ def load_student(path: Path, city: City) -> LoadedStudent:
     Raises:
         CheckpointError: The file is missing, damaged, no student, or of another road network.
     """
+    path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file", hint="`hoserkd runs list` shows the runs")
     if is_torch_file(path):

@@ -21,7 +21,7 @@ ENDS_ELSEWHERE = "ends elsewhere"
 """Reason of a trip that missed its destination, where its file gives none or says it reached it."""
 
 
-def load_generated(path: Path, network: RoadNetwork) -> GeneratedTrips:
+def load_generated(path: str | Path, network: RoadNetwork) -> GeneratedTrips:
     """Return the trips of a CSV or Parquet file, ours or a public generator's.
 
     Needed are `rid_list` and `time_list`, or the public `gene_trace_road_id` and
@@ -33,6 +33,7 @@ def load_generated(path: Path, network: RoadNetwork) -> GeneratedTrips:
     Raises:
         DataError: The file is missing or of another kind, or holds bad rows (all are counted).
     """
+    path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file", hint="`hoserkd generate` makes one")
     if ending_of(path) is None:

@@ -207,9 +207,11 @@ class Context:
             config: Settings of this run where they differ from the command's.
         """
         from hoserkd.settings import config_json
+        from hoserkd.store.elsewhere import remember_store
 
         used = config or self.config
         self._check_trackers(used)
+        remember_store(self.paths.home, self.paths.store)
         recorder = self.store.create_run(
             kind, self.profile, name, config_json(used), used.seed, device or used.device,
             parents, made_from=made_from, tags=tags, study=study,

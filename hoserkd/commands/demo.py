@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import io
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
@@ -212,12 +213,13 @@ def _render(context: Context, way: Way, payload: Mapping[str, Any]) -> "Renderab
     from hoserkd.text import duration_text
 
     rows = comparison_rows(payload["evaluation"]["evaluations"])
+    look = shlex.join(["--store", str(way.home / "store"), "--data-dir", str(way.home)])
     return Group(
         context.console.table("The two students on the made-up city's test trips",
                               ("metric", *STUDENTS), rows),
         Text(f"report  {payload['report']}\n"
              f"bundle  {payload['bundle']}\n"
-             f"look    hoserkd tui --store {way.home / 'store'}\n"
+             f"look    hoserkd tui {look}\n"
              f"all of it took {duration_text(payload['seconds'])}"))
 
 

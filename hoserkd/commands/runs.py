@@ -13,7 +13,7 @@ from hoserkd.commands.completion import (
     complete_tag,
     one_of,
 )
-from hoserkd.commands.context import open_console, open_store
+from hoserkd.commands.context import find_paths, open_console, open_store, session
 from hoserkd.commands.options import Force
 from hoserkd.errors import UsageError
 from hoserkd.text import did_you_mean
@@ -46,8 +46,9 @@ def list_(
     Example: hoserkd runs list --kind train --status finished
     """
     from hoserkd.commands.run_views import LIST_COLUMNS, list_rows, run_document
+    from hoserkd.store.elsewhere import other_stores
 
-    console = open_console()
+    console, paths = open_console(), find_paths(session().options)
     if status is not None and status not in STATUSES:
         raise UsageError(
             f"--status {status}: there is no such status{did_you_mean(status, STATUSES)}",
@@ -56,6 +57,8 @@ def list_(
     shown = runs[:limit]
     console.result({"runs": [run_document(run) for run in shown], "total": len(runs)},
                    lambda: console.table(None, LIST_COLUMNS, list_rows(shown)))
+    for other in () if runs else other_stores(paths.home, paths.store):
+        console.note(f"{other.count} in another store: hoserkd runs list {other.options}")
     if len(shown) < len(runs):
         console.note(f"{len(runs) - len(shown)} older runs are not shown; --limit shows more")
 

@@ -16,6 +16,7 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Footer, Static
 from textual.worker import get_current_worker
 
+from hoserkd.store.elsewhere import OtherStore
 from hoserkd.tui.launching import Launch
 from hoserkd.tui.snapshot import RunRow, Snapshot
 from hoserkd.tui.views.dialogs import AskScreen, ConfirmScreen, HelpScreen
@@ -87,6 +88,9 @@ class Source(Protocol):
 
     def launch(self, launch: Launch) -> str:
         """Start a run in a process of its own and return what to tell the user."""
+
+    def opened(self, store: OtherStore) -> "Source":
+        """Return what reads another store."""
 
 
 class Dashboard(App[None]):
@@ -191,6 +195,13 @@ class Dashboard(App[None]):
     def on_runs_view_marked(self, message: RunsView.Marked) -> None:
         """Remember what to compare."""
         self._compared = message.run_ids
+
+    def on_runs_view_store_chosen(self, message: RunsView.StoreChosen) -> None:
+        """Show another store from here on."""
+        self._source = self._source.opened(message.store)
+        self._run_id, self._compared = None, ()
+        self.notify(f"showing {message.store.directory}", markup=False)
+        self.read()
 
     def on_runs_view_tag_asked(self, message: RunsView.TagAsked) -> None:
         """Ask for a tag and set it."""

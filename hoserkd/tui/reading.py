@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hoserkd.errors import HoserkdError
+from hoserkd.store.elsewhere import OtherStore, other_stores
 from hoserkd.store.folders import Folder, scan_folders
 from hoserkd.store.records import RunRecord
 from hoserkd.store.references import check_name
@@ -70,11 +71,14 @@ class StoreSource:
         self._whole = {run_id: follows for run_id, follows in self._whole.items()
                        if run_id in chosen}
         shelf, page = self._shelf, wanted.page
+        city_map, missing = shelf.map(by_id, wanted.run_id) if page == "map" else (None, "")
         return Snapshot(
             runs=rows, details=details,
             studies=self._studies(rows) if page == "tune" else (),
             judgements=shelf.judgements(self._records) if page == "evaluation" else (),
-            map=shelf.map(by_id, wanted.run_id) if page == "map" else None,
+            map=city_map, map_missing=missing,
+            other_stores=() if rows or trouble else other_stores(
+                self._home, self._store.directory),
             store=shelf.health(rows, self._clock()) if page == "store" else None,
             news=tuple(self._starter.failures()), trouble=trouble)
 
@@ -119,15 +123,20 @@ class StoreSource:
                 check_name(launch.name)
             sets = [value for key, value in pairwise(words) if key == "--set"]
             profile = load_profile(launch.profile, profile_folders(self._home))
-            city = Path(resolve_settings(profile, sets=sets).config.city.name)
+            city = resolve_settings(profile, sets=sets).config.city.name
         except HoserkdError as error:
             return error.message
         except ValueError as error:
             return str(error)
-        # A name means a folder of `cities`; what is a path already stays one.
-        place = city if len(city.parts) > 1 else self._data_dir / "cities" / city
-        if launch.command != PREPARE and not (place / "manifest.json").is_file():
-            return f"{place} holds no prepared city: {PREPARE} first"
+        return None if launch.command == PREPARE else self._no_city(city)
+
+    def _no_city(self, name: str) -> str | None:
+        from hoserkd.engine.places import CITIES, Finder
+
+        try:
+            Finder(CITIES, [self._data_dir]).named(name, folders=False)
+        except HoserkdError as error:
+            return f"{error.message}: {PREPARE} first"
         return None
 
     def launch(self, launch: Launch) -> str:
@@ -138,6 +147,11 @@ class StoreSource:
         except OSError as error:
             return f"{' '.join(words)} cannot be started: {error}"
         return f"started: {' '.join(words)}\nit prints to {log}"
+
+    def opened(self, store: OtherStore) -> "StoreSource":
+        """Return what reads another store, with the data folder beside it if there is one."""
+        return StoreSource(RunStore(store.directory), store.data_dir or self._data_dir, self._home,
+                           self._clock)
 
     def _refresh(self) -> str | None:
         """Read the records anew if runs came, went, ended or were labelled."""

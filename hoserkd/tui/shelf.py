@@ -3,7 +3,6 @@
 All of it is cached by the files' times, so that looking again costs a few `stat` calls.
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,25 +57,31 @@ class Shelf:
                     found.append(judged)
         return tuple(found)
 
-    def map(self, records: Mapping[str, RunRecord], run_id: str | None) -> "MapData | None":
-        """Return the map of a run's city with its newest generated trips."""
+    def map(
+        self, records: Mapping[str, RunRecord], run_id: str | None
+    ) -> "tuple[MapData | None, str]":
+        """Return the map of a run's city with its newest generated trips, or why there is none."""
         from hoserkd.tui.mapping import MapData, read_trips
 
         record = records.get(run_id or "")
         if record is None:
-            return None
+            return None, ""
         try:
             city = self._city_of(record)
+            if city is None:
+                return None, f"run {record.name} belongs to no city"
             trips = next((path for one in (record, *_parents(record, records))
                           for path in self._generated(one)), None)
             key = (id(city), trips, trips.stat().st_mtime_ns if trips else None)
             if self._map is None or self._map[0] != key:
                 found = read_trips(trips, city) if trips else ()
                 self._map = (key, MapData(city, trips.name if trips else "", found))
+        except HoserkdError as error:
+            return None, error.message
         except (OSError, ValueError, KeyError):
-            # Not prepared here, prepared anew, or being written: there is no map to show now.
-            return None
-        return self._map[1]
+            # Damaged, or being written: there is no map to show now.
+            return None, f"the city of run {record.name} cannot be read just now"
+        return self._map[1], ""
 
     def health(self, rows: Sequence[RunRow], now: float) -> StoreHealth:
         """Return the store's state."""
@@ -126,11 +131,14 @@ class Shelf:
             self._judged[key] = read_judgement(path, record.run_id, record.name)
         return self._judged[key]
 
-    def _city_of(self, record: RunRecord) -> "CityMap":
+    def _city_of(self, record: RunRecord) -> "CityMap | None":
+        """Return the roads of the city that a run was made on; None: its record names none."""
+        from hoserkd.store.artefacts import find_city
         from hoserkd.tui.mapping import read_city_map
 
-        name = str(_config(record)["city"]["name"])
-        directory = self._data_dir / "cities" / name
+        directory = find_city(record, self._data_dir)
+        if directory is None:
+            return None
         stamp = (directory, (directory / "manifest.json").stat().st_mtime_ns)
         if self._city is None or self._city[0] != stamp:
             self._city = (stamp, read_city_map(directory))
@@ -150,11 +158,6 @@ def _artifacts(record: RunRecord, kind: str) -> list[Path]:
 
 def _parents(record: RunRecord, records: Mapping[str, RunRecord]) -> list[RunRecord]:
     return [records[parent] for parent in record.parents if parent in records]
-
-
-def _config(record: RunRecord) -> Mapping[str, Mapping[str, object]]:
-    config: Mapping[str, Mapping[str, object]] = json.loads(record.config_json)
-    return config
 
 
 def _size(path: Path) -> int:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hoserkd.store.elsewhere import OtherStore
+
 if TYPE_CHECKING:
     from hoserkd.tui.judgements import Judgement
     from hoserkd.tui.mapping import MapData
@@ -133,6 +135,10 @@ class Snapshot:
     studies: "tuple[Study, ...]" = ()
     judgements: "tuple[Judgement, ...]" = ()
     map: "MapData | None" = None
+    map_missing: str = ""
+    """Why there is no map of the chosen run, where it belongs to a city."""
+    other_stores: tuple[OtherStore, ...] = ()
+    """Of this user; looked for where the store holds no run."""
     store: StoreHealth | None = None
     news: tuple[str, ...] = ()
     """What to tell the user once."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +44,35 @@ def test_demo_other_seed_makes_other_students(made: Path, run_cli: Callable[...,
     assert "distilled" in answer.stdout
     runs = json.loads(run_cli("runs", "list", "--store", made / "store", "--json").stdout)["runs"]
     assert [run["seed"] for run in runs if run["name"] == "vanilla"] == [5, 0]
+
+
+def test_the_last_line_of_the_demo_shows_its_map_as_printed_from_any_folder(
+    made: Path, tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = run_cli("demo", "--profile", "smoke", "--output", made).stdout
+    (line,) = re.findall(r"^look +hoserkd (tui .*)$", told, re.M)
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line)
+    assert words[:2] == ["tui", "--store"]
+    for shown in (words, [*words[:3], "--run", "latest"]):
+        answer = run_cli(*shown, "--screen", "map", "--screenshot", "map.svg")
+        assert answer.exit_code == 0, answer.stderr
+        picture = (tmp_path / "map.svg").read_text("utf-8").replace("&#160;", " ")
+        assert re.search(r"trip 1/\d+", picture), shown
+        assert len(set(re.findall("[\u2801-\u28ff]", picture))) > 50
+
+
+def test_a_plain_dashboard_after_the_demo_names_the_demos_store(
+    tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, made: Path
+) -> None:
+    monkeypatch.setenv("HOSERKD_HOME", str(tmp_path))
+    (tmp_path / "demo").symlink_to(made)
+    answer = run_cli("tui", "--screenshot", tmp_path / "runs.svg")
+    assert answer.exit_code == 0, answer.stderr
+    picture = (tmp_path / "runs.svg").read_text("utf-8").replace("&#160;", " ")
+    assert f"runs in {made / 'store'}"[:60] in picture
+    listed = run_cli("runs", "list")
+    assert f"hoserkd runs list --store {made / 'store'} --data-dir {made}" in listed.stderr
 
 
 def test_bundle_of_a_demo_run_serves_where_no_data_are(

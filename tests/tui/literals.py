@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hoserkd.store.elsewhere import OtherStore
 from hoserkd.tui.judgements import judgement_of
 from hoserkd.tui.launching import Launch
 from hoserkd.tui.mapping import CityMap, MapData, MapTrip
@@ -110,7 +111,9 @@ class LiteralSource:
     asked: list[str] = field(default_factory=list)
     trouble: str | None = None
     news: tuple[str, ...] = ()
-    map: MapData = field(default_factory=toy_map)
+    map: MapData | None = field(default_factory=toy_map)
+    map_missing: str = ""
+    other_stores: tuple[OtherStore, ...] = ()
 
     def read(self, wanted: Wanted) -> Snapshot:
         """Return the literal snapshot."""
@@ -122,7 +125,8 @@ class LiteralSource:
             runs=self.runs, details=details, trouble=self.trouble, news=self.news,
             studies=() if empty else studies_of(*toy_study()),
             judgements=() if empty else (judgement_of(judged_document(), "26-e", "judged"),),
-            map=None if empty else self.map,
+            map=None if empty else self.map, map_missing=self.map_missing,
+            other_stores=self.other_stores if empty else (),
             store=StoreHealth("/data/store", 5_300_000, 33_200, 1_900_000_000, 79_000_000_000, 1,
                               {"running": 1, "finished": 2, "failed": 1, "dead": 1}, 3.0, 800,
                               (("vanilla", 1_200_000_000), ("distilled", 300_000_000))))
@@ -149,6 +153,12 @@ class LiteralSource:
         """Remember the launch."""
         self.asked.append(f"launch {launch}")
         return "started"
+
+
+    def opened(self, store: OtherStore) -> "LiteralSource":
+        """Return a store with two of the runs."""
+        self.asked.append(f"open {store.directory}")
+        return store_of_every_state()
 
 
 def store_of_every_state() -> LiteralSource:

@@ -1,6 +1,7 @@
 """The dashboard driven by its keys."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Button, DataTable, Input, Static
 
+from hoserkd.store.elsewhere import OtherStore
 from hoserkd.tui.app import Dashboard
 from hoserkd.tui.views.chart import Chart
 from hoserkd.tui.views.dialogs import HelpScreen
@@ -166,6 +168,45 @@ async def test_evaluation_page_shows_figures_and_intervals_on_i(source: LiteralS
         tests = app.query_one("#judged-tests", DataTable)
         assert [str(cell) for cell in tests.get_row_at(0)] == [
             "DTW, km", "≠ differ", "0.003", "vanilla 0.41", "distilled 0.38"]
+
+
+async def test_an_empty_store_offers_the_others_and_enter_opens_one() -> None:
+    stores = (OtherStore(Path("/home/me/demo/store"), 9), OtherStore(Path("/data/store"), 2))
+    source = LiteralSource(runs=(), other_stores=stores)
+    app = Dashboard(source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _settle(pilot)
+        assert "9 runs in /home/me/demo/store" in _seen(app)
+        assert "Enter opens one of the others" in _seen(app)
+        await pilot.press("down", "enter")
+        app.read()
+        await _settle(pilot)
+        assert source.asked == ["open /data/store"]
+        assert app.query_one("#runs-table", DataTable).row_count == 6
+        assert "9 runs in" not in _seen(app)
+        await pilot.press("down")
+        assert app.query_one(RunsView).current is not None
+
+
+async def test_map_page_without_a_city_says_why_and_shows_no_other_city(
+        source: LiteralSource) -> None:
+    app = _run(source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _settle(pilot)
+        await pilot.press("6")
+        await _settle(pilot)
+        canvas = app.query_one(MapCanvas)
+        assert canvas.city is not None
+        source.map, source.map_missing = None, "run x was made with city tiny, which is not here"
+        app.read()
+        await _settle(pilot)
+        assert "no map: run x was made with city tiny" in _seen(app)
+        assert canvas.city is None
+
+
+def _seen(app: Dashboard) -> str:
+    return "\n".join("".join(segment.text for segment in line) for line in
+                     app.screen._compositor.render_strips())
 
 
 async def test_map_page_steps_zooms_and_pans(source: LiteralSource) -> None:

@@ -1,6 +1,7 @@
 """What the dashboard reads from a real store: runs, evaluations, maps, processes."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from literals import judged_document, toy_study
 
+from hoserkd.engine.city.storage import City, load_city
 from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.events import EpochDone, StepDone
+from hoserkd.engine.identity import MadeFrom, city_identity
 from hoserkd.store.runs import RunStore
 from hoserkd.tui.braille import View, cells, draw_segments
 from hoserkd.tui.judgements import Difference, judgement_of, read_judgement
@@ -220,6 +223,51 @@ def test_map_of_a_prepared_city_and_its_generated_trips(
     assert trip.reached
 
 
+def test_map_of_a_run_is_that_of_the_city_it_was_made_on_wherever_it_lies_now(
+    tmp_path: Path, store: RunStore, two_way_city: City
+) -> None:
+    city = load_city(shutil.copytree(two_way_city.directory, tmp_path / "far" / "away"))
+    made = MadeFrom(city_identity(city))
+    with store.create_run("train", "demo", "x", CONFIG, made_from=made) as run:
+        (run.directory / "generated").mkdir()
+        (run.directory / "generated" / "t.csv").write_text(
+            "origin,destination,departure,rid_list\n"
+            f'0,0,2024-05-06T08:00:00Z,"[{city.network.road_id[0]}]"\n')
+    source = StoreSource(store, tmp_path / "data")
+    wanted = Wanted("map", run.run_id, ())
+    snapshot = source.read(wanted)
+    assert snapshot.map is not None
+    assert (snapshot.map.city.name, len(snapshot.map.trips)) == ("two_way", 1)
+    renamed = tmp_path / "data" / "cities" / "other"
+    renamed.parent.mkdir(parents=True)
+    city.directory.rename(renamed)
+    moved = source.read(wanted)
+    assert moved.map is not None
+    assert moved.map.city.name == "two_way"
+    manifest = json.loads((renamed / "manifest.json").read_text())
+    (renamed / "manifest.json").write_text(json.dumps({**manifest, "sha256": "0" * 64}))
+    gone = source.read(wanted)
+    assert gone.map is None
+    assert f"run x was made with city two_way (hash {city.sha256[:12]})" in gone.map_missing
+    assert "its hash among 1 in" in gone.map_missing
+
+
+def test_an_empty_store_names_the_others_and_opens_them(tmp_path: Path, store: RunStore) -> None:
+    home = tmp_path / "home"
+    demo = RunStore(home / "demo" / "store")
+    with demo.create_run("train", "demo", "x", CONFIG):
+        pass
+    (home / "demo" / "cities").mkdir()
+    source = StoreSource(store, tmp_path, home)
+    (other,) = source.read(RUNS).other_stores
+    assert (other.directory, other.runs) == (demo.directory, 1)
+    assert [run.name for run in source.opened(other).read(RUNS).runs] == ["x"]
+    assert source.opened(other).read(RUNS).other_stores == ()
+    with store.create_run("train", "demo", "y", CONFIG):
+        pass
+    assert source.read(RUNS).other_stores == ()
+
+
 def test_launch_words_are_a_command_line() -> None:
     launch = Launch("tune", "demo", "ignored", "tune.trials=3 'city.name=a b'")
     assert launch_words(launch) == ["hoserkd", "tune", "--profile", "demo", "--set",
@@ -234,7 +282,7 @@ def test_launch_words_are_a_command_line() -> None:
     (Launch("train, vanilla", "smoke", "mine", "train.epochs=-1"), "train.epochs"),
     (Launch("train, vanilla", "smoke", "mine", "train.epochs"), "expected key=value"),
     (Launch("train, vanilla", "smoke", "no name!"), "cannot be a name"),
-    (Launch("train, vanilla", "beijing"), "holds no prepared city"),
+    (Launch("train, vanilla", "beijing"), "no prepared city 'beijing': tried"),
     (Launch("prepare the city", "beijing"), None),
 ])
 def test_store_source_tells_what_is_wrong_with_a_start(

@@ -179,8 +179,11 @@ class MapView(Vertical):
         before = self._data.city if self._data else None
         self._data = data
         if data is None:
-            self.query_one("#map-head", Static).update(
-                "no map: choose a run whose prepared city is on this machine (page 1, Enter)")
+            why = snapshot.map_missing or "choose a run of a prepared city (page 1, Enter)"
+            self.query_one("#map-head", Static).update(Text(printable(f"no map: {why}")))
+            # Else the roads of the run before would stand for this one's.
+            self.canvas.city, self.canvas.trip = None, ()
+            self.canvas.redraw()
             return
         self._trip = 0
         self.canvas.city = data.city

@@ -10,8 +10,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
-from textual.widgets import DataTable, Input, Static
+from textual.widgets import DataTable, Input, OptionList, Static
 
+from hoserkd.store.elsewhere import OtherStore
 from hoserkd.text import printable
 from hoserkd.tui.drawing import clipped, figure, progress_text, short_span, state_text
 from hoserkd.tui.snapshot import RunRow, Snapshot
@@ -101,6 +102,13 @@ class RunsView(Vertical):
             super().__init__()
             self.run_ids = run_ids
 
+    class StoreChosen(Message):
+        """The user wants to see another store."""
+
+        def __init__(self, store: OtherStore) -> None:
+            super().__init__()
+            self.store = store
+
     class TagAsked(Message):
         """The user wants to tag a run."""
 
@@ -129,6 +137,9 @@ class RunsView(Vertical):
         yield filter_line
         yield CalmTable(cursor_type="row", zebra_stripes=True, cell_padding=0, fixed_columns=FIXED,
                         id="runs-table")
+        others = OptionList(id="other-stores")
+        others.display = False
+        yield others
         yield Static("", id="runs-summary")
 
     @property
@@ -143,8 +154,12 @@ class RunsView(Vertical):
         return self._rows[row].run_id if 0 <= row < len(self._rows) else None
 
     def focus_table(self) -> None:
-        """Give the keyboard to the table."""
-        self.table.focus()
+        """Give the keyboard to the table, or to the other stores where there is no run."""
+        (self._others if self._others.display else self.table).focus()
+
+    @property
+    def _others(self) -> OptionList:
+        return self.query_one("#other-stores", OptionList)
 
     def on_resize(self) -> None:
         """Show as many columns as fit."""
@@ -152,8 +167,21 @@ class RunsView(Vertical):
 
     def show(self, snapshot: Snapshot, wanted: Wanted) -> None:
         """Show the runs of a snapshot; only cells that changed are touched."""
+        if snapshot.other_stores != self._snapshot.other_stores:
+            self._offer(snapshot.other_stores)
         self._snapshot = snapshot
         self._draw()
+
+    def _offer(self, stores: tuple[OtherStore, ...]) -> None:
+        """List other stores below the empty table; Enter opens one."""
+        had_focus = self.table.has_focus
+        self._others.clear_options()
+        self._others.add_options(
+            [Text(f"{store.count} in {printable(str(store.directory))}") for store in stores])
+        self._others.display = bool(stores)
+        self._others.highlighted = 0 if stores else None
+        if stores and had_focus:
+            self._others.focus()
 
     def _draw(self) -> None:
         snapshot = self._snapshot
@@ -220,6 +248,8 @@ class RunsView(Vertical):
             text += "; ← → show more columns"
         if not total:
             text = "no runs yet: `hoserkd demo`, `hoserkd train`, or N to start one here"
+            if self._snapshot.other_stores:
+                text = "no runs in this store yet; Enter opens one of the others above"
         if text != self._summary:
             self._summary = text
             self.query_one("#runs-summary", Static).update(text)
@@ -275,6 +305,11 @@ class RunsView(Vertical):
         """Ask for a tag for the run under the cursor."""
         if (current := self.current) is not None:
             self.post_message(self.TagAsked(current))
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Open another store by Enter or click."""
+        event.stop()
+        self.post_message(self.StoreChosen(self._snapshot.other_stores[event.option_index]))
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Open a run by Enter or click."""

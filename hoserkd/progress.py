@@ -22,7 +22,7 @@ REFRESH_S = 0.5
 """Pause between two drawings of the bar: often enough to look alive, cheap enough not to count."""
 LINE_S = 10.0
 """Pause between two plain lines of one job."""
-SHOWN_METRICS = ("loss", "val_accuracy", "accuracy", "loss_kl", "trips_per_s", "reached_share",
+SHOWN_METRICS = ("loss", "val_accuracy", "accuracy", "loss_kl", "trips_per_s", "completion",
                  "expansions_per_trip")
 
 

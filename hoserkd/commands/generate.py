@@ -27,13 +27,12 @@ if TYPE_CHECKING:
     from hoserkd.store.records import RunRecord
 
 SHOWN = (
-    ("reached_share", "reached"),
+    ("completion", "completion"),
     ("trips_per_s", "trips/s"),
     ("expansions_per_trip", "expansions a trip"),
     ("roads_per_trip", "roads a trip"),
     ("length_ratio", "length / shortest way"),
     ("revisit_share", "trips that enter a road twice"),
-    ("time_backwards_share", "trips whose clock runs back"),
     ("log_prob", "log-probability, mean"),
     ("snapped_m", "metres to the nearest road, mean"),
     ("snapped_max_m", "metres to the nearest road, most"),
@@ -204,7 +203,7 @@ class GenerateJob:
 
     def record(self, output: Path | None, show: int | None) -> None:
         """Search within a run, write the file and show how it went."""
-        from hoserkd.engine.search.quality import Quality
+        from hoserkd.engine.search.quality import Quality, may_revisit
         from hoserkd.engine.trips.generated import save_snapping
 
         context, run = self.context, self.found.run
@@ -216,7 +215,7 @@ class GenerateJob:
             self.ranks.from_first(path)
             watch, began = _Watch(), time.perf_counter()
             parts = self._search(path, context.observing(recorder, watch))
-            quality = Quality(self.town.network)
+            quality = Quality(self.town.network, may_revisit(context.config.generate))
             self._save(path, _counted(parts.chunks(), quality))
             snapped = save_snapping(path, self.queries, self.town.network)
             recorder.artifact(path, "export" if self.public else "generated")

@@ -1,6 +1,6 @@
 """Judging generated trips against the real ones of a city."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from hoserkd.engine.metrics.baselines import (
     FREQUENT,
     SHORTEST,
     STRAIGHTEST,
+    by_construction,
     frequent_turns,
     real_sample,
     rules_of_next_road,
@@ -26,10 +27,18 @@ from hoserkd.engine.metrics.evaluation import Evaluation as Evaluation
 from hoserkd.engine.metrics.evaluation import Split
 from hoserkd.engine.metrics.model import ModelJudgement as ModelJudgement
 from hoserkd.engine.metrics.model import perplexity_figure
-from hoserkd.engine.metrics.packed import answered, take_trips
-from hoserkd.engine.metrics.rating import PER_TRIP, Rating, RealSide, rate, real_side
+from hoserkd.engine.metrics.packed import answered, as_trajectories, take_trips
+from hoserkd.engine.metrics.rating import (
+    NOT_STATED,
+    PER_TRIP,
+    Rating,
+    RealSide,
+    rate,
+    real_side,
+)
 from hoserkd.engine.metrics.scenarios import Places, learn_places, scenario_masks
 from hoserkd.engine.metrics.statistics import Figure, Resampling, mean_figures
+from hoserkd.engine.metrics.task import copied_trips, same_road
 from hoserkd.engine.metrics.units import Units, apart, request_units
 from hoserkd.engine.types import GeneratedTrips, TrajectorySet
 from hoserkd.errors import DataError
@@ -130,6 +139,8 @@ def _bench(
     teacher: TripJudge | None, listener: Observer,
 ) -> _Bench:
     how = Resampling(config.bootstrap, config.confidence, seed)
+    if od == "train":
+        config = _without_novelty(config)
     train, trips, other = _splits(city, od)
     real = real_side(city.network, trips, config)
     listener.notify(Progress("preparing the floor and the ceilings", 0, None, "trips"))
@@ -141,6 +152,16 @@ def _bench(
                           config.scenario)
     return _Bench(city, od, config, how, real, {**_real_means(real, how), **surprised}, places,
                   sets, ratings, references, rules_of_next_road(city.network, train, trips, how))
+
+
+def _without_novelty(config: EvaluateConfig) -> EvaluateConfig:
+    """Return the settings without the breakdown that training trips hold by construction.
+
+    Each of them joins two places that a training trip joins: itself.
+    """
+    scenario = config.scenario
+    kinds = tuple(kind for kind in scenario.by if kind != "novelty")
+    return config.model_copy(update={"scenario": scenario.model_copy(update={"by": kinds})})
 
 
 def _splits(city: City, od: Split) -> tuple[TrajectorySet, TrajectorySet, TrajectorySet]:
@@ -160,7 +181,8 @@ def _evaluation(
     """Return the judgement of one run."""
     real, config, rating = bench.real, bench.config, bench.ratings[name]
     used = bench.references[name]
-    rows = {label: dict(bench.ratings[key].figures) for label, key in used.items()}
+    rows = {label: {**bench.ratings[key].figures, **by_construction(label)}
+            for label, key in used.items()}
     rows[FREQUENT].update(bench.rules[FREQUENT])
     rows[STRAIGHTEST] = bench.rules[STRAIGHTEST]
     return Evaluation(
@@ -174,7 +196,8 @@ def _evaluation(
                                    used[FLOOR], config, bench.how),
         histograms=rating.histograms,
         reliability=model.reliability if model else None,
-        notes=_notes(generated, rating, bench.sets[used[FLOOR]]),
+        notes=(*_notes(generated, rating, bench.sets[used[FLOOR]]),
+               *_made_notes(generated, real, bench.od)),
         generated=generated,
         rating=rating,
         requests=request_values(real, generated, config.edr_epsilon_m, scenario_masks(
@@ -247,10 +270,14 @@ def _about(city: City) -> dict[str, Any]:
 def _counts(generated: GeneratedTrips, rating: Rating, real: RealSide) -> dict[str, int]:
     return {"queries": len(generated), "requests": rating.requests.count,
             "trips": len(rating.trips), "real": len(real.trips), "pairs": len(rating.pairs),
-            "unknown_roads": int(((generated.origin < 0) | (generated.destination < 0)).sum())}
+            "unknown_roads": int(((generated.origin < 0) | (generated.destination < 0)).sum()),
+            "same_road": int(same_road(generated).sum())}
 
 
 def _reasons(generated: GeneratedTrips) -> dict[str, int]:
+    if not generated.stated:
+        # Every trip ends where it ends: that it arrived would hold by construction.
+        return {}
     names, counts = np.unique(np.asarray(generated.reason, dtype=str), return_counts=True)
     return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
@@ -259,6 +286,22 @@ def _real_means(real: RealSide, how: Resampling) -> dict[str, Figure]:
     less = Resampling(min(how.resamples, MEAN_RESAMPLES), how.confidence, how.seed)
     return mean_figures({f"mean_{attribute}": (getattr(real.features, attribute), (0.0, np.inf))
                          for attribute in PER_TRIP.values()}, less)
+
+
+def _made_notes(generated: GeneratedTrips, real: RealSide, od: Split) -> Iterator[str]:
+    """Yield what to know about figures that hold by the making of trips, requests or rules."""
+    if not generated.stated:
+        yield (f"{NOT_STATED}: whether trips end where they should is not known, and the simple "
+               "rules answer the trips' own ends")
+    elif same := int(same_road(generated).sum()):
+        yield (f"{same} queries start on the road where they end: there is nothing to be done, "
+               "and they count neither as completed nor as not")
+    if copies := copied_trips(as_trajectories(generated), real.trips):
+        yield (f"{copies} trips are real trips of the split, road by road and second by second: "
+               "what holds them against real trips holds by construction")
+    if od == "train":
+        yield ("the turns of `most frequent turns` were counted on the very trips that it is "
+               "held against")
 
 
 def _notes(

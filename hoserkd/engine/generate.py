@@ -140,6 +140,8 @@ class _Collector:
         self._first = 0
         self.done = 0
         self.yielded = 0
+        self.asked = 0
+        """Done queries for a way between two different roads."""
         self.reached = 0
         for query in np.flatnonzero(
             (queries.origin < 0) | (queries.destination < 0)
@@ -172,7 +174,9 @@ class _Collector:
     def _take(self, query: int, answer: Answer) -> None:
         self._waiting[query] = answer
         self.done += 1
-        self.reached += answer.reason in ("reached", "same road")
+        origin, destination = self._queries.origin[query], self._queries.destination[query]
+        self.asked += int(origin >= 0 and destination >= 0 and origin != destination)
+        self.reached += answer.reason == "reached"
 
     def _trivial(self, query: int) -> Answer:
         origin = int(self._queries.origin[query])
@@ -226,6 +230,6 @@ class _Reporter:
         done = max(collector.done, 1)
         self._observer.notify(Progress(JOB, collector.done, self._total, "trips", {
             "trips_per_s": collector.done / max(now - self._began, 1e-9),
-            "reached_share": collector.reached / done,
+            "completion": collector.reached / max(collector.asked, 1),
             "expansions_per_trip": self._team.expansions / done,
         }))

@@ -108,6 +108,9 @@ class GeneratedTrips:
     requested: Int64[np.ndarray, "N 2"] | None = None
     """Ids of origin and destination as they were asked for, which may be unknown to the city;
     None: those of the roads at the indices."""
+    stated: bool = True
+    """False: nobody said what was requested; origin, destination and departure are the trips' own
+    ends, so that nothing can be said about doing what was asked."""
 
     def __len__(self) -> int:
         return len(self.origin)

@@ -47,7 +47,8 @@ def trip_rows(found: Evaluation) -> list[TripRow]:
     for index, query in enumerate(found.rating.query.tolist()):
         rows.append(TripRow(found.rating.trips, index, {
             "traj_id": str(query), "source": found.name, "pair": pair_of.get(index),
-            "reached": bool(generated.reached[query]), "reason": generated.reason[query],
+            "reached": bool(generated.reached[query]) if generated.stated else None,
+            "reason": generated.reason[query] if generated.stated else None,
             "origin": _road_id(found, generated.origin[query]),
             "destination": _road_id(found, generated.destination[query]),
             **_described(found, found.rating.trips, index)}))

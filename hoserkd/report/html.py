@@ -77,11 +77,9 @@ def _strips(report: Report) -> list[Markup]:
         figures = [run.evaluation.figures.get(metric.name) for run in report.runs]
         if not metric.headline or all(f is None for f in figures):
             continue
-        trivial = metric.level == "task" and metric.name != "length_ratio"
-        beside = {} if trivial else references
         drawn.append(Markup(strip(
-            figures, beside.get(FLOOR, {}).get(metric.name),
-            [beside.get(name, {}).get(metric.name) for name in (SHORTEST, FREQUENT)])))
+            figures, references.get(FLOOR, {}).get(metric.name),
+            [references.get(name, {}).get(metric.name) for name in (SHORTEST, FREQUENT)])))
     return drawn
 
 

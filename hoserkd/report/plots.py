@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from hoserkd.engine.metrics.task import Reliability
+from hoserkd.engine.metrics.calibration import Reliability
 from hoserkd.report.records import Curve
 from hoserkd.text import printable
 

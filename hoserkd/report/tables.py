@@ -20,8 +20,6 @@ from hoserkd.report.records import Report, SeedGroup
 
 ABSENT = "–"
 REFERENCES = (FLOOR, SHORTEST, FREQUENT, STRAIGHTEST)
-TRIVIAL = {"completion", "completion_200m", "answered_share", "matched_share"}
-"""What the floor and the ceilings reach by their making."""
 SCENARIO_METRICS = ("completion", "distance_jsd", "radius_jsd", "trip_duration_jsd",
                     "hausdorff_km", "dtw_km", "edr")
 SIGNIFICANT = 0.05
@@ -98,7 +96,7 @@ def _pairs_note(found: Evaluation) -> str:
 
 def _reference(figures: dict[str, Figure], metric: Metric, *, interval: bool) -> str:
     found = figures.get(metric.name)
-    if found is None or found.value is None or metric.name in TRIVIAL:
+    if found is None or found.value is None:
         return ABSENT
     return figure_text(found, metric) if interval else value_text(found.value, metric)
 

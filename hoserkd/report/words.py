@@ -44,12 +44,12 @@ def summary(report: Report) -> list[Part]:
 
 def run_sentences(found: Evaluation) -> list[str]:
     """Return what the numbers of one run say."""
-    metric = BY_NAME["completion"]
-    lines = [
-        f"Of {found.counts['requests']:,} requests, "
-        f"{figure_text(found.figures['completion'], metric)} end on the requested road and "
-        f"{value_text(found.figures['completion_200m'].value, metric)} within 200 m of it.",
-    ]
+    metric, done = BY_NAME["completion"], found.figures["completion"]
+    lines = []
+    if done.value is not None:
+        lines.append(
+            f"Of {done.count:,} requests, {figure_text(done, metric)} end on the requested road "
+            f"and {value_text(found.figures['completion_200m'].value, metric)} within 200 m of it.")
     lines.append(_divergence_sentence(found))
     lines.append(_pair_sentence(found))
     lines += _model_sentences(found)
@@ -102,6 +102,14 @@ def _model_sentences(found: Evaluation) -> list[str]:
     lines = [f"The model names the next road rightly in {figure_text(accuracy, share)} of the "
              f"steps of real trips; always taking the most frequent turn is right in "
              f"{value_text(rule.value, share)}."]
+    choice = found.figures.get("next_step_accuracy_choice", Figure(None))
+    if choice.value is not None:
+        rule = found.references[FREQUENT].get("next_step_accuracy_choice", Figure(None))
+        lines.append(
+            f"Where there is a choice ({value_text(found.figures['choice_share'].value, share)} of "
+            f"the steps; a single candidate is right by construction) it is right in "
+            f"{figure_text(choice, share)}, the most frequent turn in "
+            f"{value_text(rule.value, share)}.")
     ece = found.figures.get("ece")
     curve = found.reliability
     if ece is not None and ece.value is not None and curve is not None:

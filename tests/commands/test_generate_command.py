@@ -51,8 +51,8 @@ def test_generate_with_a_run_writes_into_its_folder_and_records_it(city, trained
     assert len(output.read_text().splitlines()) == 21
     assert said["trips"] == 20
     assert sum(said["reasons"].values()) == 20
-    assert {"reached_share", "trips_per_s", "expansions_per_trip", "length_ratio", "log_prob",
-            "revisit_share"} <= said["metrics"].keys()
+    assert {"completion", "trips_per_s", "expansions_per_trip", "length_ratio",
+            "log_prob"} <= said["metrics"].keys()
     store = RunStore(home / "store")
     [made] = store.runs(kind="generate")
     assert made.status == "finished"

@@ -153,7 +153,8 @@ def test_the_floor_has_one_real_trip_a_request(judged):
 def test_scenarios_count_requests(judged):
     for kind, found in judged["often"].scenarios.items():
         assert found.requests == judged["once"].scenarios[kind].requests
-        assert found.figures["completion"].count == found.requests
+        once = judged["once"].scenarios[kind].figures["completion"]
+        assert found.figures["completion"].count == once.count <= found.requests
 
 
 def test_tests_compare_request_means(judged):
@@ -161,7 +162,8 @@ def test_tests_compare_request_means(judged):
     often = compare_evaluations(judged["often"], judged["cut often"])
     mixed = compare_evaluations(judged["once"], judged["cut often"])
     assert plain.queries == often.queries == 80
-    assert plain.tests["completion"].count == 80
+    # One of the requests starts on its destination.
+    assert plain.tests["completion"].count == 79 == judged["once"].figures["completion"].count
     for other in (often, mixed):
         for name, test in plain.tests.items():
             again = other.tests[name]

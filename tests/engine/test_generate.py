@@ -10,7 +10,7 @@ from hoserkd.engine.city.storage import save_city
 from hoserkd.engine.config import GenerateConfig, StudentConfig
 from hoserkd.engine.events import Silent, never_stop
 from hoserkd.engine.generate import draw_queries, generate_trips
-from hoserkd.engine.search.quality import Quality
+from hoserkd.engine.search.quality import Quality, may_revisit
 from hoserkd.engine.search.queries import Queries
 from hoserkd.engine.student.storage import LoadedStudent, StudentMeta, new_student
 from hoserkd.engine.types import GeneratedTrips, TimeStatistics
@@ -181,8 +181,8 @@ def test_progress_is_reported_and_a_stop_is_honoured(city, student):
     generate(student, city, queries, observer=heard)
     last = heard.events[-1]
     assert (last.done, last.total, last.unit) == (40, 40, "trips")
-    assert last.metrics.keys() == {"trips_per_s", "reached_share", "expansions_per_trip"}
-    assert last.metrics["reached_share"] == 1.0
+    assert last.metrics.keys() == {"trips_per_s", "completion", "expansions_per_trip"}
+    assert last.metrics["completion"] == 1.0
     with pytest.raises(InterruptedRunError, match="of 40 trips"):
         generate(student, city, queries, batch_size=2, stop=lambda: True)
 
@@ -195,11 +195,30 @@ def test_quality_counts_reached_revisits_and_lengths(city):
         np.array([a, a]), np.array([b, b]), np.zeros(2, np.int64), np.array([0, 2, 5]),
         np.array([a, b, a, b, a], np.int32), np.array([0, 9, 0, 9, 5]), np.array([-1.0, -3.0]),
         np.array([True, False]), ("reached", "max steps"))
-    quality = Quality(network)
+    quality = Quality(network, loops=True)
     quality.add(trips)
-    assert quality.figures() == pytest.approx({
-        "reached_share": 0.5, "roads_per_trip": 2.5, "log_prob": -2.0, "revisit_share": 0.5,
-        "time_backwards_share": 0.5, "length_ratio": 1.0})
+    length = network.length_m
+    found = quality.figures()
+    assert found.pop("length_ratio") == pytest.approx(
+        (1 + (2 * length[a] + length[b]) / length[a]) / 2)
+    assert found == pytest.approx({
+        "completion": 0.5, "roads_per_trip": 2.5, "log_prob": -2.0, "revisit_share": 0.5})
+
+
+@pytest.mark.parametrize(("settings", "told"), [
+    ({"search": "astar"}, False), ({"search": "beam"}, False), ({"search": "sample"}, False),
+    ({"search": "sample", "forbid_loops": False}, True)])
+def test_a_search_that_cannot_come_back_tells_no_share_of_revisits(settings, told):
+    assert may_revisit(GenerateConfig(**settings)) == told
+
+
+def test_a_request_for_the_road_where_it_starts_counts_as_nothing(city):
+    here = GeneratedTrips(
+        np.array([3]), np.array([3]), np.zeros(1, np.int64), np.array([0, 1]),
+        np.array([3], np.int32), np.array([0]), np.zeros(1), np.array([True]), ("same road",))
+    quality = Quality(city.network, loops=False)
+    quality.add(here)
+    assert quality.figures() == {"roads_per_trip": 1.0, "log_prob": 0.0}
 
 
 def test_attempts_reach_more_and_leave_what_was_reached_as_it_was(city, student):

@@ -17,10 +17,11 @@ from hoserkd.engine.metrics.baselines import (
     shortest_paths,
 )
 from hoserkd.engine.metrics.catalogue import BY_NAME
-from hoserkd.engine.metrics.packed import destinations, origins, take_trips
+from hoserkd.engine.metrics.packed import as_trajectories, destinations, origins, take_trips
 from hoserkd.engine.metrics.pairwise import road_cells
 from hoserkd.engine.metrics.scenarios import TripEnds, learn_places, scenario_masks
-from hoserkd.engine.types import TimeStatistics
+from hoserkd.engine.metrics.task import copied_trips
+from hoserkd.engine.types import TimeStatistics, TrajectorySet
 from hoserkd.errors import DataError
 
 QUICK = EvaluateConfig(bootstrap=40, bins=20)
@@ -195,3 +196,41 @@ def test_runs_on_other_queries_are_not_compared(city, judged):
 def test_evaluation_holds_the_figures_of_the_settings(city, judged):
     assert judged["fast"].to_json()["settings"]["bins"] == 20
     assert judged["fast"].city["name"] == "town"
+
+
+def test_what_holds_by_the_making_of_floor_and_ceilings_has_no_value(judged):
+    for label in (FLOOR, SHORTEST, FREQUENT):
+        for name in ("completion", "completion_200m", "answered_share"):
+            figure = judged["fast"].references[label][name]
+            assert figure.value is None
+            assert figure.note.startswith("by construction")
+    for name in ("revisit_share", "diversity"):
+        assert judged["fast"].references[SHORTEST][name].value is None
+    assert judged["fast"].references[FLOOR]["revisit_share"].value is not None
+
+
+def test_training_trips_have_no_kinds_that_they_themselves_make(city):
+    found = evaluate_trips(as_generated(city.split("train")), city, QUICK, "train")
+    assert not {"seen OD", "unseen OD"} & set(found.scenarios)
+    assert any("counted on the very trips" in note for note in found.notes)
+
+
+def test_copies_of_real_trips_are_told(city):
+    test = city.split("test")
+    long = int((np.diff(test.offset) >= 2).sum())
+    found = evaluate_trips(as_generated(test), city, QUICK, "test")
+    assert any(note.startswith(f"{long} trips are real trips of the split") for note in found.notes)
+    later = dataclasses.replace(as_generated(test), entered_at_s=test.entered_at_s + 1)
+    assert copied_trips(as_trajectories(later), test) == 0
+    turned = TrajectorySet(test.offset, test.road[::-1].copy(), test.entered_at_s)
+    assert copied_trips(turned, test) < long / 10
+
+
+def test_a_request_that_is_there_already_is_neither_completed_nor_not(city):
+    trips = as_generated(take_trips(city.split("test"), np.arange(5)))
+    asked = dataclasses.replace(trips, destination=np.where(
+        np.arange(5) == 2, trips.origin, trips.destination))
+    found = evaluate_trips(asked, city, QUICK, "test")
+    assert found.counts["same_road"] == 1
+    assert found.figures["completion"].count == 4
+    assert any("start on the road where they end" in note for note in found.notes)

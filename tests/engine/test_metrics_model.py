@@ -75,10 +75,16 @@ def test_a_lost_label_is_wrong_over_all_steps_and_absent_from_the_rest():
     answers = StepAnswers(
         offset=np.array([0, 2, 4]), confidence=np.array([0.9, 0.9, 0.9, 0.9]),
         correct=np.array([True, False, True, True]), kept=np.array([True, False, True, True]),
+        choice=np.array([True, True, False, False]),
+        predicted_log=np.log1p([5.0, 1e6, 5.0, 9.0]),
         predicted_s=np.array([5.0, 1e6, 5.0, 9.0]), true_s=np.array([5.0, 5.0, 5.0, 5.0]))
     found = judge_answers(answers, HOW).figures
     assert found["next_step_accuracy"].value == 0.75
     assert found["next_step_accuracy_kept"].value == 1.0
+    # A step with one candidate is right by construction: one of the two others is.
+    assert found["next_step_accuracy_choice"].value == found["choice_share"].value == 0.5
+    assert found["ece_choice"].value == pytest.approx(0.4)
+    assert found["ece"].value == pytest.approx(0.15)
     assert found["time_mae_s"].value == pytest.approx(4 / 3)
 
 

@@ -2,7 +2,6 @@ import dataclasses
 import itertools
 
 import numpy as np
-import pytest
 from handmade import as_generated, pack, town, walks
 
 from hoserkd.engine.geo import bearing_rad
@@ -11,11 +10,9 @@ from hoserkd.engine.metrics.task import (
     diversity,
     most_frequent_next,
     path_length_m,
-    reliability,
     revisits,
     road_visits,
     straightest_next,
-    time_errors,
     used_columns,
     zone_changes,
 )
@@ -37,37 +34,6 @@ def test_completion_of_an_empty_path_is_false():
     exact, near = completion(empty, np.zeros((2, 2)))
     assert not exact[0]
     assert not near[0]
-
-
-def test_ece_of_a_sure_and_always_wrong_model_is_one():
-    assert reliability(np.ones(10), np.zeros(10, bool)).ece == 1.0
-
-
-def test_ece_equals_the_plain_sum_over_bins():
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.2, 1, 500)
-    correct = rng.random(500) < confidence**2
-    found = reliability(confidence, correct, bins=10)
-    expected = 0.0
-    for k in range(10):
-        inside = (confidence > k / 10) & (confidence <= (k + 1) / 10)
-        if inside.any():
-            expected += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
-    assert found.ece == pytest.approx(expected)
-    assert found.count.sum() == 500
-
-
-def test_time_errors_are_in_seconds_beside_the_public_log_form():
-    found = time_errors(np.array([20.0, 0.0]), np.array([10.0, 0.0]))
-    assert found.mae_s == 5.0
-    assert found.mape == pytest.approx(0.5)
-    assert found.log_mape == pytest.approx((np.log(21) - np.log(11)) / np.log(11) / 2)
-
-
-def test_twice_the_true_time_scores_a_small_public_error():
-    found = time_errors(np.array([120.0]), np.array([60.0]))
-    assert found.mape == 1.0
-    assert found.log_mape == pytest.approx(0.1666, abs=1e-3)
 
 
 def test_zone_changes_equal_the_plain_loop():

@@ -7,9 +7,10 @@ from toy_training import STUDENT, StopAfter, ToyTeacher, toy_city
 
 from hoserkd.engine.config import DataConfig, DistillConfig
 from hoserkd.engine.device import seed_everything
+from hoserkd.engine.metrics.calibration import BINS
 from hoserkd.engine.student.storage import new_student
 from hoserkd.engine.student.tables import build_network_tables
-from hoserkd.engine.training.validation import BINS, judge_split
+from hoserkd.engine.training.validation import judge_split
 from hoserkd.engine.trips.batches import TripSource, epoch_batches
 from hoserkd.errors import InterruptedRunError
 
@@ -81,7 +82,7 @@ def test_calibration_equals_the_plain_form(exam):
     model, tables, source, batches, times = exam
     judged = judge_split(model, tables, source, batches, times)
     _, confidence, right = plain_figures(model, tables, source, times)
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     ece = sum(abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
               for b in range(BINS) if (bins == b).any())
     assert judged.calibration["count"] == np.bincount(bins, minlength=BINS).tolist()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engine"))
 
@@ -14,10 +15,10 @@ from hoserkd.engine.city.storage import save_city
 from hoserkd.engine.config import EvaluateConfig
 from hoserkd.engine.evaluate import compare_evaluations, evaluate_runs
 from hoserkd.engine.metrics.baselines import frequent_turns, shortest_paths
+from hoserkd.engine.metrics.calibration import bin_sums, reliability
 from hoserkd.engine.metrics.model import ModelJudgement
 from hoserkd.engine.metrics.packed import take_trips
 from hoserkd.engine.metrics.statistics import Figure
-from hoserkd.engine.metrics.task import reliability
 from hoserkd.engine.types import TimeStatistics
 from hoserkd.report.records import Curve, JudgedRun, Report
 
@@ -39,7 +40,8 @@ def report(tmp_path_factory) -> Report:
     confidence = rng.uniform(0.3, 1, 400)
     model = ModelJudgement(
         {"next_step_accuracy": Figure(0.88, 0.87, 0.89), "ece": Figure(0.1, 0.09, 0.11)},
-        reliability(confidence, rng.random(400) < confidence**2))
+        reliability(bin_sums(torch.from_numpy(confidence), torch.from_numpy(
+            rng.random(400) < confidence**2)).numpy()))
     found = evaluate_runs(runs, city, EvaluateConfig(bootstrap=20, bins=20, sampled_trips=5),
                           "test", models={"fast": model})
     epochs = np.arange(1.0, 6.0)

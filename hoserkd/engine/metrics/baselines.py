@@ -3,7 +3,13 @@
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from hoserkd.engine.metrics.packed import departures_s, destinations, origins, take_trips
+from hoserkd.engine.metrics.packed import (
+    departures_s,
+    destinations,
+    origins,
+    step_mask,
+    take_trips,
+)
 from hoserkd.engine.metrics.paths import (
     cheapest_paths,
     free_flow_s,
@@ -85,15 +91,31 @@ def same_queries(a: GeneratedTrips, b: GeneratedTrips) -> bool:
                for n in ("origin", "destination", "departure_s"))
 
 
+def by_construction(label: str) -> dict[str, Figure]:
+    """Return the figures of a floor or ceiling that hold by its making, without a value."""
+    if label == FLOOR:
+        return dict.fromkeys(("completion", "completion_200m", "answered_share"), Figure(
+            None, note="by construction: real trips end where they end"))
+    arrives = Figure(None, note="by construction: a rule is given the destination")
+    once = Figure(None, note="by construction: a rule gives each request one way without loops")
+    return {**dict.fromkeys(("completion", "completion_200m", "answered_share"), arrives),
+            "revisit_share": once, "diversity": once}
+
+
 def rules_of_next_road(
     network: RoadNetwork, train: TrajectorySet, trips: TrajectorySet, how: Resampling
 ) -> dict[str, dict[str, Figure]]:
-    """Return the next-step accuracy of the two simplest rules on real trips."""
+    """Return the next-step accuracy of the two simplest rules on real trips.
+
+    Over all steps, and over those with two candidates or more.
+    """
     if len(trips) > STEP_TRIPS:
         chosen = np.random.default_rng(how.seed).choice(len(trips), STEP_TRIPS, replace=False)
         trips = take_trips(trips, np.sort(chosen))
     right = {FREQUENT: most_frequent_next(network, train, trips),
              STRAIGHTEST: straightest_next(network, trips)}
-    offset = trips.step_offset()
-    return {name: {"next_step_accuracy": ratio_figure(
-        values, np.ones(len(values)), offset, how, SHARE)} for name, values in right.items()}
+    offset, candidates = trips.step_offset(), np.diff(network.candidates.offset)
+    steps = {"next_step_accuracy": np.ones(offset[-1]), "next_step_accuracy_choice": (
+        candidates[np.asarray(trips.road)[step_mask(trips)]] > 1).astype(np.float64)}
+    return {name: {figure: ratio_figure(values * counted, counted, offset, how, SHARE)
+                   for figure, counted in steps.items()} for name, values in right.items()}

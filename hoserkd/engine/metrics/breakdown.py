@@ -10,6 +10,7 @@ from hoserkd.engine.metrics.distributions import bin_index, histogram
 from hoserkd.engine.metrics.evaluation import ScenarioResult
 from hoserkd.engine.metrics.packed import departures_s, destinations, origins
 from hoserkd.engine.metrics.rating import (
+    NOT_STATED,
     PER_TRIP,
     SHARE,
     Rating,
@@ -18,7 +19,7 @@ from hoserkd.engine.metrics.rating import (
 )
 from hoserkd.engine.metrics.scenarios import Places, TripEnds, scenario_masks
 from hoserkd.engine.metrics.statistics import Figure, Resampling, mean_figure, mean_figures
-from hoserkd.engine.metrics.task import completion
+from hoserkd.engine.metrics.task import asked_queries, completion
 from hoserkd.engine.types import GeneratedTrips, TrajectorySet
 
 SCENARIO_PAIRS = ("hausdorff_km", "dtw_km", "edr")
@@ -48,14 +49,17 @@ def scenario_results(
     asked = scenario_masks(asked_ends(generated), places, config.scenario)
     others = scenario_masks(real_ends(ratings[floor].trips), places, config.scenario)
     completed, _ = completion(generated, real.network.centroid_lonlat)
+    judged = asked_queries(generated)
     result = {}
     for kind, mask in asked.items():
         if not mask.any():
             continue
         inside = mask[rating.query]
         requests = rating.requests.take(np.flatnonzero(mask))
+        queries = np.flatnonzero(mask & judged)
         figures = {"completion": mean_figure(
-            completed[mask].astype(np.float64), less, SHARE, requests)}
+            completed[queries].astype(np.float64), less, SHARE, rating.requests.take(queries))
+            if generated.stated else Figure(None, note=NOT_STATED)}
         figures.update(_divergences(real, rating, truth[kind], inside, config, less))
         paired = inside[rating.pairs[:, 0]]
         figures.update(mean_figures({

@@ -20,7 +20,7 @@ from hoserkd.engine.metrics.packed import (
 )
 from hoserkd.engine.metrics.paired import PairedTest, holm, paired_test, resampled_p
 from hoserkd.engine.metrics.pairwise import match_keys, od_keys, pair_distances
-from hoserkd.engine.metrics.rating import PER_TRIP, RealSide
+from hoserkd.engine.metrics.rating import NOT_STATED, PER_TRIP, RealSide
 from hoserkd.engine.metrics.statistics import (
     Figure,
     PackedCounts,
@@ -30,7 +30,7 @@ from hoserkd.engine.metrics.statistics import (
     drawn_weights,
     weighted_counts,
 )
-from hoserkd.engine.metrics.task import completion
+from hoserkd.engine.metrics.task import asked_queries, completion
 from hoserkd.engine.metrics.units import Units, request_units
 from hoserkd.engine.types import GeneratedTrips
 
@@ -54,6 +54,8 @@ class RequestValues:
     features: dict[str, Float64[np.ndarray, " n"]]
     """Distance, radius and duration of these trips, for the divergences."""
     scenarios: dict[str, Bool[np.ndarray, " Q"]]
+    stated: bool = True
+    """False: nobody said what was requested, so there is nothing to match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def request_values(
         generated.origin[first], generated.destination[first], generated.departure_s[first],
         _request_means(_trip_values(real, generated, epsilon_m, units, first), units),
         units.of[has], {name: getattr(found, attribute) for name, attribute in PER_TRIP.items()},
-        {name: mask[first] for name, mask in scenarios.items()})
+        {name: mask[first] for name, mask in scenarios.items()}, generated.stated)
 
 
 def _request_means(
@@ -142,8 +144,8 @@ def _trip_values(
     """Return what is compared, a value a trip; NaN where it does not exist."""
     lonlat = real.network.centroid_lonlat
     values = {name: np.full(len(generated), np.nan) for name in PAIRED}
-    known = (generated.origin >= 0) & (generated.destination >= 0)
-    values["completion"][known] = completion(generated, lonlat)[0][known]
+    asked = asked_queries(generated)
+    values["completion"][asked] = completion(generated, lonlat)[0][asked]
     partner = _partners(real, generated, first)[units.of]
     query = answered(generated)
     query = query[partner[query] >= 0]
@@ -192,6 +194,10 @@ def compare(
 
     Its p values are not yet corrected: give all that one table shows to `corrected`.
     """
+    silent = [name for name, run in zip(names, (a, b), strict=True) if not run.stated]
+    if silent:
+        return Comparison(*names, 0, {}, {}, {}, note=f"{' and '.join(silent)}: {NOT_STATED}, so "
+                          "trips cannot be compared request by request")
     pairs = _same_requests(a, b)
     if len(pairs) < LEAST_PAIRS:
         return Comparison(*names, len(pairs), {}, {}, {}, note=(

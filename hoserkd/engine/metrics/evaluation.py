@@ -7,11 +7,11 @@ from typing import Any, Literal
 import numpy as np
 
 from hoserkd.engine.config import EvaluateConfig
+from hoserkd.engine.metrics.calibration import Reliability
 from hoserkd.engine.metrics.comparison import Comparison, RequestValues
 from hoserkd.engine.metrics.distributions import Histogram
 from hoserkd.engine.metrics.rating import Rating, RealSide
 from hoserkd.engine.metrics.statistics import Figure
-from hoserkd.engine.metrics.task import Reliability
 from hoserkd.engine.types import GeneratedTrips
 
 SCHEMA_VERSION = 1

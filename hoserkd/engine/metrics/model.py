@@ -9,14 +9,22 @@ from jaxtyping import Bool, Float64, Int64
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import DataConfig
 from hoserkd.engine.events import Observer, Progress, StopRequested
+from hoserkd.engine.metrics.calibration import (
+    BINS,
+    Reliability,
+    calibration_error,
+    confidence_bins,
+    reliability,
+    step_rows,
+)
 from hoserkd.engine.metrics.packed import take_trips
 from hoserkd.engine.metrics.statistics import (
     Figure,
     Resampling,
     centred_interval,
     ratio_figure,
+    resampled_sums,
 )
-from hoserkd.engine.metrics.task import Reliability, reliability
 from hoserkd.engine.metrics.units import Units
 from hoserkd.engine.student.navigator import Navigator
 from hoserkd.engine.student.storage import LoadedStudent
@@ -25,6 +33,8 @@ from hoserkd.engine.training.losses import (
     correct_steps,
     destandardised,
     kept_steps,
+    predicted_seconds,
+    relative_error,
     segment_ids,
     segment_log_softmax,
     segment_max,
@@ -36,9 +46,7 @@ from hoserkd.engine.types import NavigatorOutput, StepBatch, TimeStatistics
 from hoserkd.errors import InterruptedRunError
 
 BATCH_TRIPS = 256
-BINS = 15
-"""Equal bins of confidence behind the calibration error."""
-ECE_RESAMPLES = 200
+SHARE = (0.0, 1.0)
 REPORT_EVERY = 4
 """Batches between two notices of progress."""
 
@@ -64,8 +72,12 @@ class StepAnswers:
     correct: Bool[np.ndarray, " S"]
     kept: Bool[np.ndarray, " S"]
     """The next road was among the kept candidates."""
+    choice: Bool[np.ndarray, " S"]
+    """There were two candidates or more; a single one is right by construction."""
+    predicted_log: Float64[np.ndarray, " S"]
+    """Predicted log1p(seconds) on the road that was left for the one that was taken."""
     predicted_s: Float64[np.ndarray, " S"]
-    """Predicted time on the road that was taken."""
+    """The seconds that this means."""
     true_s: Float64[np.ndarray, " S"]
     spread: QuantileAnswers | None = None
     """None: the time head gives a point."""
@@ -130,12 +142,14 @@ def _answers(
 ) -> list[np.ndarray]:
     segment = segment_ids(batch.candidate_offset, len(logits))
     log_p = segment_log_softmax(logits.float(), segment, batch.steps)
-    head = travel_time.float()[taken_candidate(batch)]
+    predicted_log = destandardised(travel_time.float()[taken_candidate(batch)], times)
     values = (
         segment_max(log_p, segment, batch.steps).exp().double(),
         correct_steps(log_p, segment, batch),
         kept_steps(batch),
-        torch.expm1(destandardised(head, times)).clamp(min=0).double(),
+        batch.candidate_offset.diff() > 1,
+        predicted_log.double(),
+        predicted_seconds(predicted_log).double(),
         batch.travel_time_s.double(),
     )
     return [value.cpu().numpy() for value in values]
@@ -166,9 +180,10 @@ def _in_order(
         ordered = np.empty_like(packed)
         ordered[place] = packed
         values.append(ordered)
-    confidence, correct, kept, predicted_s, true_s, *rest = values
+    confidence, correct, kept, choice, predicted_log, predicted_s, true_s, *rest = values
     spread = None if quantiles is None else QuantileAnswers(quantiles, *rest)
-    return StepAnswers(offset, confidence, correct, kept, predicted_s, true_s, spread)
+    return StepAnswers(offset, confidence, correct, kept, choice, predicted_log, predicted_s,
+                       true_s, spread)
 
 
 def judge_answers(answers: StepAnswers, how: Resampling) -> ModelJudgement:
@@ -177,19 +192,23 @@ def judge_answers(answers: StepAnswers, how: Resampling) -> ModelJudgement:
     ones = np.ones(len(kept))
     correct = answers.correct.astype(np.float64)
     error = np.abs(answers.predicted_s - answers.true_s)
-    true_log = np.log1p(answers.true_s)
-    log_error = np.abs(np.log1p(answers.predicted_s) - true_log) / np.maximum(true_log, 1)
+    relative = relative_error(answers.predicted_s, answers.true_s)
+    log_error = relative_error(answers.predicted_log, np.log1p(answers.true_s))
 
     def ratio(above: np.ndarray, below: np.ndarray, highest: float) -> Figure:
         return ratio_figure(above, below, offset, how, (0.0, highest))
 
-    curve = reliability(answers.confidence, answers.correct, BINS)
+    table = _calibration_table(answers, np.ones(len(kept), dtype=bool))
+    choice = answers.choice.astype(np.float64)
     figures = {
         "next_step_accuracy": ratio(correct, ones, 1.0),
         "next_step_accuracy_kept": ratio(correct, kept, 1.0),
-        "ece": _ece_figure(answers, curve, how),
+        "next_step_accuracy_choice": ratio(correct * choice, choice, 1.0),
+        "choice_share": ratio(choice, ones, 1.0),
+        "ece": _ece_figure(table, how),
+        "ece_choice": _ece_figure(_calibration_table(answers, answers.choice), how),
         "time_mae_s": ratio(error * kept, kept, np.inf),
-        "time_mape": ratio(error / np.maximum(answers.true_s, 1) * kept, kept, np.inf),
+        "time_mape": ratio(relative * kept, kept, np.inf),
         "time_log_mape": ratio(log_error * kept, kept, np.inf),
     }
     if (spread := answers.spread) is not None:
@@ -197,7 +216,7 @@ def judge_answers(answers: StepAnswers, how: Resampling) -> ModelJudgement:
         figures |= {"time_pinball": ratio(spread.pinball * kept, kept, np.inf),
                     "time_coverage": coverage,
                     "time_coverage_gap": _less(coverage, nominal_coverage(spread.quantiles))}
-    return ModelJudgement(figures, curve)
+    return ModelJudgement(figures, reliability(table.sum(axis=0)))
 
 
 def _less(figure: Figure, nominal: float) -> Figure:
@@ -206,21 +225,26 @@ def _less(figure: Figure, nominal: float) -> Figure:
     return replace(figure, value=value, low=low, high=high)
 
 
-def _ece_figure(answers: StepAnswers, curve: Reliability, how: Resampling) -> Figure:
-    """Return the calibration error; each resample of whole trips has its own curve."""
-    rng = np.random.default_rng(how.seed)
+def _calibration_table(
+    answers: StepAnswers, counted: Bool[np.ndarray, " S"]
+) -> Float64[np.ndarray, "N 3 b"]:
+    """Return the sums behind the calibration error, trip by trip, over the steps that count."""
     trips = len(answers.offset) - 1
-    trip_of = np.repeat(np.arange(trips), np.diff(answers.offset))
-    index = np.clip(np.ceil(answers.confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    gap = answers.correct - answers.confidence
-    table = np.zeros((trips, BINS))
-    np.add.at(table, (trip_of, index), gap)
-    steps = np.diff(answers.offset)
-    samples = np.empty(min(how.resamples, ECE_RESAMPLES))
-    for k in range(len(samples)):
-        weight = np.bincount(rng.integers(0, trips, trips), minlength=trips)
-        samples[k] = np.abs(weight @ table).sum() / max((weight * steps).sum(), 1)
-    return centred_interval(curve.ece, samples, how, trips, (0.0, 1.0))
+    trip = np.repeat(np.arange(trips), np.diff(answers.offset))[counted]
+    confidence = torch.from_numpy(answers.confidence[counted])
+    rows = step_rows(confidence, torch.from_numpy(answers.correct[counted])).numpy()
+    table = np.zeros((trips, BINS, 3))
+    np.add.at(table, (trip, confidence_bins(confidence).numpy()), rows.T)
+    return table.transpose(0, 2, 1)
+
+
+def _ece_figure(table: Float64[np.ndarray, "N 3 b"], how: Resampling) -> Figure:
+    """Return the calibration error; each resample of whole trips has its own bins."""
+    if not table[:, 0].any():
+        return Figure(None, note="no step has a choice", count=0)
+    drawn = resampled_sums(table.reshape(len(table), -1), how).reshape(-1, *table.shape[1:])
+    return centred_interval(float(calibration_error(table.sum(axis=0))), calibration_error(drawn),
+                            how, len(table), SHARE)
 
 
 def perplexity_figure(

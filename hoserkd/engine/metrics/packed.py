@@ -1,5 +1,7 @@
 """Choosing and describing trips in the packed form."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
@@ -25,6 +27,15 @@ def arrived(generated: GeneratedTrips) -> Bool[np.ndarray, " N"]:
     last = generated.road[generated.offset[1:][has] - 1]
     result[has] = last == generated.destination[has]
     return result
+
+
+def join_sets(sets: Sequence[TrajectorySet]) -> TrajectorySet:
+    """Return the trips of several sets one after another, in memory."""
+    length = np.concatenate([np.empty(0, np.int64), *(np.diff(each.offset) for each in sets)])
+    return TrajectorySet(
+        np.concatenate([[0], np.cumsum(length)]).astype(np.int64),
+        np.concatenate([np.empty(0, np.int32), *(each.road for each in sets)]),
+        np.concatenate([np.empty(0, np.int64), *(each.entered_at_s for each in sets)]))
 
 
 def answered(generated: GeneratedTrips) -> Int64[np.ndarray, " n"]:

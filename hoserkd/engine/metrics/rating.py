@@ -25,13 +25,11 @@ from hoserkd.engine.metrics.distributions import (
 from hoserkd.engine.metrics.packed import (
     answered,
     as_trajectories,
-    destinations,
-    origins,
+    join_sets,
     sum_by_trip,
     take_trips,
 )
 from hoserkd.engine.metrics.pairwise import PairDistances, match_trips, pair_distances, road_cells
-from hoserkd.engine.metrics.paths import cheapest_paths
 from hoserkd.engine.metrics.statistics import (
     Figure,
     PackedCounts,
@@ -46,9 +44,10 @@ from hoserkd.engine.metrics.statistics import (
     weighted_counts,
 )
 from hoserkd.engine.metrics.task import (
+    asked_queries,
     completion,
     diversity,
-    path_length_m,
+    length_ratios,
     revisits,
     road_visits,
     used_columns,
@@ -57,6 +56,7 @@ from hoserkd.engine.metrics.task import (
 from hoserkd.engine.metrics.units import Units, request_units
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork, TrajectorySet
 
+NOT_STATED = "the file does not say what was requested"
 LN2 = float(np.log(2))
 SHARE = (0.0, 1.0)
 ABOVE_ZERO = (0.0, np.inf)
@@ -210,37 +210,34 @@ def _judge_pairs(rating: Rating, how: Resampling) -> None:
 def _judge_answers(
     real: RealSide, generated: GeneratedTrips, rating: Rating, how: Resampling
 ) -> None:
-    known = (generated.origin >= 0) & (generated.destination >= 0)
+    if not generated.stated:
+        none = Figure(None, note=NOT_STATED)
+        rating.figures.update(dict.fromkeys(
+            ("completion", "completion_200m", "answered_share", "diversity"), none))
+        return
+    asked = np.flatnonzero(asked_queries(generated))
     exact, near = completion(generated, real.network.centroid_lonlat)
     long_enough = np.zeros(len(generated))
     long_enough[rating.query] = 1.0
     rating.figures.update(mean_figures({
-        name: (values[known].astype(np.float64), SHARE)
+        name: (values[asked].astype(np.float64), SHARE)
         for name, values in (("completion", exact), ("completion_200m", near),
                              ("answered_share", long_enough))}, how,
-        rating.requests.take(np.flatnonzero(known))))
+        rating.requests.take(asked)))
     different = diversity(rating.trips, generated.origin[rating.query],
                           generated.destination[rating.query])
     rating.figures["diversity"] = (
         mean_figure(different, how, SHARE) if len(different)
-        else Figure(None, note="no origin and destination was answered more than once"))
+        else Figure(None, note="no origin and destination was answered more than once", count=0))
 
 
 def _judge_lengths(real: RealSide, ratings: Mapping[str, Rating], how: Resampling) -> None:
     """Compare all sets' path lengths with the shortest ones, found in one go."""
-    network = real.network
-    ends = [np.stack([origins(r.trips), destinations(r.trips)], axis=1) for r in ratings.values()]
-    asked = np.concatenate([np.empty((0, 2), np.int64), *ends])
-    shortest = cheapest_paths(
-        network, network.length_m[network.candidates.road], asked[:, 0], asked[:, 1]).cost
-    shortest = shortest + network.length_m[asked[:, 0]]
-    done = 0
+    crowd = join_sets([rating.trips for rating in ratings.values()])
+    ratios, done = length_ratios(real.network, crowd), 0
     for rating in ratings.values():
-        least = shortest[done:done + len(rating.trips)]
+        ratio = ratios[done:done + len(rating.trips)]
         done += len(rating.trips)
-        # A trip from elsewhere may jump where the road graph has no way.
-        least[np.isinf(least)] = np.nan
-        ratio = path_length_m(rating.trips, network.length_m) / least
         rating.per_trip["length_ratio"] = ratio
         known = np.flatnonzero(np.isfinite(ratio))
         rating.figures["length_ratio"] = mean_figure(

@@ -1,13 +1,19 @@
 """Task level: does a generator do what it was asked, as people do it (ENGINE.md section 8)."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from hoserkd.engine.geo import bearing_rad, folded_share, great_circle_m
-from hoserkd.engine.metrics.packed import arrived, step_mask, sum_by_trip
-from hoserkd.engine.metrics.paths import turn_counts
+from hoserkd.engine.metrics.packed import (
+    arrived,
+    departures_s,
+    destinations,
+    origins,
+    step_mask,
+    sum_by_trip,
+    take_trips,
+)
+from hoserkd.engine.metrics.paths import cheapest_paths, turn_counts
 from hoserkd.engine.metrics.statistics import PackedCounts
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork, TrajectorySet
 
@@ -15,40 +21,12 @@ MOST_COMPARED = 10
 """Answers to one query that enter its diversity; more would only cost time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """How often a model is right when it is so sure, in equal bins of its confidence."""
-
-    confidence: Float64[np.ndarray, " b"]
-    """Mean probability of the likeliest candidate; NaN in an empty bin."""
-    accuracy: Float64[np.ndarray, " b"]
-    count: Int64[np.ndarray, " b"]
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error: mean |accuracy - confidence| over the steps."""
-        filled = self.count > 0
-        gap = np.abs(self.accuracy - self.confidence)[filled]
-        return float((gap * self.count[filled]).sum() / max(self.count.sum(), 1))
-
-
-@dataclass(frozen=True, slots=True)
-class TimeErrors:
-    """Errors of predicted step times."""
-
-    mae_s: float
-    mape: float
-    """Mean |predicted - true| / max(true, 1 s)."""
-    log_mape: float
-    """The public "time MAPE": relative error of log1p(seconds), divided by max(true, 1)."""
-
-
 def completion(
     generated: GeneratedTrips, centroid_lonlat: Float64[np.ndarray, "R 2"]
 ) -> tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
     """Return whether each query's path ends on its destination, and within 200 m of it.
 
-    A query without a path, or for a road that the city lacks, is not completed.
+    A query without a path is not completed; which queries can be judged says `asked_queries`.
     """
     has = (np.diff(generated.offset) > 0) & (generated.destination >= 0)
     last = generated.road[np.maximum(generated.offset[1:] - 1, 0)] if len(generated.road) else (
@@ -59,33 +37,43 @@ def completion(
     return exact, near
 
 
-def reliability(
-    confidence: Float64[np.ndarray, " S"], correct: Bool[np.ndarray, " S"], bins: int = 15
-) -> Reliability:
-    """Return the reliability curve over `bins` equal bins of (0, 1]."""
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    count = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        return Reliability(
-            np.bincount(index, weights=confidence, minlength=bins) / count,
-            np.bincount(index, weights=correct, minlength=bins) / count,
-            count.astype(np.int64),
-        )
+def asked_queries(generated: GeneratedTrips) -> Bool[np.ndarray, " N"]:
+    """Return which queries ask for a way between two different roads that the city has.
+
+    Only these can be completed or not: one that starts on its destination has arrived, and where
+    a file does not say what was requested, every trip ends where it ends.
+    """
+    if not generated.stated:
+        return np.zeros(len(generated), dtype=bool)
+    known = (generated.origin >= 0) & (generated.destination >= 0)
+    return np.asarray(known & (generated.origin != generated.destination))
 
 
-def time_errors(
-    predicted_s: Float64[np.ndarray, " S"], true_s: Float64[np.ndarray, " S"]
-) -> TimeErrors:
-    """Return the errors of predicted step times, in seconds and in the public log form."""
-    if not len(true_s):
-        return TimeErrors(float("nan"), float("nan"), float("nan"))
-    error = np.abs(predicted_s - true_s)
-    true_log, predicted_log = np.log1p(true_s), np.log1p(np.maximum(predicted_s, 0))
-    return TimeErrors(
-        mae_s=float(error.mean()),
-        mape=float((error / np.maximum(true_s, 1)).mean()),
-        log_mape=float((np.abs(predicted_log - true_log) / np.maximum(true_log, 1)).mean()),
-    )
+def same_road(generated: GeneratedTrips) -> Bool[np.ndarray, " N"]:
+    """Return which queries start on their destination."""
+    known = generated.stated & (generated.origin >= 0)
+    return np.asarray(known & (generated.origin == generated.destination))
+
+
+def copied_trips(trips: TrajectorySet, real: TrajectorySet) -> int:
+    """Return how many trips of two roads or more equal a real one, roads and times alike."""
+    keys = [_trip_keys(take_trips(each, np.flatnonzero(np.diff(each.offset) >= 2)))
+            for each in (trips, real)]
+    number = np.unique(np.concatenate(keys), axis=0, return_inverse=True)[1].reshape(-1)
+    return int(np.isin(number[:len(keys[0])], number[len(keys[0]):]).sum())
+
+
+def _trip_keys(trips: TrajectorySet) -> Float64[np.ndarray, "N 6"]:
+    """Return numbers that two trips share only if roads and times are the same.
+
+    Ends, departure, length, and sums of roads and of times weighted by their place in the trip.
+    """
+    length = np.diff(trips.offset)
+    place = np.arange(len(trips.road)) - np.repeat(trips.offset[:-1], length) + 1.0
+    spent = trips.entered_at_s - np.repeat(departures_s(trips), length)
+    return np.stack([origins(trips), destinations(trips), departures_s(trips), length,
+                     sum_by_trip(place * trips.road, trips.offset),
+                     sum_by_trip(place * spent, trips.offset)], axis=1)
 
 
 def road_visits(trips: TrajectorySet, roads: int) -> PackedCounts:
@@ -118,6 +106,24 @@ def path_length_m(
 ) -> Float64[np.ndarray, " N"]:
     """Return the summed length of the roads of each trip, first and last included."""
     return sum_by_trip(length_m[np.asarray(trips.road)], np.asarray(trips.offset))
+
+
+def shortest_length_m(
+    network: RoadNetwork, origin: Int64[np.ndarray, " N"], destination: Int64[np.ndarray, " N"]
+) -> Float64[np.ndarray, " N"]:
+    """Return the length of the shortest way, first and last road included; NaN without a way."""
+    cost = cheapest_paths(
+        network, network.length_m[network.candidates.road], origin, destination).cost
+    return np.where(np.isfinite(cost), cost + network.length_m[origin], np.nan)
+
+
+def length_ratios(network: RoadNetwork, trips: TrajectorySet) -> Float64[np.ndarray, " N"]:
+    """Return each trip's length over that of the shortest way between its own ends.
+
+    NaN where the road graph has no way, as for a trip from elsewhere that jumps.
+    """
+    shortest = shortest_length_m(network, origins(trips), destinations(trips))
+    return np.asarray(path_length_m(trips, np.asarray(network.length_m)) / shortest)
 
 
 def revisits(trips: TrajectorySet) -> Bool[np.ndarray, " N"]:

@@ -6,7 +6,9 @@ micro-batches or processes is the mean over their steps.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch import Tensor
 from hoserkd.engine.config import DistillConfig
 from hoserkd.engine.types import NavigatorOutput, StepBatch, TeacherSignal, TimeStatistics
 
+Values = TypeVar("Values", Tensor, np.ndarray)
 IGNORED = -100
 """Label of a step whose next road is not among the kept candidates."""
 
@@ -128,6 +131,21 @@ def destandardised(
     return travel_time * times.log1p_std + times.log1p_mean
 
 
+def predicted_seconds(log1p_s: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Return the seconds that a prediction of log1p(seconds) means; never below 0."""
+    return torch.expm1(log1p_s).clamp(min=0)
+
+
+def relative_error(predicted: Values, actual: Values) -> Values:
+    """Return |predicted - actual| / max(actual, 1), of tensors or arrays.
+
+    Of log1p(seconds) it is the time loss, which the public code calls MAPE; of seconds it is a
+    MAPE that short steps cannot blow up.
+    """
+    error: Values = abs(predicted - actual) / actual.clip(min=1)
+    return error
+
+
 def time_term(
     travel_time: Float[Tensor, " K"], batch: StepBatch, times: TimeStatistics
 ) -> Term:
@@ -138,7 +156,7 @@ def time_term(
     kept = kept_steps(batch)
     predicted = destandardised(travel_time.float()[taken_candidate(batch)], times)
     actual = torch.log1p(batch.travel_time_s.to(predicted.dtype))
-    loss = (predicted - actual).abs() / actual.clamp(min=1)
+    loss = relative_error(predicted, actual)
     return Term(torch.where(kept, loss, torch.zeros_like(loss)).sum(), kept.sum(dtype=loss.dtype))
 
 

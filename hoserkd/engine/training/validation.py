@@ -11,6 +11,7 @@ from torch import Tensor
 from hoserkd.engine.config import DistillConfig
 from hoserkd.engine.device import autocast
 from hoserkd.engine.events import Observer, Progress, Silent, StopRequested, never_stop
+from hoserkd.engine.metrics.calibration import BINS, bin_sums, calibration_error
 from hoserkd.engine.student.hoser import Hoser, NetworkEncoding
 from hoserkd.engine.student.tables import NetworkTables
 from hoserkd.engine.teacher.signal import TeacherSource
@@ -21,6 +22,8 @@ from hoserkd.engine.training.losses import (
     distillation_meters,
     kept_steps,
     kl_term,
+    predicted_seconds,
+    relative_error,
     road_term,
     segment_ids,
     segment_log_softmax,
@@ -42,8 +45,6 @@ from hoserkd.engine.trips.batches import TripSource
 from hoserkd.engine.types import NavigatorOutput, StepBatch, TimeStatistics
 from hoserkd.errors import InterruptedRunError
 
-BINS = 15
-"""Equal bins of confidence behind the calibration error."""
 REPORT_EVERY = 20
 """Batches between two notices of progress."""
 
@@ -153,19 +154,16 @@ def _judge_batch(
              **_second_errors(output, batch, exam.times), **_quantile_sums(exam, output, batch),
              **_teacher_sums(exam, output, batch), **_head_sums(exam, encoding, batch)}
     sums += torch.stack([found[name].to(sums.dtype) for name in exam.names])
-    confidence = segment_max(log_p, segment, batch.steps).exp().to(bins.dtype)
-    index = (confidence * BINS).long().clamp(max=BINS - 1)
-    rows = torch.stack([torch.ones_like(confidence), confidence, correct.to(bins.dtype)])
-    bins.index_add_(1, index, rows)
+    bins += bin_sums(segment_max(log_p, segment, batch.steps).exp(), correct)
 
 
 def _second_errors(
     output: NavigatorOutput, batch: StepBatch, times: TimeStatistics
 ) -> dict[str, Float[Tensor, ""]]:
     head = output.travel_time.float()[taken_candidate(batch)]
-    predicted = torch.expm1(destandardised(head, times)).clamp(min=0)
-    error = (predicted - batch.travel_time_s).abs() * kept_steps(batch)
-    return {"seconds": error.sum(), "relative": (error / batch.travel_time_s.clamp(min=1)).sum()}
+    predicted, kept = predicted_seconds(destandardised(head, times)), kept_steps(batch)
+    return {"seconds": ((predicted - batch.travel_time_s).abs() * kept).sum(),
+            "relative": (relative_error(predicted, batch.travel_time_s) * kept).sum()}
 
 
 def _quantile_sums(
@@ -222,8 +220,8 @@ def _judgement(
         metrics["time_coverage"] = named["covered"] / labelled
         metrics["time_coverage_gap"] = metrics["time_coverage"] - nominal_coverage(asked)
         metrics["crossing_share"] = named["crossing"] / labelled
+    metrics["ece"] = float(calibration_error(bins.cpu().numpy()))
     count, confidence, correct = bins.cpu()
-    metrics["ece"] = float((confidence - correct).abs().sum() / count.sum().clamp(min=1))
     filled = count.clamp(min=1)
     return Judgement(metrics, {
         "count": count.tolist(),

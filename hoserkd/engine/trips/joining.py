@@ -30,4 +30,5 @@ def join_trips(parts: Sequence[GeneratedTrips]) -> GeneratedTrips:
         reached=joined("reached", bool),
         reason=tuple(reason for part in parts for reason in part.reason),
         requested=ids if len(asked) == len(parts) else None,
+        stated=all(part.stated for part in parts),
     )

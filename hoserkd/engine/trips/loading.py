@@ -73,7 +73,8 @@ class _GeneratedReader:
             destination=road_index(self._network, ends[:, 1]),
             departure_s=departure_s, offset=offset, road=road.astype(np.int32),
             entered_at_s=parsed.entered_at_s, log_prob=log_prob, reached=arrived,
-            reason=self._reasons(rows, arrived), requested=ends))
+            reason=self._reasons(rows, arrived), requested=ends,
+            stated=rows.has("destination")))
 
     def trips(self) -> GeneratedTrips:
         """Return all rows.

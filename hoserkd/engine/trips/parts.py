@@ -84,4 +84,5 @@ def _load(path: Path) -> GeneratedTrips:
     with np.load(path) as stored:
         values = dict(stored)
     values["reason"] = tuple(values["reason"].tolist())
+    values["stated"] = bool(values.get("stated", True))
     return GeneratedTrips(**values)

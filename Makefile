@@ -68,3 +68,4 @@ pictures: $(STAMP)
 	  --screen run --size 132x40 --screenshot docs/pictures/run.png
 	$(BIN)/hoserkd tui --store build/demo/store --data-dir build/demo --run distilled \
 	  --screen map --size 132x40 --screenshot docs/pictures/map.png
+	$(BIN)/python docs/pictures/draw_trips.py build/demo docs/pictures/trips.png

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 
 import hoserkd.engine as hoser
 
-SHOWN = 6
+SHOWN = 80
 COLOURS = ("#0072b2", "#d55e00")
 """Recorded and generated: told apart by the colour-blind, and in grey."""
 
@@ -24,7 +24,7 @@ def lines(network: hoser.RoadNetwork, roads: np.ndarray) -> list[np.ndarray]:
 
 
 def main(demo: Path, picture: Path) -> None:
-    """Draw the longest recorded trips of the demo's test split and the generated ones beside."""
+    """Draw recorded trips, evenly taken from the demo's test split, and generated ones beside."""
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
@@ -33,13 +33,13 @@ def main(demo: Path, picture: Path) -> None:
         max((demo / "store" / "runs").glob("*/best.safetensors"), key=lambda p: p.stat().st_mtime),
         city)
     test = city.split("test")
-    longest = np.argsort(-np.diff(test.offset), kind="stable")[:SHOWN]
-    trips = [test.road[test.offset[i]:test.offset[i + 1]] for i in longest]
+    taken = np.linspace(0, len(test) - 1, SHOWN).astype(int)
+    trips = [test.road[test.offset[i]:test.offset[i + 1]] for i in taken]
     ids = city.network.road_id
     requests = [hoser.TripRequest(
         int(ids[roads[0]]), int(ids[roads[-1]]),
         np.datetime64(int(test.entered_at_s[test.offset[i]]), "s").item())
-        for i, roads in zip(longest, trips, strict=True)]
+        for i, roads in zip(taken, trips, strict=True)]
     found = hoser.search_trips(student, city, hoser.build_queries(city, requests))
     generated = [found.road[found.offset[i]:found.offset[i + 1]] for i in range(len(requests))]
     figure, axes = plt.subplots(1, 2, figsize=(10, 5), sharex=True, sharey=True)
@@ -49,7 +49,7 @@ def main(demo: Path, picture: Path) -> None:
             lines(city.network, np.arange(city.network.roads)), colors="#c8c8c8", linewidths=0.5))
         for roads in shown:
             axis.add_collection(LineCollection(
-                lines(city.network, roads), colors=colour, linewidths=1.8, alpha=0.75))
+                lines(city.network, roads), colors=colour, linewidths=2.2, alpha=0.3))
         axis.set_title(title, fontsize=11)
         axis.autoscale()
         axis.set_aspect(1 / np.cos(np.radians(city.network.centroid_lonlat[:, 1].mean())))

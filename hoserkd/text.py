@@ -8,6 +8,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
+LONGEST_STEM = 100
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -74,8 +75,12 @@ def no_formula(text: str) -> str:
 
 
 def file_stem(name: str) -> str:
-    """Return a name as a part of file names and command lines: no spaces, no separators."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    """Return a name, which may come from a file, as a part of file names and command lines.
+
+    It has no spaces and no separators, and is never hidden, an option or a folder above.
+    """
+    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    return safe.strip("-.")[:LONGEST_STEM] or "unnamed"
 
 
 def cell_text(value: object) -> str:

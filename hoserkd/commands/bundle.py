@@ -48,11 +48,11 @@ def create(
     """
     from hoserkd.engine.bundle import write_bundle
     from hoserkd.engine.outputs import check_outputs
-    from hoserkd.text import size_text
+    from hoserkd.text import file_stem, size_text
 
     context = open_context("bundle", run=run)
     record = context.store.run(run, kind="train")
-    path = output or Path(f"{record.name}.tar.zst")
+    path = output or Path(f"{file_stem(record.name)}.tar.zst")
     check_outputs([path], force=force)
     members, about = contents(context, record, city, with_city=with_city, licence=data_licence)
     check_outputs([path], inputs=[m for m in members.values() if isinstance(m, Path)], force=True)

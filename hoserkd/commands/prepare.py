@@ -40,10 +40,11 @@ def prepare(
     from hoserkd.engine.places import CITIES
     from hoserkd.engine.prepare import prepare_city
 
+    destination = context.finder(CITIES).destination(city or context.config.city.name)
     report = prepare_city(
         context.config.city,
         _source_folder(context),
-        context.finder(CITIES).destination(city or context.config.city.name),
+        destination,
         force=force,
         observer=context.observer,
         stop=context.stop,

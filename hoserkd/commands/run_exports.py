@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from hoserkd.engine.outputs import check_outputs
 from hoserkd.errors import UsageError
-from hoserkd.text import not_utf8
+from hoserkd.text import file_stem, not_utf8
 
 if TYPE_CHECKING:
     from hoserkd.engine.city.storage import City
@@ -46,7 +46,7 @@ class Targets:
         if field not in known:
             raise UsageError(f"--format: there is no form {form!r}",
                              hint=f"one of {', '.join(known).replace('_', '-')}")
-        default = Path(f"{name}{SUFFIXES.get(form, f'-{form}')}")
+        default = Path(f"{file_stem(name)}{SUFFIXES.get(form, f'-{form}')}")
         return replace(self, **{field: output or default})
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hoserkd.commands.context import Context, open_context
+from hoserkd.commands.context import Context, open_context, option_name
 from hoserkd.commands.options import City, Device, Profile
-from hoserkd.errors import InterruptedRunError
+from hoserkd.engine.names import is_path
+from hoserkd.errors import ConfigError, InterruptedRunError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,7 +41,7 @@ def train_teacher(
     from hoserkd.engine.teacher.training import training_state
 
     town = load_city(context.city_dir(city))
-    directory = context.finder(TEACHERS).destination(context.config.teacher.name)
+    directory = context.finder(TEACHERS).destination(_destination(context))
     state = training_state(context.config, town, directory, resume=resume, force=force)
     if state == "finished":
         _show(context, _train(context, town, directory, [], resume=False, force=False), None)
@@ -55,6 +56,19 @@ def train_teacher(
                 hint="the same command with --resume goes on from there") from stopped
         recorder.artifact(result.directory / TEACHERS.mark, "teacher", sha256=result.card.sha256)
     _show(context, result, recorder)
+
+
+def _destination(context: Context) -> str:
+    """Return the name or folder to train under; a folder only where the command line names it.
+
+    Raises:
+        ConfigError: a profile, which may be another's, names a folder.
+    """
+    wanted, source = context.config.teacher.name, context.resolved.source("teacher.name")
+    if is_path(wanted) and source != option_name("teacher.name"):
+        raise ConfigError(f"{source}: teacher.name: a teacher is trained under a name, found "
+                          f"{wanted!r}", hint="--name DIR trains one elsewhere")
+    return wanted
 
 
 def _train(context: Context, town: "PreparedCity", directory: Path,

@@ -5,12 +5,12 @@ Every field carries its meaning; `hoserkd profiles show` prints it. Where the va
 """
 
 import difflib
-import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from hoserkd.engine.config_base import (
     COLDEST,
@@ -27,7 +27,9 @@ from hoserkd.engine.config_base import (
     MAX_WEIGHT,
 )
 from hoserkd.engine.config_base import Section as Section
+from hoserkd.engine.config_base import named as named
 from hoserkd.engine.config_tune import TuneConfig as TuneConfig
+from hoserkd.engine.names import checked_name, checked_reference
 
 Window = Annotated[int, Field(ge=1, le=8)] | Literal["full"]
 Switch = bool | Literal["auto"]
@@ -46,7 +48,7 @@ MEDIAN = 0.5
 class CityConfig(Section):
     """Where a city comes from and how it is prepared."""
 
-    name: str = Field("city", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Annotated[str, named()] = "city"
     """Name of the prepared city under the data folder."""
     timezone: str | None = None
     """IANA name of the zone whose clocks the trips show, such as Europe/Lisbon: exports then carry
@@ -156,8 +158,9 @@ class StudentConfig(Section):
 class TeacherConfig(Section):
     """LM-TAD: its dimensions, its grid and its own training (ENGINE.md section 4)."""
 
-    name: str = "teacher"
-    """Which teacher under the teachers folder, or a path to an export."""
+    name: Annotated[str, AfterValidator(checked_reference)] = "teacher"
+    """Which teacher under the teachers folder, or a path to an export. Trained is one under its
+    name, or where `train-teacher --name DIR` says."""
     n_layer: int = Field(8, ge=1, le=MAX_LAYERS)
     n_head: int = Field(12, ge=1, le=1024)
     n_embd: int = Field(768, ge=2, le=16_384)
@@ -370,7 +373,7 @@ class EvaluateConfig(Section):
 class StudyConfig(Section):
     """The study of what distillation is worth: vanilla against arms, seed by seed."""
 
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}$")
+    name: Annotated[str, named(40)] | None = None
     """What the study and its runs are called; None: the city's name and `-study`."""
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0, 0.1, 0.01), max_length=100)
@@ -408,10 +411,17 @@ class StudyConfig(Section):
         return arms
 
 
+def _raised(check: Callable[..., object], *arguments: object) -> list[str]:
+    """Return what a check says against its arguments."""
+    try:
+        check(*arguments)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
 def _arm_findings(name: str, settings: dict[str, Any]) -> list[str]:
-    findings = []
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,29}", name):
-        findings.append("cannot be a name: letters, digits and _ . + - only")
+    findings = _raised(checked_name, name, 30)
     if name == "vanilla":
         findings.append("vanilla is always there")
     known = [*(key for key in DistillConfig.model_fields if key != "enabled"), "teacher"]
@@ -420,8 +430,10 @@ def _arm_findings(name: str, settings: dict[str, Any]) -> list[str]:
             near = difflib.get_close_matches(key, known, n=1)
             findings.append(f"distill has no setting {key} for an arm"
                             + (f"; did you mean {near[0]}?" if near else ""))
-    if not isinstance(settings.get("teacher", ""), str):
+    if not isinstance(teacher := settings.get("teacher", "teacher"), str):
         findings.append("teacher must be a name or a path")
+    else:
+        findings += [f"teacher {finding}" for finding in _raised(checked_reference, teacher)]
     try:
         DistillConfig.model_validate({k: v for k, v in settings.items() if k in known[:-1]})
     except ValidationError as error:

@@ -1,6 +1,8 @@
 """What every group of settings is."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from hoserkd.engine.names import LONGEST, checked_name
 
 COLDEST, HOTTEST = 0.01, 1000.0
 """Temperatures: colder and logits overflow, hotter and nothing is left of their differences."""
@@ -27,6 +29,11 @@ MAX_SECONDS = 1e9
 """Of a time limit: thirty years."""
 MAX_PARAMETERS = 2 * 10**9
 """Of a model: with gradients and the optimiser's state it would take 32 GB."""
+
+
+def named(longest: int = LONGEST) -> AfterValidator:
+    """Return what makes a text setting a name, for `Annotated`."""
+    return AfterValidator(lambda name: checked_name(name, longest))
 
 
 class Section(BaseModel):

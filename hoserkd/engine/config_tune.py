@@ -12,6 +12,7 @@ from hoserkd.engine.config_base import (
     MAX_SEED,
     MAX_WEIGHT,
     Section,
+    named,
 )
 
 Range = tuple[float, float]
@@ -26,7 +27,7 @@ Sampler = Literal["cmaes", "tpe", "gp", "random"]
 class TuneConfig(Section):
     """The two-phase study (ENGINE.md section 9)."""
 
-    study: str = Field("study", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,59}$")
+    study: Annotated[str, named(60)] = "study"
     """What the study is called; its runs bear the name too."""
     storage: str | None = None
     """Where the study is kept: a journal file that all workers reach, or an Optuna URL such as

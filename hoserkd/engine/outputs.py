@@ -99,7 +99,7 @@ def file_stems(names: Sequence[str]) -> dict[str, str]:
     taken: set[str] = set()
     for name in names:
         plain = name.removesuffix(Path(name).suffix) if "/" in name else name
-        stem = file_stem(plain).strip("-.") or "trips"
+        stem = file_stem(plain)
         number, found = 1, stem
         while found.casefold() in taken:
             number += 1

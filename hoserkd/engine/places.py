@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hoserkd.engine.files import parse_json
 from hoserkd.engine.identity import SHORT, Identity, teacher_identity
+from hoserkd.engine.names import check_name, is_path
 from hoserkd.errors import DataError, HoserkdError, TeacherError
 from hoserkd.text import did_you_mean
 
@@ -67,11 +68,6 @@ TEACHERS = Shelf("teacher", "teachers", "teacher.json", _identify_teacher, Teach
                  "DIR`; --teacher takes NAME|DIR")
 
 
-def is_path(reference: str) -> bool:
-    """Return whether a word of the command line can only mean a folder or file, not a name."""
-    return "/" in reference or reference.startswith((".", "~"))
-
-
 @dataclass(slots=True)
 class Finder:
     """Looks for one artefact and remembers where, so that an error can tell."""
@@ -101,7 +97,13 @@ class Finder:
             + (did_you_mean(reference, known) or _there_are(known)), hint=self.shelf.hint)
 
     def destination(self, reference: str) -> Path:
-        """Return where to write what a user names: where it is, else where a name belongs."""
+        """Return where to write what a user names: where it is, else where a name belongs.
+
+        Raises:
+            UsageError: it is neither a name nor a folder.
+        """
+        if not is_path(reference):
+            check_name(reference, self.shelf.word)
         places = list(self._meant(reference, folders=True))
         return next((place for place in places if self.shelf.holds(place)), places[0])
 

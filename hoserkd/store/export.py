@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hoserkd.engine.outputs import file_stems
 from hoserkd.errors import StoreError
 from hoserkd.store.database import TABLES
 from hoserkd.store.records import RunRecord, Series
@@ -22,7 +23,7 @@ from hoserkd.store.trackers import (
     wait_for_wandb,
 )
 from hoserkd.store.wandb_log import set_times
-from hoserkd.text import FORMULA_SIGNS
+from hoserkd.text import FORMULA_SIGNS, file_stem
 
 EVENT_FILES = f"events.out.tfevents.*{EVENT_SUFFIX}"
 FORMS = {"csv": "(FORMAT csv, HEADER)", "parquet": "(FORMAT parquet, COMPRESSION zstd)"}
@@ -80,7 +81,7 @@ def export_tensorboard(store: RunStore, run: RunRecord, folder: Path, name: str 
     Args:
         name: Of the folder; None: the run's.
     """
-    place = folder / Path(name or run.name).name
+    place = folder / file_stem(name or run.name)
     earlier = list(place.glob(EVENT_FILES))
     _replay(store, run, TensorBoardTracker(place))
     for file in earlier:
@@ -91,8 +92,10 @@ def export_tensorboard(store: RunStore, run: RunRecord, folder: Path, name: str 
 def folder_names(runs: Sequence[RunRecord]) -> dict[str, str]:
     """Return a folder's name for each run id: the run's name, with the id where names clash."""
     times = Counter(run.name for run in runs)
-    return {run.run_id: run.name if times[run.name] == 1 else f"{run.name}-{run.run_id}"
-            for run in runs}
+    names = {run.run_id: run.name if times[run.name] == 1 else f"{run.name}-{run.run_id}"
+             for run in runs}
+    stems = file_stems(list(names.values()))
+    return {run_id: stems[name] for run_id, name in names.items()}
 
 
 def export_wandb(store: RunStore, run: RunRecord, folder: Path, project: str) -> Path:

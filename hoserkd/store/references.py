@@ -1,13 +1,12 @@
 """How people point at a run: by name, by id, by the start of an id, or as the latest."""
 
-import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from hoserkd.engine import names
 from hoserkd.errors import StoreError, UsageError
 
 LATEST = "latest"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,99}")
 
 
 class UnknownRunError(StoreError):
@@ -47,8 +46,11 @@ def resolve_reference(
 
 
 def check_name(name: str) -> str:
-    """Return `name` if it can be a run's name or tag."""
-    if name == LATEST or not NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot be a name: letters, digits and _ . + = - only, not `{LATEST}`")
-    return name
+    """Return `name` if it can be a run's name or tag.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if name == LATEST:
+        raise UsageError(f"{name!r} cannot be a name: it means the newest run")
+    return names.check_name(name)

@@ -13,7 +13,7 @@ from hoserkd.errors import UsageError
     (["a/trips.csv", "b/trips.csv"], ["a-trips", "b-trips"]),
     (["a b", "a-b", "A-B"], ["a-b", "a-b-2", "A-B-3"]),
     (["v1.2", "x (20260101-000000-abcd)"], ["v1.2", "x--20260101-000000-abcd"]),
-    (["../..", "/"], ["trips", "trips-2"]),
+    (["../..", "/"], ["unnamed", "unnamed-2"]),
 ])
 def test_file_stems_are_safe_and_each_another(names: list[str], stems: list[str]) -> None:
     assert list(file_stems(names).values()) == stems

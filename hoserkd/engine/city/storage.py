@@ -24,6 +24,7 @@ from jaxtyping import Int32, Int64, Shaped
 
 from hoserkd.engine.city.checks import check_network, check_trips, checked_times
 from hoserkd.engine.files import file_sha256, parse_json, write_json
+from hoserkd.engine.names import is_hash
 from hoserkd.engine.npy import NOT_AN_ARRAY, save_npy
 from hoserkd.engine.types import Candidates, RoadNetwork, TimeStatistics, TrajectorySet
 from hoserkd.errors import DataError
@@ -163,6 +164,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     # A city out of a bundle is a stranger's: what it names must lie in its own folder.
     if not re.fullmatch(rf"{CONTENT}[0-9a-f]+", str(manifest.get("content"))):
         raise _damaged(path, f"content {manifest.get('content')!r} is no folder of a city")
+    # What is computed from the city lies in folders of this name.
+    if not is_hash(str(manifest.get("sha256"))):
+        raise _damaged(path, f"sha256 {str(manifest.get('sha256'))[:40]!r} is no hash")
     return manifest
 
 

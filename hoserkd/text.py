@@ -9,6 +9,9 @@ from difflib import get_close_matches
 from typing import Any
 
 LONGEST_STEM = 100
+MARKDOWN_SIGNS = str.maketrans(
+    {"|": "\\|", "`": "\\`", "<": "&lt;", "&": "&amp;", "*": "\\*", "\\": "\\\\"})
+"""What would end a cell, begin code, HTML or emphasis, or be taken for the sign before it."""
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -67,6 +70,12 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def markdown_text(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line."""
+    plain = printable(text.replace("\n", " ").replace("\t", " ")).translate(MARKDOWN_SIGNS)
+    return plain.replace("](", "]\\(").replace("![", "!\\[")
 
 
 def no_formula(text: str) -> str:

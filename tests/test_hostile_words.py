@@ -3,19 +3,21 @@
 import json
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Group
 
 from hoserkd.console import Console, json_text
-from hoserkd.engine.bundle_contents import csv_bytes
+from hoserkd.engine.bundle_contents import csv_bytes, run_members
+from hoserkd.engine.model_card import _cell
 from hoserkd.engine.trips.generated import _quoted
 from hoserkd.report.html import _script_json
-from hoserkd.report.markdown import _code, escaped
+from hoserkd.report.markdown import _code
 from hoserkd.report.plots import curve_plot
 from hoserkd.report.records import Curve
-from hoserkd.text import no_formula
+from hoserkd.text import markdown_text, no_formula
 
 HOSTILE = ("[/red]", "[bold]x[/bold]", "\x1b[31mred\x1b[0m", "\x1b]8;;http://x\x07y\x1b]8;;\x07",
            "\x9b31m", "‮evil", "a\rb", "\x07", "<script>alert(1)</script>", "{{ 7*7 }}", "$\\frac$",
@@ -79,12 +81,23 @@ def test_json_in_the_page_cannot_end_its_element(word: str) -> None:
 
 
 def test_markdown_shows_links_pictures_code_and_html_as_words() -> None:
-    assert escaped("[x](javascript:1)") == "[x]\\(javascript:1)"
-    assert escaped("![x](y)") == "!\\[x]\\(y)"
-    assert escaped("a|b\n# c\t<img>") == "a\\|b # c &lt;img>"
-    assert escaped("\x1b[31m") == "\\x1b[31m"
-    assert escaped("0.12 [0.10, 0.13]") == "0.12 [0.10, 0.13]"
+    assert markdown_text("[x](javascript:1)") == "[x]\\(javascript:1)"
+    assert markdown_text("![x](y)") == "!\\[x]\\(y)"
+    assert markdown_text("a|b\n# c\t<img>") == "a\\|b # c &lt;img>"
+    assert markdown_text("\x1b[31m") == "\\\\x1b[31m"
+    assert markdown_text("**a** &lt; b") == "\\*\\*a\\*\\* &amp;lt; b"
+    assert markdown_text("0.12 [0.10, 0.13]") == "0.12 [0.10, 0.13]"
     assert _code("a`b\n# c") == "`a'b # c`"
+
+
+def test_a_licence_is_shown_as_words(tmp_path: Path) -> None:
+    (tmp_path / "best.safetensors").touch()
+    terms = "mine\n# ![x](https://a.b/c.png) <script>|**"
+    members = run_members(tmp_path, {}, {}, terms)
+    licences = members["LICENCES.md"]
+    assert isinstance(licences, bytes)
+    assert _cell(terms).encode() in licences
+    assert _cell(terms) == "mine # !\\[x]\\(https://a.b/c.png) &lt;script>\\|\\*\\*"
 
 
 @pytest.mark.parametrize("word", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1"])

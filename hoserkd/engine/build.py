@@ -15,7 +15,7 @@ from hoserkd.engine.identity import (
     student_identity,
     teacher_identity,
 )
-from hoserkd.engine.places import is_path
+from hoserkd.engine.names import is_path
 from hoserkd.engine.precompute import precompute_signal
 from hoserkd.engine.student.storage import load_student
 from hoserkd.engine.teacher.fit import check_grid_fit, road_cells

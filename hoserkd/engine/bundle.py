@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -200,7 +201,9 @@ class _Reading:
     manifest: Manifest | None = None
     faults: list[str] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
-    """Names so far, in folded case."""
+    """Names so far, as `_one_form` gives them."""
+    folders: set[str] = field(default_factory=set)
+    """Those that the names so far lie in, in the same form."""
 
 
 def _examine(path: Path, limits: Limits, directory: Path | None) -> Verification:
@@ -225,7 +228,7 @@ def _examine(path: Path, limits: Limits, directory: Path | None) -> Verification
             raise
         reading.faults.append(f"the archive cannot be read on: {error}")
     named = sorted(reading.manifest.files) if reading.manifest else []
-    reading.faults += [f"{name}: missing" for name in named if name.casefold() not in reading.seen]
+    reading.faults += [f"{name}: missing" for name in named if _one_form(name) not in reading.seen]
     faults = reading.faults
     if len(faults) > FAULTS_TOLD + 1:
         faults = [*faults[:FAULTS_TOLD], f"and {len(faults) - FAULTS_TOLD:,} more"]
@@ -244,10 +247,7 @@ def _take(entry: Entry, reading: _Reading, limits: Limits) -> None:
     fact = reading.manifest.files.get(entry.name)
     if fact is None:
         raise BundleError(f"{entry.name}: not in {MANIFEST}")
-    # Names that differ in case alone are one file on some systems.
-    if entry.name.casefold() in reading.seen:
-        raise BundleError(f"{entry.name}: twice in the archive")
-    reading.seen.add(entry.name.casefold())
+    _check_among(entry.name, reading)
     try:
         found = _copy(entry, fact.size, reading.directory)
     except BROKEN as error:
@@ -258,6 +258,25 @@ def _take(entry: Entry, reading: _Reading, limits: Limits) -> None:
     elif found.sha256 != fact.sha256:
         reading.faults.append(f"{entry.name}: SHA-256 is {found.sha256[:12]}…, "
                               f"not {fact.sha256[:12]}…")
+
+
+def _check_among(name: str, reading: _Reading) -> None:
+    """Refuse a member that would be in another's way, whether or not it is written now."""
+    own = _one_form(name)
+    above = {_one_form(str(parent)) for parent in PurePosixPath(name).parents[:-1]}
+    if own in reading.seen:
+        raise BundleError(f"{name}: twice in the archive")
+    if above & (reading.seen | {MANIFEST}):
+        raise BundleError(f"{name}: lies under a file")
+    if own in reading.folders or own == MANIFEST:
+        raise BundleError(f"{name}: has the name of another member or its folder")
+    reading.seen.add(own)
+    reading.folders |= above
+
+
+def _one_form(name: str) -> str:
+    """Return a name so that those that are one file on some system are equal."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _take_manifest(entry: Entry, reading: _Reading, limits: Limits) -> None:
@@ -277,10 +296,6 @@ def _copy(entry: Entry, size: int, directory: Path | None) -> FileFact:
     target: Path | None = None
     if directory is not None:
         target = directory / entry.name
-        if any((directory / parent).is_file() for parent in PurePosixPath(entry.name).parents):
-            raise BundleError(f"{entry.name}: lies under a file")
-        if target.exists():
-            raise BundleError(f"{entry.name}: is a folder of another member")
         target.parent.mkdir(parents=True, exist_ok=True)
     with (target.open("xb") if target else open(os.devnull, "wb")) as file:  # noqa: PTH123
         for chunk in entry.chunks:

@@ -22,6 +22,7 @@ import zstandard
 
 from hoserkd.engine.files import CHUNK, replacing
 from hoserkd.errors import BundleError
+from hoserkd.text import not_utf8
 
 Content = Path | bytes
 BROKEN = (zstandard.ZstdError, zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError,
@@ -89,7 +90,7 @@ def check_name(name: str) -> None:
     bad = (
         not path.parts or path.is_absolute() or str(path) != name or ".." in path.parts
         or "\\" in name or ":" in name or any(ord(c) < 32 or ord(c) == 127 for c in name)
-        or len(name.encode("utf-8", "surrogateescape")) > 250
+        or not_utf8(name) is not None or len(name.encode("utf-8", "replace")) > 250
     )
     if bad:
         raise BundleError(f"{name!r}: a name that could leave the target folder")

@@ -10,7 +10,7 @@ from typing import Any
 from hoserkd.engine.bundle import CITY, MODEL, SETTINGS
 from hoserkd.engine.bundle_archive import Content
 from hoserkd.errors import BundleError
-from hoserkd.text import no_formula
+from hoserkd.text import markdown_text, no_formula
 
 BEST = "best.safetensors"
 FOLDERS = ("generated", "evaluation")
@@ -66,7 +66,7 @@ def run_members(directory: Path, settings: Mapping[str, Any], header: Mapping[st
         MODEL: model,
         SETTINGS: json_bytes({**settings, "city": city}),
         "run.json": json_bytes(kept),
-        "LICENCES.md": LICENCE_NOTE.format(terms=terms).encode(),
+        "LICENCES.md": LICENCE_NOTE.format(terms=markdown_text(terms)).encode(),
     }
     for folder in FOLDERS:
         members |= folder_members(directory / folder, folder)

@@ -25,9 +25,10 @@ from hoserkd.engine.config_base import (
     MAX_STEPS,
     MAX_TRIPS,
     MAX_WEIGHT,
+    field_findings,
+    named,
 )
 from hoserkd.engine.config_base import Section as Section
-from hoserkd.engine.config_base import named as named
 from hoserkd.engine.config_tune import TuneConfig as TuneConfig
 from hoserkd.engine.names import checked_name, checked_reference
 
@@ -437,8 +438,7 @@ def _arm_findings(name: str, settings: dict[str, Any]) -> list[str]:
     try:
         DistillConfig.model_validate({k: v for k, v in settings.items() if k in known[:-1]})
     except ValidationError as error:
-        findings += [f"{'.'.join(map(str, item['loc'])) or 'distill'}: "
-                     + item["msg"].removeprefix("Value error, ") for item in error.errors()]
+        findings += field_findings(error, "distill")
     return findings
 
 

@@ -1,6 +1,6 @@
 """What every group of settings is."""
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from hoserkd.engine.names import LONGEST, checked_name
 
@@ -34,6 +34,23 @@ MAX_PARAMETERS = 2 * 10**9
 def named(longest: int = LONGEST) -> AfterValidator:
     """Return what makes a text setting a name, for `Annotated`."""
     return AfterValidator(lambda name: checked_name(name, longest))
+
+
+def field_findings(error: ValidationError, whole: str = "settings") -> list[str]:
+    """Return what is wrong with a section's values, in a line each field.
+
+    A field that may be a word or a number fails once for each form; its forms share a line.
+
+    Args:
+        whole: What to call the section where fields contradict each other.
+    """
+    told: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False):
+        name = str(item["loc"][0]) if item["loc"] else whole
+        message = item["msg"].removeprefix("Value error, ")
+        told.setdefault(name, []).append(message[:1].lower() + message[1:])
+    return [f"{name}: {' or '.join(dict.fromkeys(messages))}".replace(
+        " or input should be ", " or ") for name, messages in told.items()]
 
 
 class Section(BaseModel):

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.weights import count_weights
 from hoserkd.errors import BundleError
+from hoserkd.text import markdown_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def model_card(facts: CardFacts) -> str:
 
 def _head(facts: CardFacts) -> str:
     kind = "distilled from LM-TAD" if facts.config.distill.enabled else "vanilla"
-    return (f"# {facts.name}\n\n"
+    return (f"# {markdown_text(facts.name)}\n\n"
             f"A HOSER trajectory model ({kind}) with {facts.parameters:,} parameters. Given a "
             "road, a destination and a departure time it tells the probability of each next road "
             "and the time it takes; searched along, that generates trips on the roads of one city.")
@@ -109,7 +110,7 @@ def _figures(facts: CardFacts) -> str:
         rows = [(name, value) for name, value in figures.items()
                 if isinstance(value, int | float) and not isinstance(value, bool)]
         if rows:
-            parts.append(f"Generated trips, evaluation `{label}`:\n\n"
+            parts.append(f"Generated trips, evaluation {markdown_text(label)}:\n\n"
                          + _table(("metric", "value"), rows))
     if len(parts) == 1:
         parts.append("None were recorded.")
@@ -153,8 +154,7 @@ def _table(columns: tuple[str, str], rows: Sequence[tuple[object, object]]) -> s
 
 
 def _cell(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return markdown_text(f"{value:.6g}" if isinstance(value, float) else str(value))
 
 
 def _product(shape: Sequence[int]) -> int:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import DistillConfig, EngineConfig, StudentConfig
+from hoserkd.engine.config_base import field_findings
 from hoserkd.engine.device import resolve_device, seed_everything
 from hoserkd.engine.events import (
     Note,
@@ -317,7 +319,13 @@ def restored_config(
         raise CheckpointError("the run cannot be resumed with other settings: " + "; ".join(wrong),
                               hint="give the settings of its start, or start a new run")
     differing = _differences("distill", stored["distill"], asked["distill"])
-    student = StudentConfig.model_validate(stored["student"])
+    try:
+        student = StudentConfig.model_validate(stored["student"])
+        distill = DistillConfig.model_validate(stored["distill"])
+    except ValidationError as error:
+        raise CheckpointError("the run's checkpoint has settings that are not this version's: "
+                              + "; ".join(field_findings(error)),
+                              hint="use the version of hoserkd that made it") from error
     differing += _differences("student", student.model_dump(mode="json"), asked["student"])
     if stored["teacher"] != asked["teacher"]:
         differing.append(f"teacher.name is {stored['teacher']}, not {asked['teacher']}")
@@ -325,7 +333,7 @@ def restored_config(
         observer.notify(Note("the resumed run keeps its settings: " + "; ".join(differing),
                              level="warning"))
     return config.model_copy(update={
-        "distill": DistillConfig.model_validate(stored["distill"]),
+        "distill": distill,
         "student": student,
         "teacher": config.teacher.model_copy(update={"name": stored["teacher"]}),
     })

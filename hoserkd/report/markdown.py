@@ -12,18 +12,15 @@ from hoserkd.report.tables import (
     seeds_table,
 )
 from hoserkd.report.words import Part, summary
-from hoserkd.text import printable
-
-SPECIAL = str.maketrans({"|": "\\|", "`": "\\`", "<": "&lt;"})
-"""What would end a cell, begin code or begin HTML."""
+from hoserkd.text import markdown_text, printable
 
 
 def render_markdown(report: Report) -> str:
     """Return the report as Markdown."""
     first = report.first
     parts = [
-        f"# {escaped(report.title)}",
-        f"{escaped(str(first.city['name']))}: {first.counts['real']:,} real trips of the "
+        f"# {markdown_text(report.title)}",
+        f"{markdown_text(str(first.city['name']))}: {first.counts['real']:,} real trips of the "
         f"{first.od} split, {first.city['roads']:,} roads. {report.made}".strip(),
         *(_part(part) for part in summary(report)),
         table_text(headline_table(report, floor_interval=True)),
@@ -39,25 +36,20 @@ def render_markdown(report: Report) -> str:
 
 
 def _part(part: Part) -> str:
-    lines = [f"- {escaped(line)}" for line in part.sentences]
-    return "\n".join([f"**{escaped(part.heading)}**\n", *lines] if part.heading else lines)
-
-
-def escaped(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line."""
-    return printable(text.replace("\n", " ").replace("\t", " ")).translate(SPECIAL).replace(
-        "](", "]\\(").replace("![", "!\\[")
+    lines = [f"- {markdown_text(line)}" for line in part.sentences]
+    return "\n".join([f"**{markdown_text(part.heading)}**\n", *lines] if part.heading else lines)
 
 
 def table_text(table: Table) -> str:
     """Return a table with its title and caption; without rows the caption alone, if any."""
+    title, caption = markdown_text(table.title), markdown_text(table.caption)
     if not table.rows:
-        return f"## {escaped(table.title)}\n\n{escaped(table.caption)}" if table.caption else ""
-    head = "| " + " | ".join(map(escaped, table.columns)) + " |"
+        return f"## {title}\n\n{caption}" if caption else ""
+    head = "| " + " | ".join(map(markdown_text, table.columns)) + " |"
     rule = "|" + "|".join(" --- " if k == 0 else " ---: " for k in range(len(table.columns))) + "|"
-    rows = ["| " + " | ".join(map(escaped, row)) + " |" for row in table.rows]
-    caption = f"\n\n{escaped(table.caption)}" if table.caption else ""
-    return "\n".join([f"## {escaped(table.title)}\n", head, rule, *rows]) + caption
+    rows = ["| " + " | ".join(map(markdown_text, row)) + " |" for row in table.rows]
+    text = "\n".join([f"## {title}\n", head, rule, *rows])
+    return f"{text}\n\n{caption}" if caption else text
 
 
 def _code(text: str) -> str:
@@ -68,12 +60,12 @@ def _code(text: str) -> str:
 def _provenance(report: Report) -> str:
     lines = ["## Where it comes from", ""]
     for run in report.runs:
-        lines.append(f"- **{escaped(run.name)}**: {escaped(run.source)}")
-        lines += [f"  - {escaped(key)}: {_code(value)}" for key, value in run.facts.items()]
-        lines += [f"  - note: {escaped(note)}" for note in run.evaluation.notes]
+        lines.append(f"- **{markdown_text(run.name)}**: {markdown_text(run.source)}")
+        lines += [f"  - {markdown_text(key)}: {_code(value)}" for key, value in run.facts.items()]
+        lines += [f"  - note: {markdown_text(note)}" for note in run.evaluation.notes]
     if report.versions:
         lines.append("- evaluated with " + ", ".join(
-            f"{escaped(name)} {escaped(value)}" for name, value in report.versions.items()))
+            markdown_text(f"{name} {value}") for name, value in report.versions.items()))
     if report.commands:
         lines += ["", "To make it again:", ""]
         lines += [f"    {printable(line)}" for line in report.commands]

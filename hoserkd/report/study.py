@@ -15,8 +15,9 @@ from hoserkd.engine.study import (
     Sizes,
     Trained,
 )
-from hoserkd.report.markdown import escaped, table_text
+from hoserkd.report.markdown import table_text
 from hoserkd.report.tables import ABSENT, Table, p_text
+from hoserkd.text import markdown_text
 
 LABELS = {"accuracy": "accuracy", "loss_road": "negative log-likelihood",
           "ece": "calibration error", "loss_time": "time loss", "time_mae_s": "time error, s"}
@@ -268,11 +269,11 @@ def render_study(report: StudyReport, plot: str | None = None) -> str:
     """
     seeds = ", ".join(map(str, report.seeds))
     parts: Iterable[str] = [
-        f"# Does distillation help? {escaped(report.name)}",
-        f"{escaped(report.city)}: {report.test_size.trips:,} test trips of "
+        f"# Does distillation help? {markdown_text(report.name)}",
+        f"{markdown_text(report.city)}: {report.test_size.trips:,} test trips of "
         f"{report.test_size.steps:,} steps, seeds {seeds}. "
-        f"{escaped(report.made)}".strip(),
-        "\n".join(f"- {escaped(line)}" for line in summary(report)),
+        f"{markdown_text(report.made)}".strip(),
+        "\n".join(f"- {markdown_text(line)}" for line in summary(report)),
         f"![Accuracy and negative log-likelihood over the share]({plot})" if plot else "",
         *(table_text(table) for table in (headline_table(report), parts_table(report),
                                           budget_table(report), trainings_table(report))),

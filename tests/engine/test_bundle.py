@@ -190,14 +190,22 @@ def test_unpack_bundle_duplicate_is_refused(twin: str, tmp_path: Path) -> None:
         unpack_bundle(path, tmp_path / "out")
 
 
-@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")])
-def test_unpack_bundle_file_in_the_place_of_a_folder_is_refused(
-        names: tuple[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("names", "fault"), [
+    (("a", "a/b"), "lies under a file"), (("a/b", "a"), "or its folder"),
+    (("A/b", "a"), "or its folder"), (("a", "A/b"), "lies under a file"),
+    (("\u00e9", "e\u0301"), "twice"), (("manifest.json/a",), "lies under a file"),
+    (("MANIFEST.JSON",), "or its folder"), (("\udcff",), "leave the target"),
+])
+def test_verify_finds_what_unpack_refuses(
+        names: tuple[str, ...], fault: str, tmp_path: Path) -> None:
     path = _tar(tmp_path / "x.tar.zst", [
         _manifest(dict.fromkeys(names, b"1")),
         *((tarfile.TarInfo(name), b"1") for name in names)])
-    with pytest.raises(BundleError, match=r"under a file|is a folder"):
+    faults = verify_bundle(path).faults
+    assert any(fault in each for each in faults)
+    with pytest.raises(BundleError) as refused:
         unpack_bundle(path, tmp_path / "out")
+    assert refused.value.message == f"{path}: not unpacked: " + "; ".join(faults)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

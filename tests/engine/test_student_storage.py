@@ -1,8 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from random_city import random_network
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from hoserkd.engine.city.storage import City
@@ -115,3 +117,19 @@ def test_saving_over_a_student_leaves_the_old_one_if_it_fails(network, saved, mo
         save_student(path, model, meta)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("changes", [
+    {"heads": 0}, {"dropout": "much"}, {"hidden_dim": 13}, {"unknown": 1}, {"features": "odd"}])
+def test_student_file_with_a_damaged_header_is_told_in_one_line(saved, network, tmp_path, changes):
+    path = tmp_path / "bad.safetensors"
+    with safe_open(saved[0], framework="pt") as file:
+        header = json.loads(file.metadata()["hoserkd"])
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header["config"] |= changes
+    save_file(weights, path, {"hoserkd": json.dumps(header)})
+    with pytest.raises(CheckpointError) as refused:
+        load_student(path, city_of(network))
+    assert str(path) in refused.value.message
+    assert "\n" not in refused.value.message
+    assert "pydantic" not in refused.value.message

@@ -10,7 +10,7 @@ from hoserkd.engine.metrics.evaluation import comparison_json
 from hoserkd.engine.metrics.statistics import Figure
 from hoserkd.report.geojson import road_features, trip_features
 from hoserkd.report.html import render_html
-from hoserkd.report.markdown import escaped, render_markdown
+from hoserkd.report.markdown import render_markdown
 from hoserkd.report.roadmap import map_view
 from hoserkd.report.strips import strip
 from hoserkd.report.tables import (
@@ -23,6 +23,7 @@ from hoserkd.report.tables import (
     value_text,
 )
 from hoserkd.report.words import comparison_sentence, run_sentences, summary
+from hoserkd.text import markdown_text
 
 
 @pytest.mark.parametrize(("value", "name", "text"), [
@@ -157,6 +158,6 @@ def test_every_face_says_what_a_comparison_of_two_trainings_cannot_tell(report):
     assert "hoserkd study" in ONE_TRAINING
     assert ONE_TRAINING in comparison_table(report.comparisons[0]).caption
     assert ONE_TRAINING in [line for part in summary(report) for line in part.sentences]
-    assert escaped(ONE_TRAINING) in render_markdown(report)
+    assert markdown_text(ONE_TRAINING) in render_markdown(report)
     assert ONE_TRAINING in render_html(report)
     assert comparison_json(report.comparisons[0])["caution"] == ONE_TRAINING

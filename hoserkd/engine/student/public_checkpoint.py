@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from hoserkd.engine.config import StudentConfig
+from hoserkd.engine.config_base import field_findings
 from hoserkd.engine.teacher.pickles import read_archive
 from hoserkd.engine.teacher.wrapping import NoWeightsError, find_weights
 from hoserkd.engine.types import RoadNetwork
@@ -103,7 +104,10 @@ def read_public_checkpoint(path: Path) -> PublicCheckpoint:
     except KeyError as error:
         raise CheckpointError(f"{path}: not a public student: {error} is missing",
                               hint=HINT) from error
-    except (ValidationError, IndexError, ZeroDivisionError) as error:
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: dimensions that do not fit: "
+                              + "; ".join(field_findings(error))) from error
+    except (IndexError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path}: dimensions that do not fit: {error}") from error
     encoder = "road_network_encoder."
     return PublicCheckpoint(

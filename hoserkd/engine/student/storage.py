@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from hoserkd.engine.city.checks import checked_times
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import StudentConfig
+from hoserkd.engine.config_base import field_findings
 from hoserkd.engine.files import parse_json, replacing
 from hoserkd.engine.student.hoser import Hoser
 from hoserkd.engine.student.public_checkpoint import PublicCheckpoint, read_public_checkpoint
@@ -133,7 +135,9 @@ def _meta(path: Path, header: dict[str, Any]) -> StudentMeta:
         times = checked_times(header.pop("times"))
         return StudentMeta(config=config, times=times, **header)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: the header of the student file is damaged: {error}",
+        why = ("; ".join(field_findings(error)) if isinstance(error, ValidationError)
+               else str(error))
+        raise CheckpointError(f"{path}: the header of the student file is damaged: {why}",
                               hint="was it written by a newer hoserkd?") from error
 
 

@@ -34,8 +34,8 @@ SHOWN = (
     ("length_ratio", "length / shortest way"),
     ("revisit_share", "trips that enter a road twice"),
     ("log_prob", "log-probability, mean"),
-    ("snapped_m", "metres to the nearest road, mean"),
-    ("snapped_max_m", "metres to the nearest road, most"),
+    ("snapped_m", "metres from a point to its road, mean"),
+    ("snapped_max_m", "metres from a point to its road, most"),
 )
 SHARE = "_share"
 FAR_M = 200.0
@@ -182,7 +182,8 @@ class GenerateJob:
         self.town = load_city(found.city, config.city.timezone)
         context.tell_other_city(self.town)
         self.student = load_student(found.file, self.town)
-        queries = draw_queries(self.town, od, num, config.seed, most=config.generate.num)
+        queries = draw_queries(self.town, od, num, config.seed, most=config.generate.num,
+                               most_away_m=config.generate.max_snap_m)
         if od in ("train", "test") and len(queries) > len(self.town.split(od)):
             context.console.note(
                 f"{len(queries):,} requests are more than the {len(self.town.split(od)):,} {od} "
@@ -213,13 +214,13 @@ class GenerateJob:
             home = recorder.directory if run is None else Path(run.directory)
             path = self._place(output, home / "generated").absolute()
             self.ranks.from_first(path)
-            watch, began = _Watch(), time.perf_counter()
+            snapping, watch, began = self._snapping(), _Watch(), time.perf_counter()
             parts = self._search(path, context.observing(recorder, watch))
             quality = Quality(self.town.network, may_revisit(context.config.generate))
             self._save(path, _counted(parts.chunks(), quality))
             snapped = save_snapping(path, self.queries, self.town.network)
             recorder.artifact(path, "export" if self.public else "generated")
-            figures = quality.figures() | watch.figures() | self._snapping()
+            figures = quality.figures() | watch.figures() | snapping
             recorder.evaluation(figures, label="generated")
         if run is not None and run.status != "running" and not self.public:
             context.store.attach(run.run_id, path, "generated")
@@ -289,13 +290,24 @@ class GenerateJob:
         return path
 
     def _snapping(self) -> dict[str, float]:
+        """Return how far the points asked for are from the roads taken, and say what is far."""
         away_m = self.queries.snapped_m
         if away_m is None or not len(away_m):
             return {}
-        most = float(away_m.max())
+        taken = (self.queries.origin >= 0) & (self.queries.destination >= 0)
+        limit_m = self.context.config.generate.max_snap_m
+        if not taken.all():
+            each = self.context.config.generate.trips_per_od
+            self.context.console.warn(
+                f"{(~taken).sum() // each:,} of {len(taken) // each:,} requests are answered by "
+                f"'too far': a point is more than {limit_m:,.0f} m (generate.max_snap_m) from any "
+                f"road that a trip can use, the farthest {away_m.max():,.0f} m")
+        if not taken.any():
+            return {}
+        most = float(away_m[taken].max())
         if most > FAR_M:
-            self.context.console.warn(f"a point is {most:,.0f} m from the nearest road")
-        return {"snapped_m": float(away_m.mean()), "snapped_max_m": most}
+            self.context.console.warn(f"a point is {most:,.0f} m from the road taken for it")
+        return {"snapped_m": float(away_m[taken].mean()), "snapped_max_m": most}
 
     def _drawing(self, parts: "TripParts", number: int) -> "RenderableType":
         from hoserkd.commands.trip_map import TripMap

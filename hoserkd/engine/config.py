@@ -306,6 +306,10 @@ class GenerateConfig(Section):
     machine's speed."""
     search_time_limit_s: float | None = Field(None, gt=0, le=MAX_SECONDS)
     """The same for each search by itself, counted from when it starts."""
+    max_snap_m: float = Field(1000.0, gt=0, le=1e8)
+    """Of a request with points, how many metres away the roads taken for them may be. In a city a
+    road is nearer than 1,000 m even to the middle of a park or an airport; a point farther off is
+    outside the map, or its longitude and latitude are exchanged."""
     trips_per_od: int = Field(1, ge=1, le=10_000)
     """Trips for every request (OD pair and departure); more than 1 only makes sense for
     `sample`."""

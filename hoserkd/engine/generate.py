@@ -182,7 +182,8 @@ class _Collector:
         origin = int(self._queries.origin[query])
         if origin < 0 or self._queries.destination[query] < 0:
             nothing = np.empty(0, np.int32)
-            return Answer(nothing, nothing.astype(np.int64), 0.0, "unknown road")
+            reason: Reason = "unknown road" if self._queries.snapped_m is None else "too far"
+            return Answer(nothing, nothing.astype(np.int64), 0.0, reason)
         return _at_origin(origin, "same road")
 
 

@@ -92,7 +92,8 @@ class GeneratedTrips:
     """The answers of a search, one a query, packed by point."""
 
     origin: Int64[np.ndarray, " N"]
-    """Road index; -1 where the query names a road that the city lacks."""
+    """Road index; -1 where the query names a road that the city lacks, or a point that is too far
+    from any."""
     destination: Int64[np.ndarray, " N"]
     departure_s: Int64[np.ndarray, " N"]
     offset: Int64[np.ndarray, " N+1"]
@@ -104,7 +105,7 @@ class GeneratedTrips:
     """Whether the path's last road is the destination."""
     reason: tuple[str, ...]
     """Why a search ended: `reached`, `same road`, `unreachable`, `dead end`, `max steps`,
-    `unknown road`, `time limit`; of a file that does not say: `ends elsewhere`."""
+    `unknown road`, `too far`, `time limit`; of a file that does not say: `ends elsewhere`."""
     requested: Int64[np.ndarray, "N 2"] | None = None
     """Ids of origin and destination as they were asked for, which may be unknown to the city;
     None: those of the roads at the indices."""

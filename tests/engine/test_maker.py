@@ -41,8 +41,8 @@ def maker_of(city, student, queries, source="test", seed=0, **settings):
 
 def test_every_setting_of_generate_is_known_to_matter_or_not():
     """A new setting must be sorted in: one that changes answers belongs to who made them."""
-    speed, requests = {"batch_size", "workers", "memory_mb"}, {"num", "trips_per_od"}
-    # Which point becomes which road is seen in the requests themselves.
+    speed = {"batch_size", "workers", "memory_mb"}
+    requests = {"num", "trips_per_od", "max_snap_m"}
     read = {name for names in READ_BY.values() for name in names}
     assert read | speed | requests | {"search"} == set(GenerateConfig.model_fields)
     assert not read & (speed | requests)

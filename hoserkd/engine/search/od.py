@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, Real
 
 from hoserkd.engine.city.storage import City
-from hoserkd.engine.geo import EARTH_RADIUS_M
 from hoserkd.engine.search.queries import Queries
+from hoserkd.engine.search.snapping import MOST_AWAY_M, build_reach, snap_requests
 from hoserkd.engine.trips.bad_rows import BadRows, finite_number
 from hoserkd.engine.trips.reading import Rows, header_of, read_rows
 from hoserkd.engine.trips.reading import parse_time as parse_time
@@ -20,7 +20,8 @@ ZONES = "zones:"
 
 
 def draw_queries(
-    city: City, od: str | Path, num: int | None, seed: int, most: int | None = None
+    city: City, od: str | Path, num: int | None, seed: int, most: int | None = None,
+    most_away_m: float = MOST_AWAY_M,
 ) -> Queries:
     """Return what to search for.
 
@@ -32,6 +33,8 @@ def draw_queries(
         num: How many; None: as many as there are. Where `train` and `test` are asked for more
             than they have trips, every trip is taken once before one is taken again.
         most: Of `train` and `test`, at most so many where `num` is None.
+        most_away_m: Of a file with points, how far the roads taken for them may be; a request
+            with a point farther off is answered by `too far`.
 
     Raises:
         UsageError: `od` is neither a known word nor a file.
@@ -49,7 +52,7 @@ def draw_queries(
     if word.startswith(ZONES):
         queries = zone_pairs(city, word.removeprefix(ZONES), seed)
     elif path.is_file():
-        queries = read_queries(path, city, seed)
+        queries = read_queries(path, city, seed, most_away_m)
     else:
         raise UsageError(f"od: {od} is neither train, test or test-trips nor a file",
                          hint="a CSV file needs the columns origin, destination and departure; "
@@ -73,7 +76,8 @@ def zone_pairs(city: City, zones: str, seed: int) -> Queries:
     """Return a query for every ordered pair of different zones.
 
     Origin and departure are those of a training trip that starts in the zone, the destination is
-    one of a training trip that ends there; where there is none, any road of the zone will do.
+    one of a training trip that ends there; where there is none, any road of the zone will do that
+    a trip can start or end on.
     """
     network, trips = city.network, city.split("train")
     chosen = _zone_list(zones, network.zones)
@@ -82,18 +86,28 @@ def zone_pairs(city: City, zones: str, seed: int) -> Queries:
     start, end = np.asarray(trips.road[first]), np.asarray(trips.road[last])
     starts = {z: np.flatnonzero(network.zone[start] == z) for z in chosen}
     ends = {z: end[network.zone[end] == z] for z in chosen}
-    roads = {z: np.flatnonzero(network.zone == z) for z in chosen}
+    reach = build_reach(network)
+    leaving = {z: _roads_of(network, z, reach.can_start & reach.to_hub) for z in chosen}
+    entered = {z: _roads_of(network, z, reach.can_end & reach.from_hub) for z in chosen}
     rows = []
     for a in chosen:
         for b in chosen:
-            if a == b or not len(roads[a]) or not len(roads[b]):
+            if a == b or not len(leaving[a]) or not len(entered[b]):
                 continue
             trip = draw.choice(starts[a] if len(starts[a]) else len(start))
-            origin = start[trip] if len(starts[a]) else draw.choice(roads[a])
-            destination = draw.choice(ends[b] if len(ends[b]) else roads[b])
+            origin = start[trip] if len(starts[a]) else draw.choice(leaving[a])
+            destination = draw.choice(ends[b] if len(ends[b]) else entered[b])
             rows.append((int(origin), int(destination), int(trips.entered_at_s[first[trip]])))
     table = np.array(rows, np.int64).reshape(-1, 3)
     return Queries(table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy())
+
+
+def _roads_of(
+    network: RoadNetwork, zone: int, usable: Bool[np.ndarray, " R"]
+) -> Int64[np.ndarray, " n"]:
+    """Return the usable roads of a zone, or all of them where none is."""
+    inside = network.zone == zone
+    return np.flatnonzero(inside & usable if (inside & usable).any() else inside)
 
 
 def _zone_list(text: str, zones: int) -> list[int]:
@@ -126,12 +140,15 @@ def road_index(
     return np.where(network.road_id[index] == road_id, index, -1)
 
 
-def read_queries(path: Path, city: City, seed: int) -> Queries:
+def read_queries(
+    path: Path, city: City, seed: int, most_away_m: float = MOST_AWAY_M
+) -> Queries:
     """Return the queries of a CSV or Parquet file, in its order.
 
     Either `origin` and `destination` are road ids of the city's source files, or `origin_lon`,
-    `origin_lat`, `destination_lon` and `destination_lat` are points, for which the nearest roads
-    are taken. Rows without a `departure` get that of a training trip drawn at random.
+    `origin_lat`, `destination_lon` and `destination_lat` are points, for which the nearest usable
+    roads are taken (see `snap_requests`), none that passes farther away than `most_away_m`. Rows
+    without a `departure` get that of a training trip drawn at random.
 
     Raises:
         DataError: A column is missing, or rows cannot be read.
@@ -150,9 +167,9 @@ def read_queries(path: Path, city: City, seed: int) -> Queries:
         ids = ends.astype(np.int64)
         return Queries(road_index(network, ids[:, 0]), road_index(network, ids[:, 1]),
                        departure_s, ids)
-    road, away_m = nearest_roads(network, ends.reshape(-1, 2))
-    return Queries(road[::2].copy(), road[1::2].copy(), departure_s,
-                   snapped_m=away_m.reshape(-1, 2))
+    found = snap_requests(network, ends, most_away_m)
+    return Queries(found.road[:, 0].copy(), found.road[:, 1].copy(), departure_s,
+                   snapped_m=found.away_m)
 
 
 class _Requests:
@@ -213,30 +230,3 @@ class _Requests:
                                     f"{rows.shown(name, i)} is no angle in degrees")
                 ends[i, k] = value or 0.0
         return ends
-
-
-def nearest_roads(
-    network: RoadNetwork, lonlat: Float64[np.ndarray, "N 2"]
-) -> tuple[Int64[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
-    """Return the road nearest to each point and how many metres away it passes.
-
-    On a plane that touches the Earth at each point, which is exact to a percent within 100 km.
-    """
-    inside = np.ones(len(network.shape_lonlat), bool)
-    inside[network.shape_offset[1:] - 1] = False
-    first = np.flatnonzero(inside)
-    owner = np.repeat(np.arange(network.roads), np.diff(network.shape_offset))[first]
-    start, end = network.shape_lonlat[first], network.shape_lonlat[first + 1]
-    road, away_m = np.empty(len(lonlat), np.int64), np.empty(len(lonlat))
-    for i, point in enumerate(lonlat):
-        scale = np.radians(EARTH_RADIUS_M) * np.array([np.cos(np.radians(point[1])), 1.0])
-        away_deg = start - point
-        # The point may be written on the other side of the antimeridian than the road is.
-        away_deg[:, 0] -= 360.0 * np.round(away_deg[:, 0] / 360.0)
-        a, way = away_deg * scale, (end - start) * scale
-        length = np.maximum((way ** 2).sum(1), 1e-12)
-        along = np.clip(-(a * way).sum(1) / length, 0.0, 1.0)
-        away = ((a + along[:, None] * way) ** 2).sum(1)
-        best = int(away.argmin())
-        road[i], away_m[i] = owner[best], np.sqrt(away[best])
-    return road, away_m

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
 Reason = Literal["reached", "same road", "unreachable", "dead end", "max steps", "unknown road",
-                 "time limit"]
+                 "too far", "time limit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Queries:
     """N requests for a trip."""
 
     origin: Int64[np.ndarray, " N"]
-    """Road index; -1 for a road that the city lacks."""
+    """Road index; -1 for a road that the city lacks, or a point that is too far from any."""
     destination: Int64[np.ndarray, " N"]
     departure_s: Int64[np.ndarray, " N"]
     """Seconds since 1970-01-01 of the wall clock."""
@@ -24,7 +24,8 @@ class Queries:
     number: Int64[np.ndarray, " N"] | None = None
     """Number of each query, from which its random draws come; None: its place."""
     snapped_m: Float64[np.ndarray, "N 2"] | None = None
-    """Metres from the points asked for to the roads taken for them; None: roads were asked for."""
+    """Metres from the points asked for to the roads taken for them, or too far away to be taken;
+    None: roads were asked for."""
 
     def __len__(self) -> int:
         return len(self.origin)

@@ -87,15 +87,18 @@ def check_suffix(path: Path) -> None:
 def save_snapping(path: Path, queries: Queries, network: RoadNetwork) -> Path | None:
     """Write beside the trips of `path` which roads were taken for the points asked for.
 
+    A cell is empty where no road was near enough.
+
     Returns the file, a row a query in the order of the trips; None where roads were asked for.
     """
     if queries.snapped_m is None:
         return None
     beside = snapping_path(path)
-    ends = network.road_id[np.stack([queries.origin, queries.destination], axis=1)]
+    ends = np.stack([queries.origin, queries.destination], axis=1)
+    ids = np.where(ends >= 0, network.road_id[ends].astype(str), "")
     with replacing(beside, "w") as file:
         file.write("origin,destination,origin_away_m,destination_away_m\n")
-        for (origin, destination), (first, last) in zip(ends.tolist(), queries.snapped_m.tolist(),
+        for (origin, destination), (first, last) in zip(ids.tolist(), queries.snapped_m.tolist(),
                                                         strict=True):
             file.write(f"{origin},{destination},{first:.1f},{last:.1f}\n")
     return beside

@@ -134,7 +134,7 @@ def test_points_far_from_any_road_are_named_beside_the_trips(city, run_cli, tmp_
     (lon, lat), (far_lon, far_lat) = network.centroid_lonlat[[5, 90]]
     pairs = tmp_path / "points.csv"
     pairs.write_text("origin_lon,origin_lat,destination_lon,destination_lat,departure\n"
-                     f"{lon},{lat},{far_lon},{far_lat + 0.02},2015-11-02T14:50:52Z\n")
+                     f"{lon},{lat},{far_lon},{far_lat + 0.016},2015-11-02T14:50:52Z\n")
     answer = run_cli("generate", "--model", RECORDED / "best.pth", "--city", city, "--od", pairs,
                      "--output", tmp_path / "trips.kepler.geojson", "--json")
     assert answer.exit_code == 0, answer.stderr

@@ -12,9 +12,9 @@ from wild_cities import CITIES
 
 from hoserkd.engine import generate
 from hoserkd.engine.city.storage import load_city, save_city
-from hoserkd.engine.config import GenerateConfig
+from hoserkd.engine.config import EvaluateConfig, GenerateConfig
 from hoserkd.engine.events import Silent, never_stop
-from hoserkd.engine.library import join_trips
+from hoserkd.engine.library import join_trips, judge_trips
 from hoserkd.engine.metrics.task import completion
 from hoserkd.engine.search.compiled_forward import CompiledForward
 from hoserkd.engine.search.incremental import incremental_students
@@ -113,6 +113,17 @@ def test_reached_means_the_last_road_is_the_destination_in_odd_cities(
     student, queries = new_tiny_student(city), any_queries(city.network.roads, 25)
     for settings in SEARCHES.values():
         assert_reached_is_arrived(city, search(monkeypatch, student, city, queries, **settings))
+
+
+@pytest.mark.parametrize("name", ["beam", "sample"])
+def test_completion_as_evaluated_is_the_share_reached(two_way_city, new_tiny_student, monkeypatch,
+                                                      name):
+    queries = any_queries(two_way_city.network.roads, 80, seed=2)
+    trips = search(monkeypatch, new_tiny_student(two_way_city), two_way_city, queries, search=name)
+    judged = judge_trips(trips, two_way_city, config=EvaluateConfig(bootstrap=0, model_trips=0))
+    asked = trips.origin != trips.destination
+    assert 0 < trips.reached[asked].mean() < 1
+    assert judged.figures["completion"].value == pytest.approx(trips.reached[asked].mean())
 
 
 @pytest.mark.parametrize("name", ["astar", "beam", "greedy", "sample"])

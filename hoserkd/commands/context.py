@@ -335,11 +335,7 @@ def open_context(
     if options.seed is not None:
         given["seed"] = ("--seed", options.seed)
     if run is not None:
-        from hoserkd.store.artefacts import recorded_city
-
-        record = open_store().run(run)
-        stored = StoredSettings(run_source(record), json.loads(record.config_json),
-                                recorded_city(record), record.made_from.data_dir)
+        stored = settings_of_run(open_store().run(run))
     wanted = profile or (os.environ.get("HOSERKD_PROFILE") if stored is None else None)
     chosen = load_profile(wanted, profile_folders(paths.home)) if wanted else None
     resolved = resolve_settings(
@@ -372,6 +368,14 @@ def open_store() -> "RunStore":
 def option_name(key: str) -> str:
     """Return what the option for a setting is called in messages."""
     return "--" + key.rpartition(".")[2].replace("_", "-")
+
+
+def settings_of_run(run: "RunRecord") -> StoredSettings:
+    """Return the settings that a run was made with, and where it was made."""
+    from hoserkd.store.artefacts import recorded_city
+
+    return StoredSettings(run_source(run), json.loads(run.config_json), recorded_city(run),
+                          run.made_from.data_dir)
 
 
 def run_source(run: "RunRecord") -> str:

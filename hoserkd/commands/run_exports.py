@@ -192,7 +192,8 @@ def _export_program(run: "RunRecord", path: Path, city: str | None) -> Path:
     from hoserkd.engine.deployment.program import export_next_roads, save_next_roads
 
     config, student, town = _student_of(run, city)
-    save_next_roads(path, export_next_roads(student, town, config.data.candidate_top_k))
+    save_next_roads(path, export_next_roads(
+        student, town, student.meta.data(config.data).candidate_top_k))
     return path
 
 

@@ -1,13 +1,20 @@
 """`hoserkd train`: one student, vanilla or distilled."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hoserkd.commands.context import Context, open_context, open_store
+from hoserkd.commands.context import (
+    Context,
+    StoredSettings,
+    open_context,
+    open_store,
+    settings_of_run,
+)
+from hoserkd.commands.model_files import open_model_file
 from hoserkd.commands.options import City, Device, Profile, Teacher
 from hoserkd.commands.processes import joined_processes
 from hoserkd.commands.trainings import asks_teacher, teacher_place
@@ -58,7 +65,8 @@ def train(
     max_steps: Annotated[int | None, typer.Option(
         help="Stop after so many optimiser steps.")] = None,
     init_from: Annotated[Path | None, typer.Option(
-        metavar="FILE", help="Start from this student: ours, or a public best.pth.")] = None,
+        metavar="FILE", help="Start from this student: ours, a bundle's, or a public best.pth.")
+    ] = None,
     auto: Annotated[bool, typer.Option(
         "--auto", help="Compute the teacher's signal first where it is missing.")] = False,
 ) -> None:
@@ -73,10 +81,12 @@ def train(
     flags = {"distill.enabled": distill, "teacher.name": full_reference(teacher),
              "device": device, "train.max_steps": max_steps}
     context = open_context("train", None if resumed else profile, flags,
-                           run=resumed.run_id if resumed else None)
+                           stored=resumed_settings(resumed) if resumed else None)
     from hoserkd.engine.city.storage import load_city
 
     started = time.perf_counter()
+    if init_from is not None:
+        init_from = open_model_file(context.paths, init_from).file
     town = load_city(context.city_dir(city))
     with joined_processes(context.config.device) as ranks:
         job = TrainJob(context, town, city, init_from, auto, ranks)
@@ -222,6 +232,14 @@ def find_stopped_run(profile: str | None, reference: str | None) -> "RunRecord":
                      hint="`hoserkd runs list` shows all; --name says which")
 
 
+def resumed_settings(run: "RunRecord") -> StoredSettings:
+    """Return the settings with which a stopped run was trained last, which `--resume` keeps."""
+    from hoserkd.engine.train import last_train_settings
+
+    stored, last = settings_of_run(run), last_train_settings(Path(run.directory))
+    return stored if last is None else replace(stored, values={**stored.values, "train": last})
+
+
 def full_reference(teacher: str | None) -> str | None:
     """Return a teacher's name as it is, and a folder or file as an absolute path."""
     if teacher is None:
@@ -238,6 +256,7 @@ def payload(result: "TrainResult", run: RunPlace, seconds: float) -> dict[str, A
         "directory": str(run.directory),
         "model": str(result.best),
         "best_epoch": result.best_epoch + 1,
+        "best_by": result.best_by,
         "steps": result.steps,
         "metrics": result.metrics,
         "seconds": round(seconds, 3),
@@ -259,5 +278,6 @@ def render(
     title = f"Run {run.name}: best epoch {result.best_epoch + 1}"
     return Group(
         context.console.table(title, ("metric", "validation", "test"), known),
+        Text(f"best epoch: by validation {result.best_by} (train.best)"),
         Text(f"{result.best}: {result.steps} steps in {duration_text(seconds)}"),
     )

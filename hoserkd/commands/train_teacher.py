@@ -38,7 +38,7 @@ def train_teacher(
     context = open_context("train-teacher", profile, {"teacher.name": name, "device": device})
     from hoserkd.engine.city.storage import load_city
     from hoserkd.engine.places import TEACHERS
-    from hoserkd.engine.teacher.training import training_state
+    from hoserkd.engine.teacher.stopped import training_state
 
     town = load_city(context.city_dir(city))
     directory = context.finder(TEACHERS).destination(_destination(context))
@@ -101,7 +101,8 @@ def _show(context: Context, result: "TeacherResult", recorder: "RunRecorder | No
     payload = {
         "teacher": result.card.name, "directory": str(result.directory),
         "run_id": recorder.run_id if recorder else None, "trained": result.trained,
-        "best_epoch": result.best_epoch + 1, "val_perplexity": result.val_perplexity,
+        "best_epoch": result.best_epoch + 1, "best_by": result.best_by,
+        "val_perplexity": result.val_perplexity,
         "seconds": round(result.seconds, 3), "sha256": result.card.sha256,
         "meta": dict(result.card.meta),
     }
@@ -119,7 +120,8 @@ def _render(context: Context, result: "TeacherResult") -> "RenderableType":
             else "finished with these settings before: nothing to do (--force trains anew)")
     rows: list[tuple[str, Any]] = [*card_rows(result.card),
                                    ("validation perplexity", result.val_perplexity),
-                                   ("best epoch", result.best_epoch + 1)]
+                                   ("best epoch", result.best_epoch + 1),
+                                   ("chosen by validation", result.best_by)]
     parts: list[RenderableType] = [
         context.console.table(f"Teacher {result.card.name}", ("what", "value"), rows)]
     if anomalies := result.card.meta.get("anomalies"):

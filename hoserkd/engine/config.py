@@ -177,6 +177,9 @@ class TeacherConfig(Section):
     weight_decay: float = Field(0.1, ge=0, le=MAX_RATE)
     warmup_share: float = Field(0.02, ge=0, lt=1)
     clip: float = Field(1.0, gt=0, le=MAX_WEIGHT)
+    best: Literal["loss", "accuracy"] = "loss"
+    """Which figure of the held-out tokens chooses the best epoch: the mean loss, or the share of
+    tokens whose likeliest prediction is right. The other one breaks ties, then the earlier."""
     anomaly_trips: int = Field(5000, ge=0, le=MAX_TRIPS)
     """Test trips, at most, of which outliers are made at the end to judge the teacher at LM-TAD's
     own task; 0: not judged."""
@@ -275,6 +278,10 @@ class TrainConfig(Section):
     validate_every: int = Field(1, ge=1, le=MAX_COUNT)
     """Epochs between two validations, from which the best weights are chosen; the last step is
     always judged."""
+    best: Literal["accuracy", "loss", "loss_road", "loss_time"] = "accuracy"
+    """Which validation figure chooses the best weights. Equal accuracies: the lower loss; equal
+    losses: the higher accuracy; else the earlier epoch. loss: loss_road + loss_time (or, with a
+    quantile head, loss_pinball), without the teacher's term."""
     validation_batch_size: int = Field(256, ge=1, le=MAX_BATCH)
     deterministic: bool = True
     """Ask torch for deterministic algorithms."""

@@ -39,16 +39,18 @@ class Predictor:
     """Answers questions about one city with one student; the road network is encoded once."""
 
     def __init__(self, student: LoadedStudent, city: City, device: str = "cpu",
-                 candidate_top_k: int = DataConfig().candidate_top_k) -> None:
+                 candidate_top_k: int | None = None) -> None:
         """Encode the road network.
 
         Args:
             device: Such as `cpu` or `cuda:0`.
-            candidate_top_k: Of more candidates than this the nearest to the destination count.
+            candidate_top_k: Of more candidates than this the nearest to the destination count;
+                None: as in the student's training, 64 where its file does not say.
         """
         place = torch.device(device)
         self._city = city
-        self._data = DataConfig(candidate_top_k=candidate_top_k)
+        self._data = (student.meta.data(DataConfig()) if candidate_top_k is None
+                      else DataConfig(candidate_top_k=candidate_top_k))
         self._model = student.model.to(place).eval()
         self._times = student.meta.times
         self._tables = build_network_tables(city.network, student.meta.config.features, place)

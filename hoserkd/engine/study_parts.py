@@ -60,7 +60,7 @@ def judge_parts(
         student = load_student(model, city)
         tables = build_network_tables(city.network, student.meta.config.features, device)
         network = student.model.to(device)
-        source = TripSource(test, tables, config.data, device)
+        source = TripSource(test, tables, student.meta.data(config.data), device)
         for part, trips in parts.items():
             if not len(trips):
                 continue

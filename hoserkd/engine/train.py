@@ -1,7 +1,6 @@
 """Train one student on one city, vanilla or distilled, from settings to a judged model."""
 
 import importlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from hoserkd.engine.city.storage import City
-from hoserkd.engine.config import DistillConfig, EngineConfig, StudentConfig
-from hoserkd.engine.config_base import field_findings
+from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.device import resolve_device, seed_everything
 from hoserkd.engine.events import (
     Note,
@@ -50,13 +47,22 @@ from hoserkd.engine.training.journal import Journal
 from hoserkd.engine.training.learner import AUXILIARY, Learner
 from hoserkd.engine.training.loop import Feed, Training, fit
 from hoserkd.engine.training.optim import Optimiser
+from hoserkd.engine.training.resuming import (
+    differences,
+    meta_of,
+    outputs_of,
+    restored_config,
+    settings_of,
+    tell_changes,
+)
 from hoserkd.engine.training.schedule import Plan
+from hoserkd.engine.training.selection import STUDENT, described
 from hoserkd.engine.training.self_distillation import AuxiliaryHeads
 from hoserkd.engine.training.timing import PartTimer
 from hoserkd.engine.training.validation import judge_split
 from hoserkd.engine.trips.batches import TripSource, epoch_batches
 from hoserkd.engine.trips.shares import drawn_members
-from hoserkd.errors import CheckpointError, DataError
+from hoserkd.errors import DataError
 
 memory: Any = importlib.import_module("torch.utils.deterministic")
 ALONE = Ranks()
@@ -68,9 +74,11 @@ class TrainResult:
     """What a training leaves behind."""
 
     best: Path
-    """The student with the best validation accuracy."""
+    """The student whose epoch is the best by `best_by`."""
     best_epoch: int
     """0 for the first."""
+    best_by: str
+    """The validation figures that chose it, in the order in which they decide."""
     steps: int
     """Optimiser steps done."""
     metrics: dict[str, float]
@@ -92,7 +100,7 @@ class Judges:
     stop: StopRequested
 
     def judge(
-        self, model: Hoser, split: str, temperature: float, heads: AuxiliaryHeads | None = None
+        self, model: Hoser, split: str, heads: AuxiliaryHeads | None = None
     ) -> dict[str, float]:
         """Return the metrics of a split, without prefix; its KL where the teacher knows it."""
         trips = self.city.split(split)
@@ -101,8 +109,8 @@ class Judges:
         return judge_split(
             model, self.tables, source, epoch_batches(trips, size, 0, 0, shuffle=False),
             self.meta.times, amp=self.amp, signal=self.sources.get(split),
-            distill=self.config.distill, temperature=temperature, heads=heads, ranks=self.ranks,
-            observer=self.observer, stop=self.stop, job=f"judging the {split} split",
+            distill=self.config.distill, heads=heads, ranks=self.ranks, observer=self.observer,
+            stop=self.stop, job=f"judging the {split} split",
         ).metrics
 
 
@@ -125,7 +133,8 @@ def train_student(
     Args:
         teacher_sources: The teacher's answers by split; `train` is needed to distil, `val` adds
             the KL term to the validation. None: vanilla.
-        resume: Go on from `directory/last.ckpt`; its distillation settings hold.
+        resume: Continue from `directory/last.ckpt`, to the same bits as without a stop; its
+            student and its distillation hold, and changes of `train` are told.
         init_from: Start from these weights, ours or a public `best.pth`, and their dimensions.
         ranks: This process among those that train together.
 
@@ -133,6 +142,7 @@ def train_student(
         InterruptedRunError: `stop` said so; `resume` goes on.
         DivergenceError: a loss or gradient was not a number.
         CheckpointError: the checkpoint or `init_from` belongs to something else.
+        ConfigError: the checkpoint has more steps than the settings allow.
         DataError: the city has no training or validation trips.
     """
     for split in ("train", "val"):
@@ -145,8 +155,10 @@ def train_student(
         checkpoint = load_checkpoint(directory / LAST) if resume else None
         if checkpoint is not None:
             config = restored_config(config, city, checkpoint, observer)
-        student = _starting_student(config, city, checkpoint, init_from, observer)
-        config = config.model_copy(update={"student": student.meta.config})
+            student = _resumed_student(config, city, checkpoint, directory)
+        else:
+            student = _starting_student(config, city, init_from, observer)
+        config = config_of(config, student.meta)
         work = _Work(config, city, student, device, teacher_sources or {}, ranks,
                      observer if ranks.first else SILENT, stop)
         training = work.training(directory, checkpoint)
@@ -199,20 +211,18 @@ class _Work:
         state = TrainState()
         if checkpoint is not None:
             state = checkpoint.state
+            tell_changes(checkpoint, plan, self.observer)
             optimiser.load_state_dict(checkpoint.optimiser)
             restore_rng(checkpoint.rng, self.tables.device)
         # From the first step too: the run may have been killed before its first checkpoint.
         self.observer.notify(Rewound(state.step, state.judged))
-        if self.ranks.rank:
-            # Weights start equal everywhere, but no two processes drop the same units.
-            torch.manual_seed(hash((config.seed, self.ranks.rank, state.step)))
         journal = Journal(learner.names, learner.figures, plan.total_steps, timer,
                           self.observer, self.ranks, optimiser.skips_overflow)
         return Training(
             learner, feed, plan, state, journal,
-            lambda values: self.judges.judge(self.model, "val", values.temperature, heads),
-            self.save_best, directory, settings_of(config, self.city),
-            train.checkpoint_every, self.observer, self.stop)
+            lambda: self.judges.judge(self.model, "val", heads), self.save_best, directory,
+            settings_of(config, self.city) | {"outputs": outputs_of(self.meta)},
+            self.observer, self.stop)
 
     def auxiliary_heads(self, checkpoint: Checkpoint | None) -> AuxiliaryHeads | None:
         """Return the heads of self-distillation, with the checkpoint's weights if it has any."""
@@ -243,6 +253,8 @@ class _Work:
             distill=None if distill is None else distill.model_dump(mode="json"),
             metrics={f"val_{name}": value for name, value in state.best_metrics.items()},
             network_sha256=network_sha256(self.city.network),
+            candidate_top_k=self.config.data.candidate_top_k,
+            best_by=self.config.train.best,
         ))
 
     def judged(self, training: Training, directory: Path) -> TrainResult:
@@ -253,29 +265,12 @@ class _Work:
         self.ranks.wait()
         if len(self.city.split("test")):
             model = load_student(best, self.city).model.to(self.tables.device)
-            found = self.judges.judge(model, "test", self.config.distill.temperature)
+            found = self.judges.judge(model, "test")
             test = {f"test_{name}": value for name, value in found.items()}
             self.observer.notify(SplitJudged("test", test))
             metrics |= test
-        return TrainResult(best, state.best_epoch, state.step, metrics)
-
-
-def settings_of(config: EngineConfig, city: City) -> dict[str, Any]:
-    """Return what a checkpoint remembers of the settings, as plain values."""
-    return {
-        "distill": config.distill.model_dump(mode="json"),
-        "teacher": config.teacher.name,
-        "student": config.student.model_dump(mode="json"),
-        "fixed": {
-            "city": city.sha256,
-            "seed": config.seed,
-            "train.batch_size": config.train.batch_size,
-            "train.accumulation": config.train.accumulation,
-            "data.candidate_top_k": config.data.candidate_top_k,
-            "data.train_share": config.data.train_share,
-            "data.share_seed": config.data.share_seed,
-        },
-    }
+        return TrainResult(best, state.best_epoch, described(STUDENT[self.config.train.best]),
+                           state.step, metrics)
 
 
 def starting_config(config: EngineConfig, city: City, init_from: Path | None) -> EngineConfig:
@@ -286,7 +281,12 @@ def starting_config(config: EngineConfig, city: City, init_from: Path | None) ->
     """
     if init_from is None:
         return config
-    return config.model_copy(update={"student": load_student(init_from, city).meta.config})
+    return config_of(config, load_student(init_from, city).meta)
+
+
+def config_of(config: EngineConfig, meta: StudentMeta) -> EngineConfig:
+    """Return `config` with what a student file or a checkpoint says of its student."""
+    return config.model_copy(update={"student": meta.config, "data": meta.data(config.data)})
 
 
 def resumed_config(
@@ -301,68 +301,46 @@ def resumed_config(
     return restored_config(config, city, load_checkpoint(directory / LAST), observer)
 
 
-def restored_config(
-    config: EngineConfig, city: City, checkpoint: Checkpoint, observer: Observer = SILENT
-) -> EngineConfig:
-    """Return `config` with the checkpoint's distillation, teacher and student settings.
+def last_train_settings(directory: Path) -> dict[str, Any] | None:
+    """Return the section `train` with which the training in `directory` was last continued.
 
-    Where they differ from what `config` says, a warning tells so.
-
-    Raises:
-        CheckpointError: the city, the seed or the batches differ, so that the order of trips
-            would be another.
+    It may differ from what the run was started with. None: no checkpoint tells it.
     """
-    stored, asked = checkpoint.settings, settings_of(config, city)
-    wrong = [f"{key} was {value}, now {asked['fixed'][key]}"
-             for key, value in stored["fixed"].items() if asked["fixed"][key] != value]
-    if wrong:
-        raise CheckpointError("the run cannot be resumed with other settings: " + "; ".join(wrong),
-                              hint="give the settings of its start, or start a new run")
-    differing = _differences("distill", stored["distill"], asked["distill"])
-    try:
-        student = StudentConfig.model_validate(stored["student"])
-        distill = DistillConfig.model_validate(stored["distill"])
-    except ValidationError as error:
-        raise CheckpointError("the run's checkpoint has settings that are not this version's: "
-                              + "; ".join(field_findings(error)),
-                              hint="use the version of hoserkd that made it") from error
-    differing += _differences("student", student.model_dump(mode="json"), asked["student"])
-    if stored["teacher"] != asked["teacher"]:
-        differing.append(f"teacher.name is {stored['teacher']}, not {asked['teacher']}")
-    if differing:
-        observer.notify(Note("the resumed run keeps its settings: " + "; ".join(differing),
-                             level="warning"))
-    return config.model_copy(update={
-        "distill": distill,
-        "student": student,
-        "teacher": config.teacher.model_copy(update={"name": stored["teacher"]}),
-    })
-
-
-def _differences(section: str, stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    return [f"{section}.{key} is {json.dumps(value)}, not {json.dumps(asked.get(key))}"
-            for key, value in stored.items() if asked.get(key) != value]
+    if not (directory / LAST).is_file():
+        return None
+    found = load_checkpoint(directory / LAST).settings.get("train")
+    return found if isinstance(found, dict) else None
 
 
 def _starting_student(
-    config: EngineConfig, city: City, checkpoint: Checkpoint | None, init_from: Path | None,
-    observer: Observer,
+    config: EngineConfig, city: City, init_from: Path | None, observer: Observer
 ) -> LoadedStudent:
-    if checkpoint is None and init_from is not None:
+    if init_from is not None:
         loaded = load_student(init_from, city)
-        differing = _differences("student", loaded.meta.config.model_dump(mode="json"),
-                                 config.student.model_dump(mode="json"))
+        decided = config_of(config, loaded.meta)
+        differing = [each for name in ("student", "data") for each in differences(
+            name, getattr(decided, name).model_dump(mode="json"),
+            getattr(config, name).model_dump(mode="json"))]
         if differing:
             observer.notify(Note(f"{init_from} decides: " + "; ".join(differing)))
         return loaded
-    model = new_student(config.student, city.network)
-    if checkpoint is not None:
-        model.load_state_dict({name: value for name, value in checkpoint.model.items()
-                               if not name.startswith(AUXILIARY)})
     network = city.network
-    return LoadedStudent(model, StudentMeta(
+    meta = StudentMeta(
         config=config.student, roads=network.roads, highway_types=len(network.highway_names),
-        zones=network.zones, times=city.times))
+        zones=network.zones, times=city.times)
+    return LoadedStudent(new_student(config.student, network), meta)
+
+
+def _resumed_student(
+    config: EngineConfig, city: City, checkpoint: Checkpoint, directory: Path
+) -> LoadedStudent:
+    best = directory / BEST
+    old = "outputs" not in checkpoint.settings and best.is_file()
+    meta = meta_of(checkpoint, config, city, load_student(best, city).meta if old else None)
+    model = Hoser(meta.config, meta.roads, meta.highway_types, meta.zones)
+    model.load_state_dict({name: value for name, value in checkpoint.model.items()
+                           if not name.startswith(AUXILIARY)})
+    return LoadedStudent(model, meta)
 
 
 @contextmanager

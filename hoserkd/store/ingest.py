@@ -31,8 +31,10 @@ HEADER = {
     "device": "VARCHAR", "seed": "BIGINT", "argv": "VARCHAR[]", "host": "VARCHAR",
     "pid": "BIGINT", "made_from": "JSON",
 }
-BEST = (("val_accuracy", 1), ("val_perplexity", -1), ("val_loss", -1))
-"""Which epoch metric says how good a run is, and whether more is better; the first that it has."""
+BEST = (("val_accuracy", 1), ("val_perplexity", -1), ("val_loss", -1), ("val_loss_road", -1),
+        ("val_loss_time", -1), ("val_token_accuracy", 1))
+"""Which epoch metric says how good a run is, and whether more is better: the one by which its
+settings choose the best weights, else the first that it has."""
 
 # Line by line: parsing all lines as one JSON array costs seven times as much.
 LOAD = """
@@ -125,17 +127,33 @@ FROM (
     FROM incoming GROUP BY run_id
 ) AS n WHERE runs.run_id = n.run_id
 """
+# The best epoch is the one whose weights were kept; only where none were, the best figure's.
 JUDGE = """
 UPDATE runs SET best_name = coalesce(b.name, ''), best_value = b.value, best_step = b.step
 FROM (
     SELECT t.run_id, min_by(s.name, s.rank) AS name, min_by(s.value, s.rank) AS value,
            min_by(s.step, s.rank) AS step
-    FROM (SELECT DISTINCT run_id FROM incoming WHERE type IN ('epoch', 'rewind')) AS t
+    FROM (SELECT DISTINCT run_id FROM incoming WHERE type IN ('epoch', 'rewind')
+              OR type = 'artifact' AND kind = 'checkpoint-best') AS t
     LEFT JOIN (
-        SELECT e.run_id, e.name, w.rank, arg_max(e.value, e.value * w.sign) AS value,
-               arg_max(e.step, e.value * w.sign) AS step
+        SELECT e.run_id, e.name, CASE WHEN e.name = c.name THEN -1 ELSE w.rank END AS rank,
+               coalesce(max(e.value) FILTER (e.step = k.step),
+                        arg_max(e.value, e.value * w.sign)) AS value,
+               coalesce(max(e.step) FILTER (e.step = k.step),
+                        arg_max(e.step, e.value * w.sign)) AS step
         FROM epochs AS e JOIN (VALUES {best}) AS w(name, sign, rank) ON e.name = w.name
-        WHERE e.value IS NOT NULL GROUP BY e.run_id, e.name, w.rank
+        LEFT JOIN (
+            SELECT run_id, CASE
+                WHEN kind = 'train' THEN 'val_' || (config_json ->> '$.train.best')
+                WHEN kind = 'train-teacher' AND (config_json ->> '$.teacher.best') = 'accuracy'
+                    THEN 'val_token_accuracy' END AS name
+            FROM runs WHERE json_valid(config_json)
+        ) AS c ON c.run_id = e.run_id
+        LEFT JOIN (
+            SELECT run_id, arg_max(step, seq) AS step FROM artifacts
+            WHERE kind = 'checkpoint-best' GROUP BY run_id
+        ) AS k ON k.run_id = e.run_id
+        WHERE e.value IS NOT NULL GROUP BY e.run_id, e.name, w.rank, c.name
     ) AS s ON s.run_id = t.run_id
     GROUP BY t.run_id
 ) AS b WHERE runs.run_id = b.run_id

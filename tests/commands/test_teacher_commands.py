@@ -112,7 +112,7 @@ def test_missing_teacher_names_the_command_that_makes_one(prepared):
 
 
 def test_resume_goes_on_in_the_same_run(prepared, home):
-    from hoserkd.engine.teacher.training import LAST
+    from hoserkd.engine.teacher.stopped import LAST
 
     assert prepared("train-teacher", "--name", "t", *TINY).exit_code == 0
     last = home / "teachers" / "t" / LAST

@@ -24,6 +24,7 @@ def test_a_vanilla_run_prints_its_figures_and_leaves_a_model(prepared, home):
     answer = prepared("train", "--profile", "smoke", "--no-distill", "--name", "plain")
     assert answer.exit_code == 0, answer.stderr
     assert "Run plain: best epoch" in answer.stdout
+    assert "best epoch: by validation accuracy, then loss (train.best)" in answer.stdout
     assert "accuracy, all steps" in answer.stdout
     assert len(list(home.glob("store/runs/*/best.safetensors"))) == 1
 
@@ -81,6 +82,17 @@ def test_resume_goes_on_with_a_run_and_keeps_its_settings(prepared):
     document = json.loads(answer.stdout)
     assert (document["run_id"], document["steps"]) == (run_id, 8)
     assert "going on from step 2" in answer.stderr
+    assert "Old plan: 2 steps" in answer.stderr
+    assert "New plan: 8 steps" in answer.stderr
+    noted = prepared("runs", "show", "cut", "--json")
+    assert any("Old plan: 2 steps" in note["message"]
+               for note in json.loads(noted.stdout)["notes"])
+    again = prepared("train", "--resume", "--name", "cut", "--json")
+    assert json.loads(again.stdout)["steps"] == 8, "without --max-steps the last plan holds"
+    assert "Old plan" not in again.stderr
+    fewer = prepared("train", "--resume", "--name", "cut", "--max-steps", "3")
+    assert fewer.exit_code == 2
+    assert "has done 8 optimiser steps" in fewer.stderr
 
 
 def test_resume_without_an_unfinished_run_says_so(prepared):
@@ -107,6 +119,23 @@ def test_init_from_starts_from_a_model_file(prepared, home):
     answer = prepared("train", "--profile", "smoke", "--no-distill", "--init-from", model,
                       "--max-steps", "1", "--json")
     assert answer.exit_code == 0, answer.stderr
+
+
+def test_init_from_a_bundle_starts_from_its_student(prepared, tmp_path, store):
+    places = ["--store", store.directory]
+    prepared("train", "--profile", "smoke", "--no-distill", "--max-steps", "2", "--name", "first",
+             "--set", "data.candidate_top_k=3", *places)
+    made = prepared("bundle", "first", "--output", tmp_path / "first.zip", *places)
+    assert made.exit_code == 0, made.stderr
+    answer = prepared("train", "--profile", "smoke", "--no-distill", "--init-from",
+                      tmp_path / "first.zip", "--name", "second", "--max-steps", "1",
+                      "--set", "train.best=loss", *places)
+    assert answer.exit_code == 0, answer.stderr
+    assert "by validation loss, then accuracy" in answer.stdout
+    assert "decides: data.candidate_top_k is 3, not 64" in answer.stderr
+    record = store.run("second")
+    assert json.loads(record.config_json)["data"]["candidate_top_k"] == 3
+    assert record.best_name == "val_loss"
 
 
 def test_init_from_a_public_checkpoint_is_told_as_what_it_is(run_cli, store, tmp_path):

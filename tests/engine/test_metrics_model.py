@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from hoserkd.engine.metrics.model import (
 )
 from hoserkd.engine.metrics.statistics import Resampling
 from hoserkd.engine.prepare import prepare_city
-from hoserkd.engine.student.storage import load_student
+from hoserkd.engine.student.storage import LoadedStudent, load_student
 from hoserkd.engine.student.tables import build_network_tables
 from hoserkd.engine.training.validation import judge_split
 from hoserkd.engine.trips.batches import TripSource, epoch_batches
@@ -52,6 +53,14 @@ def test_figures_on_all_trips_equal_those_of_the_training_loop(city, student):
                          ("time_mae_s", "time_mae_s"), ("time_mape", "time_mape"),
                          ("time_log_mape", "loss_time"), ("ece", "ece")):
         assert found.figures[ours].value == pytest.approx(expected[theirs], rel=1e-4), ours
+
+
+def test_a_student_is_judged_among_the_candidates_that_it_was_trained_with(city, student):
+    narrow = LoadedStudent(student.model, replace(student.meta, candidate_top_k=2))
+    asked, own = (step_answers(each, city, "test", DataConfig(candidate_top_k=k), 40, 0, device=CPU,
+                               observer=Silent(), stop=never_stop)
+                  for each, k in ((student, 2), (narrow, 64)))
+    np.testing.assert_array_equal(asked.confidence, own.confidence)
 
 
 def test_a_sample_is_the_same_for_a_seed_and_in_the_order_of_its_trips(city, student):

@@ -1,5 +1,6 @@
 """One question at a time gives what a batch gives."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,6 +61,19 @@ def test_predictor_last_step_of_a_trip_is_that_of_the_batch(
     assert found == pytest.approx(expected, abs=1e-6)
     assert list(answer.probability) == sorted(answer.probability, reverse=True)
     assert (answer.seconds >= 0).all()
+
+
+def test_predictor_offers_as_many_candidates_as_the_student_was_trained_with(
+    city: City, student: LoadedStudent
+) -> None:
+    follow = np.diff(city.network.candidates.offset)
+    road = int(city.network.road_id[int(follow.argmax())])
+    narrow = LoadedStudent(student.model, replace(student.meta, candidate_top_k=1))
+    when, end = [datetime(2024, 5, 6, 8)], int(city.network.road_id[-1])
+    assert len(Predictor(student, city).next_roads([road], when, end).road_id) == follow.max() > 1
+    assert len(Predictor(narrow, city).next_roads([road], when, end).road_id) == 1
+    chosen = Predictor(narrow, city, candidate_top_k=2)
+    assert len(chosen.next_roads([road], when, end).road_id) == 2
 
 
 def test_predictor_wrong_questions_are_answered_in_words(

@@ -80,19 +80,6 @@ def test_long_training_covers_what_the_quantiles_promise(city, tmp_path):
     assert abs(found["time_coverage_gap"]) < 0.12
 
 
-@pytest.mark.parametrize("distill", [DistillConfig(enabled=False), SELF])
-@pytest.mark.parametrize("questions", [3, 11])
-def test_a_stopped_run_resumes_to_the_same_bits(city, tmp_path, distill, questions):
-    config = toy_config(distill, QUANTILE.model_copy(update={"dropout": 0.1}))
-    one = train_student(config, city, directory=tmp_path / "one")
-    with pytest.raises(InterruptedRunError):
-        train_student(config, city, directory=tmp_path / "two", stop=StopAfter(questions))
-    two = train_student(config, city, directory=tmp_path / "two", resume=True)
-    assert same(last_weights(tmp_path / "one"), last_weights(tmp_path / "two"))
-    assert same(weights(one.best), weights(two.best))
-    assert one.metrics == two.metrics
-
-
 def test_a_resumed_run_keeps_its_head_and_says_so(city, tmp_path):
     with pytest.raises(InterruptedRunError):
         train_student(toy_config(student=QUANTILE), city, directory=tmp_path, stop=StopAfter(3))

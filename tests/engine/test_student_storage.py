@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def saved(network, tmp_path):
         CONFIG, network.roads, len(network.highway_names), network.zones, TimeStatistics(2.5, 0.7),
         city_sha256="ab", run_id="r1", epoch=3, step=99, distill={"lambda_kl": 0.01},
         metrics={"val_accuracy": 0.9}, network_sha256=network_sha256(network),
+        candidate_top_k=5, best_by="loss",
     )
     path = tmp_path / "best.safetensors"
     save_student(path, model, meta)
@@ -53,6 +55,15 @@ def test_student_that_was_saved_comes_back_with_all_it_says_of_itself(network, s
     assert not loaded.model.training
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("top_k", [0, -3, "64", True, 2.5])
+def test_student_file_with_an_impossible_number_of_candidates_is_refused(
+        network, saved, tmp_path, top_k):
+    _, model, meta = saved
+    save_student(tmp_path / "odd.safetensors", model, replace(meta, candidate_top_k=top_k))
+    with pytest.raises(CheckpointError, match="candidate_top_k is"):
+        load_student(tmp_path / "odd.safetensors", city_of(network))
 
 
 def test_student_of_a_city_of_another_size_is_refused_with_both_sizes(saved):

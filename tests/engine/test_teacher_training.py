@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from toy_teacher import toy_city, toy_config, toy_model
 
 from hoserkd.engine.config import ProfilingConfig, TeacherConfig, TrainConfig
+from hoserkd.engine.config_base import MAX_RATE, MAX_WEIGHT
 from hoserkd.engine.events import (
     CheckpointSaved,
     EpochDone,
@@ -31,7 +32,7 @@ from hoserkd.engine.teacher.sequences import token_batches, token_trips
 from hoserkd.engine.teacher.storage import load_teacher
 from hoserkd.engine.teacher.training import train_teacher
 from hoserkd.engine.types import TrajectorySet
-from hoserkd.errors import InterruptedRunError, TeacherError
+from hoserkd.errors import DivergenceError, InterruptedRunError, TeacherError
 
 SMALL = TeacherConfig(n_layer=1, n_head=2, n_embd=16, dropout=0.1, block_size=9, epochs=2,
                       batch_tokens=60, learning_rate=1e-2, cell_size_deg=0.004)
@@ -291,10 +292,8 @@ def test_damaged_checkpoint_is_a_clear_error(city, trained, tmp_path):
         train_teacher(config(), city, tmp_path / "t", Silent(), never_stop, resume=True)
 
 
-def test_learning_rate_without_limit_ends_with_a_clear_error(city, tmp_path):
-    from hoserkd.errors import DivergenceError
-
-    wild = config(SMALL.model_copy(update={"learning_rate": 1e30, "clip": 1e30}),
-                  train=TrainConfig())
-    with pytest.raises(DivergenceError, match="loss is"):
+def test_largest_learning_rate_ends_with_a_clear_error(city, tmp_path):
+    wild = config(SMALL.model_copy(update={
+        "learning_rate": MAX_RATE, "clip": MAX_WEIGHT, "weight_decay": MAX_RATE}))
+    with pytest.raises(DivergenceError, match="the teacher diverged by step"):
         train_teacher(wild, city, tmp_path / "t", Silent(), never_stop)

@@ -78,21 +78,6 @@ def test_a_start_voids_what_a_process_killed_before_its_first_checkpoint_recorde
     assert told[0] == Rewound(0, 0)
 
 
-@pytest.mark.parametrize("questions", [0, 2, 5, 7, 12, 17])
-def test_a_run_stopped_anywhere_and_resumed_gives_the_same_bits(
-        city, tmp_path, undisturbed, questions):
-    directory, result, _ = undisturbed
-    with pytest.raises(InterruptedRunError, match="all is saved"):
-        train_student(dropout_config(), city, directory=tmp_path, teacher_sources=teachers(),
-                      stop=StopAfter(questions))
-    torch.manual_seed(77)
-    resumed = train_student(dropout_config(), city, directory=tmp_path, resume=True,
-                            teacher_sources=teachers())
-    assert same(last_weights(directory), last_weights(tmp_path))
-    assert same(weights(result.best), weights(resumed.best))
-    assert resumed.metrics == result.metrics
-
-
 def test_a_killed_run_resumes_from_its_last_checkpoint_to_the_same_bits(
         city, tmp_path, undisturbed):
     directory, _, _ = undisturbed
@@ -112,20 +97,6 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_to_the_same_bits(
                   observer=listener)
     assert listener.of(Rewound) == [Rewound(6, 5)]
     assert same(last_weights(directory), last_weights(tmp_path))
-
-
-def test_epoch_metrics_of_a_resumed_run_are_those_of_the_undisturbed(city, tmp_path, undisturbed):
-    _, _, listener = undisturbed
-    with pytest.raises(InterruptedRunError):
-        train_student(dropout_config(), city, directory=tmp_path, teacher_sources=teachers(),
-                      stop=StopAfter(7))
-    resumed = Listener()
-    train_student(dropout_config(), city, directory=tmp_path, teacher_sources=teachers(),
-                  resume=True, observer=resumed)
-    expected = listener.of(EpochDone)[-1].metrics
-    got = resumed.of(EpochDone)[-1].metrics
-    assert {k: v for k, v in got.items() if k != "epoch_s"} == pytest.approx(
-        {k: v for k, v in expected.items() if k != "epoch_s"}, rel=1e-6)
 
 
 def test_lambda_zero_is_vanilla_to_the_bit(city, tmp_path):

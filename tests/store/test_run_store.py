@@ -69,6 +69,36 @@ def test_runs_of_one_second_never_share_an_id(
                    ("20270115-080000-bbbb", "train-my-profile-bbbb")]
 
 
+def judged(store: RunStore, name: str, kind: str, config: dict[str, object]) -> RunRecorder:
+    run = store.create_run(kind, "demo", name, json.dumps(config))
+    for epoch, (accuracy, loss) in enumerate(((0.5, 0.51), (0.5, 0.41), (0.4, 0.40))):
+        run.notify(EpochDone(epoch, 10 * epoch + 10, {
+            "val_accuracy": accuracy, "val_loss": loss, "val_loss_time": 1 - loss}))
+    return run
+
+
+@pytest.mark.parametrize(("criterion", "name", "value", "step"), [
+    ("accuracy", "val_accuracy", 0.5, 20), ("loss", "val_loss", 0.41, 20),
+    ("loss_time", "val_loss_time", 0.59, 20), (None, "val_accuracy", 0.5, 20)])
+def test_best_epoch_is_the_one_whose_weights_were_kept(
+        store: RunStore, criterion: str | None, name: str, value: float, step: int) -> None:
+    """By the setting that chose them; a tie that another figure broke is theirs too."""
+    train = {} if criterion is None else {"best": criterion}
+    run = judged(store, "kept", "train", {"train": train})
+    for at in (10, 20):
+        run.notify(CheckpointSaved(str(run.directory / "best.safetensors"), "best", at))
+    record = store.run("kept")
+    assert (record.best_name, record.best_value, record.best_step) == (
+        name, pytest.approx(value), step)
+
+
+def test_best_epoch_of_a_run_that_kept_no_weights_is_that_of_the_best_figure(
+        store: RunStore) -> None:
+    judged(store, "lost", "train", {"train": {"best": "loss"}})
+    record = store.run("lost")
+    assert (record.best_name, record.best_value, record.best_step) == ("val_loss", 0.40, 30)
+
+
 def test_odd_name_begins_no_run(store: RunStore) -> None:
     with pytest.raises(UsageError):
         store.create_run("train", "demo", "a/b")

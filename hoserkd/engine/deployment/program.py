@@ -53,18 +53,21 @@ class NextRoadsExport:
 
 
 def export_next_roads(
-    student: LoadedStudent, city: City, top_k: int = DataConfig().candidate_top_k, seed: int = 0
+    student: LoadedStudent, city: City, top_k: int | None = None, seed: int = 0
 ) -> NextRoadsExport:
     """Return the student's next-step predictor as a program for batches of trips of any length.
 
     Args:
         student: On the CPU.
-        top_k: Of more candidates than this the nearest to the destination count.
+        top_k: Of more candidates than this the nearest to the destination count; None: as in
+            the student's training, 64 where its file does not say.
         seed: Of the random walks on which the program is checked.
 
     Raises:
         CheckpointError: this version of torch makes a program that answers otherwise.
     """
+    if top_k is None:
+        top_k = student.meta.data(DataConfig()).candidate_top_k
     network = city.network
     tables = build_network_tables(network, student.meta.config.features, torch.device("cpu"))
     module = NextRoadsProgram(student, tables, torch.from_numpy(network.road_id.copy()), top_k)

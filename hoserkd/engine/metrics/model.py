@@ -119,7 +119,7 @@ def step_answers(
     sample = take_trips(whole, chosen)
     model = student.model.to(device).eval()
     tables = build_network_tables(city.network, student.meta.config.features, device)
-    source = TripSource(sample, tables, data, device)
+    source = TripSource(sample, tables, student.meta.data(data), device)
     encoding = model.encode_network(tables)
     parts: list[tuple[np.ndarray, list[np.ndarray]]] = []
     batches = epoch_batches(sample, BATCH_TRIPS, 0, 0, False)

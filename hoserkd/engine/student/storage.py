@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hoserkd.engine.city.checks import checked_times
 from hoserkd.engine.city.storage import City
-from hoserkd.engine.config import StudentConfig
+from hoserkd.engine.config import DataConfig, StudentConfig
 from hoserkd.engine.config_base import field_findings
 from hoserkd.engine.files import parse_json, replacing
 from hoserkd.engine.student.hoser import Hoser
@@ -49,6 +49,17 @@ class StudentMeta:
     metrics: dict[str, float] = field(default_factory=dict)
     network_sha256: str | None = None
     """Hash of the road network (see `network_sha256`); None: unknown."""
+    candidate_top_k: int | None = None
+    """Of more candidates than this the nearest to the destination were kept in its training;
+    None: unknown."""
+    best_by: str | None = None
+    """The setting `train.best` that chose these weights among the epochs'; None: unknown."""
+
+    def data(self, data: DataConfig) -> DataConfig:
+        """Return `data` with the candidates that the student was trained to choose among."""
+        if self.candidate_top_k is None:
+            return data
+        return data.model_copy(update={"candidate_top_k": self.candidate_top_k})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,9 @@ def _meta(path: Path, header: dict[str, Any]) -> StudentMeta:
     try:
         config = StudentConfig.model_validate(header.pop("config"))
         times = checked_times(header.pop("times"))
+        top_k = header.get("candidate_top_k")
+        if top_k is not None and not (type(top_k) is int and top_k >= 1):
+            raise ValueError(f"candidate_top_k is {top_k!r}, not a whole number from 1 up")
         return StudentMeta(config=config, times=times, **header)
     except (KeyError, TypeError, ValueError) as error:
         why = ("; ".join(field_findings(error)) if isinstance(error, ValidationError)

@@ -1,6 +1,7 @@
 """How likely a teacher finds whole trips: the loss it is trained with, and a trip's perplexity."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,32 +28,28 @@ class _HeadLoss(torch.autograd.Function):
     """Sum of the cross-entropies of a linear head, without ever holding all of its logits.
 
     The gradients are computed on the way forward, where each piece's softmax is at hand:
-    d loss / d logits = softmax - one-hot.
+    d loss / d logits = softmax - one-hot. Where no gradient is wanted, use `head_sums`: inside
+    `forward` nothing tells whether the caller is within `torch.no_grad`.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, ignored: int
                 ) -> Tensor:
         """Return the sum over the targets that are not ignored."""
-        needs = weight.requires_grad or hidden.requires_grad
-        rows = max(LOGITS_AT_ONCE // weight.shape[0], 1)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        grad_hidden = torch.empty_like(hidden) if needs else None
-        grad_weight = torch.zeros_like(weight) if needs else None
+        grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         typed = weight.to(hidden.dtype)
-        for i in range(0, len(hidden), rows):
-            states, wanted = hidden[i:i + rows], target[i:i + rows]
+        for part in _pieces(len(hidden), len(weight)):
+            states, wanted = hidden[part], target[part]
             counts = (wanted != ignored).unsqueeze(1)
             logits = (states @ typed.T).float()
             level = logits.logsumexp(dim=1, keepdim=True)
             column = wanted.unsqueeze(1)
             total += ((level - logits.gather(1, column)) * counts).sum()
-            if grad_hidden is None or grad_weight is None:
-                continue
             slope = logits.sub_(level).exp_()
             slope.scatter_add_(1, column, torch.full_like(column, -1, dtype=slope.dtype))
             slope = slope.mul_(counts).to(hidden.dtype)
-            grad_hidden[i:i + rows] = slope @ typed
+            grad_hidden[part] = slope @ typed
             grad_weight += slope.T @ states
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total
@@ -64,13 +61,56 @@ class _HeadLoss(torch.autograd.Function):
         return grad_hidden * upstream[0], grad_weight * upstream[0], None, None
 
 
+def _pieces(rows: int, columns: int) -> Iterator[slice]:
+    """Yield slices of so many rows that a (rows, columns) matrix is held by parts."""
+    size = max(LOGITS_AT_ONCE // columns, 1)
+    for start in range(0, rows, size):
+        yield slice(start, start + size)
+
+
+@torch.no_grad()
+def head_sums(
+    hidden: Float[Tensor, "N C"], weight: Float[Tensor, "V C"], target: Int[Tensor, " N"],
+    ignored: int,
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """Return the sum of the cross-entropies of a linear head, and how often it is right.
+
+    Only targets other than `ignored` count. Computes and keeps nothing for gradients.
+    """
+    total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+    right = torch.zeros((), dtype=torch.long, device=hidden.device)
+    typed = weight.to(hidden.dtype)
+    for part in _pieces(len(hidden), len(weight)):
+        wanted = target[part]
+        counts = wanted != ignored
+        logits = (hidden[part] @ typed.T).float()
+        loss = logits.logsumexp(dim=1) - logits.gather(1, wanted.unsqueeze(1)).squeeze(1)
+        total += (loss * counts).sum()
+        right += ((logits.argmax(dim=1) == wanted) & counts).sum()
+    return total, right
+
+
 def next_token_loss(model: LMTAD, tokens: Int[Tensor, "B T"], pad_id: int) -> Float[Tensor, ""]:
     """Return the sum of -log p(next token) over a batch; what follows a trip's EOT is left out."""
-    hidden = model(tokens[:, :-1]).flatten(0, 1)
+    hidden, weight = model(tokens[:, :-1]).flatten(0, 1), model.token_embedding
     target = tokens[:, 1:].flatten()
+    if not (torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)):
+        return head_sums(hidden, weight, target, pad_id)[0]
     total: Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
-        hidden, model.token_embedding, target, pad_id)
+        hidden, weight, target, pad_id)
     return total
+
+
+@torch.no_grad()
+def next_token_sums(
+    model: LMTAD, tokens: Int[Tensor, "B T"], pad_id: int
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """Return the sum of -log p(next token) over a batch, and how many the model foresees.
+
+    What follows a trip's EOT is left out.
+    """
+    hidden = model(tokens[:, :-1]).flatten(0, 1)
+    return head_sums(hidden, model.token_embedding, tokens[:, 1:].flatten(), pad_id)
 
 
 @torch.no_grad()

@@ -10,9 +10,10 @@ weights, to the bit, as one that was never stopped.
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -36,10 +37,16 @@ from hoserkd.engine.teacher.anomaly import judge_anomalies
 from hoserkd.engine.teacher.export import OWN_CHECKPOINT
 from hoserkd.engine.teacher.lmtad import LMTAD, LMTADDimensions
 from hoserkd.engine.teacher.perplexity import next_token_loss
+from hoserkd.engine.teacher.progress import Meter, Progress, held_out
 from hoserkd.engine.teacher.sequences import TokenTrips, token_batches, token_trips
+from hoserkd.engine.teacher.stopped import (
+    LAST,
+    decisive_settings,
+    read_last,
+    training_state,
+)
 from hoserkd.engine.teacher.storage import (
     CARD,
-    WEIGHTS,
     TeacherCard,
     add_to_card,
     load_card,
@@ -47,15 +54,12 @@ from hoserkd.engine.teacher.storage import (
     save_teacher,
 )
 from hoserkd.engine.training.acceleration import compiles, decided, matrix_precision
-from hoserkd.engine.training.checkpoint import UNREADABLE, restore_rng, rng_state
+from hoserkd.engine.training.checkpoint import restore_rng, rng_state
+from hoserkd.engine.training.finite import not_finite
 from hoserkd.engine.training.optim import Optimiser
 from hoserkd.engine.training.schedule import learning_rate
+from hoserkd.engine.training.selection import TEACHER, described, is_better
 from hoserkd.errors import ConfigError, DivergenceError, InterruptedRunError, TeacherError
-
-LAST = "last.ckpt"
-RESUMABLE = ("n_layer", "n_head", "n_embd", "dropout", "block_size", "cell_size_deg", "epochs",
-             "batch_tokens", "learning_rate", "weight_decay", "warmup_share", "clip")
-"""Settings that have to be the same where a training goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +70,14 @@ class TeacherResult:
     card: TeacherCard
     best_epoch: int
     """0 for the first."""
+    best_by: str
+    """The held-out figures that chose it, in the order in which they decide."""
     val_perplexity: float
     """exp of the mean -log p over the tokens of the held-out trips, EOT counted, at that epoch."""
     seconds: float
     """Of this call."""
     trained: bool
     """False: it was finished already with these settings, and nothing was done."""
-
-
-@dataclass(slots=True)
-class _Progress:
-    """Where a training stands."""
-
-    epoch: int = 0
-    batch: int = 0
-    """Batches of the epoch that are done."""
-    step: int = 0
-    loss_sum: float = 0.0
-    """Over the epoch so far."""
-    token_sum: int = 0
-    reported_loss: float = 0.0
-    """Of `loss_sum`, what the reports of steps have told."""
-    reported_tokens: int = 0
-    best_epoch: int = -1
-    best_loss: float = math.inf
-    finished: bool = False
 
 
 def train_teacher(
@@ -121,12 +108,13 @@ def train_teacher(
     """
     start = time.perf_counter()
     state = training_state(config, city, directory, resume=resume, force=force)
-    found = None if state == "new" else _read_last(directory / LAST)
+    found = None if state == "new" else read_last(directory / LAST)
     if found is not None and state == "finished":
-        progress = _Progress(**found["progress"])
+        progress = Progress(**found["progress"])
         return TeacherResult(directory, load_card(directory), progress.best_epoch,
-                             math.exp(progress.best_loss), 0.0, trained=False)
-    training = _Training(config, city, directory, _settings(config, city), observer)
+                             described(TEACHER[config.teacher.best]), progress.best_perplexity,
+                             0.0, trained=False)
+    training = _Training(config, city, directory, decisive_settings(config, city), observer)
     if found is not None:
         training.restore(found)
     else:
@@ -135,57 +123,6 @@ def train_teacher(
     with matrix_precision(training.on_cuda and decided(config.train.tf32, True)):
         result = training.run(stop)
     return replace(result, seconds=time.perf_counter() - start)
-
-
-def training_state(config: EngineConfig, city: City, directory: Path, *, resume: bool = False,
-                   force: bool = False) -> Literal["new", "stopped", "finished"]:
-    """Return what `train_teacher` would find: nothing, something to go on with, or its result.
-
-    Raises:
-        TeacherError: It would refuse: another teacher is there, or the training that is there
-            is neither to be resumed nor replaced, or there is none to resume.
-    """
-    found = None if force else _read_last(directory / LAST)
-    if found is None:
-        if resume and not force:
-            raise TeacherError(f"{directory} holds no {LAST} to go on from",
-                               hint="train without --resume")
-        if any((directory / name).exists() for name in (CARD, WEIGHTS)) and not force:
-            raise TeacherError(f"{directory} already holds a teacher that was not trained here",
-                               hint="choose another --name, or --force to replace it")
-        return "new"
-    then, now = found["settings"], _settings(config, city)
-    differing = [f"{key} was {then.get(key)!r}, is now {value!r}"
-                 for key, value in now.items() if then.get(key) != value]
-    if differing:
-        raise TeacherError(
-            f"{directory} holds a teacher of other settings: {'; '.join(differing)}",
-            hint="choose another --name, or --force to train it anew")
-    if found["progress"]["finished"]:
-        return "finished"
-    if not resume:
-        raise TeacherError(f"{directory} holds a training that was stopped",
-                           hint="go on with --resume, or begin anew with --force")
-    return "stopped"
-
-
-def _settings(config: EngineConfig, city: City) -> dict[str, Any]:
-    teacher = config.teacher.model_dump(mode="json")
-    return {name: teacher[name] for name in RESUMABLE} | {
-        "seed": config.seed, "city_sha256": city.sha256}
-
-
-def _read_last(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, *UNREADABLE) as error:
-        raise TeacherError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}",
-                           hint="begin anew with --force") from error
-    if not isinstance(content, dict) or content.get("format") != OWN_CHECKPOINT:
-        raise TeacherError(f"{path}: not a checkpoint of train-teacher")
-    return content
 
 
 class _Training:
@@ -208,7 +145,9 @@ class _Training:
         self._optimiser = Optimiser(self._model, TrainConfig(
             learning_rate=teacher.learning_rate, weight_decay=teacher.weight_decay,
             clip=teacher.clip), self._amp)
-        self._progress = _Progress()
+        self._progress = Progress()
+        self._saved_step: int | None = None
+        self._order = TEACHER[teacher.best]
         self._epoch_steps = len(token_batches(self._train.length, teacher.batch_tokens))
         self._total = teacher.epochs * self._epoch_steps
 
@@ -221,13 +160,15 @@ class _Training:
         """Go on where a checkpoint says."""
         self._model.load_state_dict(found["model"])
         self._optimiser.load_state_dict(found["optimiser"])
-        self._progress = _Progress(**found["progress"])
+        self._progress = Progress(**found["progress"])
+        self._saved_step = self._progress.step
         restore_rng(found["rng"], self._device)
         self._observer.notify(Rewound(self._progress.step))
 
     def run(self, stop: StopRequested) -> TeacherResult:
         """Train the epochs that are left."""
         progress, epochs = self._progress, self._config.teacher.epochs
+        self._keep_best()
         while progress.epoch < epochs:
             start = time.perf_counter()
             self._epoch(stop)
@@ -236,17 +177,18 @@ class _Training:
             progress.batch, progress.loss_sum, progress.token_sum = 0, 0.0, 0
             progress.reported_loss, progress.reported_tokens = 0.0, 0
             self.save()
+            self._keep_best()
         card = add_to_card(self._directory, {"anomalies": self._judge_anomalies(stop)})
         progress.finished = True
         self.save()
-        return TeacherResult(self._directory, card, progress.best_epoch,
-                             math.exp(progress.best_loss), 0.0, trained=True)
+        return TeacherResult(self._directory, card, progress.best_epoch, described(self._order),
+                             progress.best_perplexity, 0.0, trained=True)
 
     def _epoch(self, stop: StopRequested) -> None:
         progress, teacher = self._progress, self._config.teacher
         batches = token_batches(self._train.length, teacher.batch_tokens,
                                 (self._config.seed, progress.epoch))
-        meter = _Meter(self._device, progress)
+        meter = Meter(self._device, progress)
         self._model.train()
         every = max(self._config.profiling.interval, 1)
         for batch in batches[progress.batch:]:
@@ -279,32 +221,79 @@ class _Training:
         norm = self._optimiser.step(rate)
         return total.detach(), norm
 
-    def _report(self, meter: "_Meter", rate: float) -> None:
+    def _report(self, meter: "Meter", rate: float) -> None:
         progress = self._progress
         loss, norm, speed = meter.window()
-        if not math.isfinite(loss):
-            raise DivergenceError(
-                f"the teacher's loss is {loss} at step {progress.step}; the best epoch so far is "
-                f"in {self._directory}", hint="lower teacher.learning_rate or teacher.clip")
-        self._optimiser.check_scale()
+        self._check_figures({"loss": loss}, norm)
         self._observer.notify(StepDone(progress.step, progress.epoch, self._total, {
             "loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens_per_s": speed}))
 
     def _judge(self, epoch_s: float) -> None:
-        """Measure the held-out perplexity, and keep the weights if it is the best."""
+        """Measure the held-out figures, and note whether they are the best.
+
+        Raises:
+            DivergenceError: the weights, or what they make of the held-out trips, are not finite.
+        """
         progress = self._progress
-        loss = held_out_loss(self._model, self._val, self._config.teacher.batch_tokens)
+        self._check_state()
+        found = held_out(self._model, self._val, self._config.teacher.batch_tokens)
+        self._check_figures({"validation loss": found.loss})
         metrics = {"epoch_s": epoch_s, "train_loss": progress.loss_sum / progress.token_sum,
-                   "val_loss": loss, "val_perplexity": math.exp(min(loss, 700.0))}
+                   "val_loss": found.loss, "val_perplexity": found.perplexity,
+                   "val_token_accuracy": found.accuracy}
         self._observer.notify(EpochDone(progress.epoch, progress.step, metrics))
-        if not loss < progress.best_loss:
+        figures = {"loss": found.loss, "accuracy": found.accuracy}
+        if is_better(figures, progress.best_figures, self._order):
+            progress.best_loss, progress.best_epoch = found.loss, progress.epoch
+            progress.best_metrics = {k: v for k, v in metrics.items() if k != "epoch_s"}
+
+    def _keep_best(self) -> None:
+        """Export the present weights if they are those of the best epoch.
+
+        After the checkpoint that says so, never before: a process that is killed in between
+        leaves a checkpoint with these very weights, and the resumed training exports them.
+        """
+        progress = self._progress
+        if progress.batch or not progress.best_metrics or progress.best_epoch + 1 != progress.epoch:
             return
-        progress.best_loss, progress.best_epoch = loss, progress.epoch
         meta = dict(self._card.meta) | {
-            "best_epoch": progress.epoch, "epochs": self._config.teacher.epochs,
-            "steps": progress.step, **{k: v for k, v in metrics.items() if k != "epoch_s"}}
+            "best_epoch": progress.best_epoch, "best_by": self._config.teacher.best,
+            "epochs": self._config.teacher.epochs, "steps": progress.step,
+            **progress.best_metrics}
         save_teacher(self._directory, self._model, replace(self._card, meta=meta))
         self._observer.notify(CheckpointSaved(str(self._directory / CARD), "best", progress.step))
+
+    def _check_figures(self, figures: Mapping[str, float], norm: float = 0.0) -> None:
+        """Refuse to continue from a loss or a gradient that is not a number."""
+        broken = [f"its {name} is {value}" for name, value in figures.items()
+                  if not math.isfinite(value)]
+        if not (math.isfinite(norm) or self._optimiser.skips_overflow):
+            broken.append(f"its gradient is {norm}")
+        if broken:
+            raise self._diverged(" and ".join(broken))
+        try:
+            self._optimiser.check_scale()
+        except DivergenceError as error:
+            raise self._diverged(error.message) from error
+
+    def _check_state(self) -> None:
+        """Refuse to keep weights that an update broke: no loss may have seen them yet."""
+        broken = not_finite({"weights": self._model.state_dict(),
+                             "optimiser": self._optimiser.state_dict()})
+        if broken is not None:
+            raise self._diverged(f"not finite: {broken}")
+
+    def _diverged(self, what: str) -> DivergenceError:
+        progress = self._progress
+        kept = [] if self._saved_step is None else [
+            f"the last good checkpoint is {self._directory / LAST} (step {self._saved_step})"]
+        if progress.best_epoch >= 0:
+            kept.append(f"the best epoch so far ({progress.best_epoch + 1}) is in "
+                        f"{self._directory / CARD}")
+        return DivergenceError(
+            f"the teacher diverged by step {progress.step}: {what}; "
+            + ("; ".join(kept) or "there is no checkpoint yet"),
+            hint="lower teacher.learning_rate or teacher.clip, and train anew with --force")
 
     def _judge_anomalies(self, stop: StopRequested) -> list[dict[str, Any]]:
         """Judge the best weights at LM-TAD's own task, on trips that chose nothing."""
@@ -320,65 +309,31 @@ class _Training:
             for a in found for name in ("f1", "pr_auc", "roc_auc")}))
         return [a.to_json() for a in found]
 
-    def _take(self, meter: "_Meter") -> None:
+    def _take(self, meter: "Meter") -> None:
         """Let a checkpoint remember the meter's sums, to the bit."""
         progress = self._progress
         progress.loss_sum, progress.token_sum = meter.sums()
         progress.reported_loss, progress.reported_tokens = meter.reported
 
     def save(self) -> None:
-        """Write all that going on needs, whole or not at all."""
+        """Write all that resuming needs, whole or not at all.
+
+        Raises:
+            DivergenceError: it would hold numbers that are not finite; the file before stays.
+        """
         progress = self._progress
+        self._check_figures({"summed loss": progress.loss_sum})
+        self._check_state()
         content = {
             "format": OWN_CHECKPOINT, "card": json.dumps(self._card.to_json()),
             "settings": self._settings, "model": self._model.state_dict(),
             "optimiser": self._optimiser.state_dict(), "rng": rng_state(self._device),
-            "progress": {name: getattr(progress, name) for name in _Progress.__slots__},
+            "progress": {name: getattr(progress, name) for name in Progress.__slots__},
         }
         with replacing(self._directory / LAST) as file:
             torch.save(content, file)
+        self._saved_step = progress.step
         self._observer.notify(CheckpointSaved(str(self._directory / LAST), "last", progress.step))
-
-
-class _Meter:
-    """Sums over an epoch on the device, brought to the host only when they are reported."""
-
-    def __init__(self, device: torch.device, progress: _Progress) -> None:
-        self._loss = torch.tensor(progress.loss_sum, device=device, dtype=torch.float64)
-        self._tokens = progress.token_sum
-        self._norm = torch.zeros((), device=device)
-        self.reported = (progress.reported_loss, progress.reported_tokens)
-        """Loss and tokens up to the last report."""
-        self._time, self._timed = time.perf_counter(), progress.token_sum
-
-    def add(self, loss: Tensor, norm: Tensor, tokens: int) -> None:
-        """Count one step."""
-        self._loss += loss
-        self._norm = norm
-        self._tokens += tokens
-
-    def window(self) -> tuple[float, float, float]:
-        """Return mean loss, last gradient norm and tokens a second since the last call."""
-        loss, now = float(self._loss), time.perf_counter()
-        mean = (loss - self.reported[0]) / max(self._tokens - self.reported[1], 1)
-        speed = (self._tokens - self._timed) / max(now - self._time, 1e-9)
-        self.reported = (loss, self._tokens)
-        self._time, self._timed = now, self._tokens
-        return mean, float(self._norm), speed
-
-    def sums(self) -> tuple[float, int]:
-        """Return loss and tokens of the epoch so far."""
-        return float(self._loss), self._tokens
-
-
-@torch.no_grad()
-def held_out_loss(model: LMTAD, trips: TokenTrips, batch_tokens: int) -> float:
-    """Return the mean of -log p over all tokens of some trips, EOT counted, in nats."""
-    model.eval()
-    total = torch.zeros((), dtype=torch.float64, device=model.device)
-    for batch in token_batches(trips.length, batch_tokens):
-        total += next_token_loss(model, trips.batch(batch), trips.pad_id)
-    return float(total) / max(int(trips.length.sum()) - len(trips), 1)
 
 
 def _new_card(config: EngineConfig, city: City, name: str) -> TeacherCard:

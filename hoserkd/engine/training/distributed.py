@@ -72,6 +72,16 @@ class Ranks:
         if self.world > 1:
             dist.barrier()
 
+    def seed_step(self, seed: int, step: int) -> None:
+        """Seed what this process draws in an optimiser step (dropout), if there are several.
+
+        Derived from (seed, rank, step), no state has to be kept for each process: a training that
+        is resumed draws what an undisturbed one draws, and no two processes drop the same units.
+        """
+        if self.world > 1:
+            words = np.random.SeedSequence([seed, self.rank, step]).generate_state(1, np.uint64)
+            torch.manual_seed(int(words[0]))
+
     def from_first(self, value: T) -> T:
         """Return what the first process gives; what the others give does not matter."""
         if self.world == 1:

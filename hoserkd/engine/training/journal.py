@@ -21,7 +21,7 @@ number."""
 PARCEL_S = 1.0
 """Slow steps are reported at least this often."""
 
-Figures = Callable[[Mapping[str, float], StepValues], dict[str, float]]
+Figures = Callable[[Mapping[str, float]], dict[str, float]]
 """Turns the sums of a step into its metrics."""
 
 
@@ -93,11 +93,14 @@ class Journal:
         for record, row in zip(records, rows, strict=True):
             named = dict(zip(self._names, row[:-1], strict=True))
             self._check(record, named, row[-1])
+            if "kl" in named:
+                # The weight may change from step to step: an epoch's loss needs their products.
+                named["weighted_kl"] = record.values.lambda_kl * named["kl"]
             for name, value in named.items():
                 epoch_sums[name] = epoch_sums.get(name, 0.0) + value
             self._observer.notify(StepDone(
                 record.step, record.epoch, self._total_steps,
-                {**self._figures(named, record.values), **speed,
+                {**self._figures(named), **speed,
                  **self._values(record.values, row[-1], "asked" in named)},
                 timings.get(record.step, {}),
             ))

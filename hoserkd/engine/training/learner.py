@@ -122,11 +122,11 @@ class Learner:
             return (*names, "informative", *self.heads.names)
         return names if self.signal is None else (*names, *DISTILLED)
 
-    def figures(self, sums: Mapping[str, float], values: StepValues) -> dict[str, float]:
+    def figures(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Return the metrics that sums over steps come to."""
         if self.heads is not None:
             return self_metrics(sums, self.heads.layers, self.distill)
-        return loss_metrics(sums, values.lambda_kl)
+        return loss_metrics(sums)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all weights that are trained, those of auxiliary heads under a prefix."""

@@ -1,7 +1,8 @@
 """The training loop: vanilla and distilled alike."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,18 @@ from hoserkd.engine.training.checkpoint import (
     rng_state,
     save_checkpoint,
 )
+from hoserkd.engine.training.finite import not_finite
 from hoserkd.engine.training.journal import Journal, StepRecord
 from hoserkd.engine.training.learner import Learner
-from hoserkd.engine.training.schedule import Plan, StepValues
+from hoserkd.engine.training.schedule import Plan
+from hoserkd.engine.training.selection import STUDENT, is_better
 from hoserkd.engine.trips.batches import TripSource, epoch_batches
 from hoserkd.engine.types import TrajectorySet
 from hoserkd.errors import DivergenceError, InterruptedRunError
 
 Groups = list[list[Int64[np.ndarray, " _"]]]
-Judge = Callable[[StepValues], dict[str, float]]
-"""Returns the metrics of the validation split, given the values of the last step."""
+Judge = Callable[[], dict[str, float]]
+"""Returns the metrics of the validation split."""
 SaveBest = Callable[[Path, TrainState], None]
 """Writes the weights as a model file."""
 
@@ -70,7 +73,7 @@ class Training:
     def __init__(
         self, learner: Learner, feed: Feed, plan: Plan, state: TrainState, journal: Journal,
         judge: Judge, save_best: SaveBest, directory: Path, settings: dict[str, Any],
-        checkpoint_every: int, observer: Observer, stop: StopRequested,
+        observer: Observer, stop: StopRequested,
     ) -> None:
         self.learner = learner
         self.feed = feed
@@ -81,11 +84,11 @@ class Training:
         self._save_best = save_best
         self._directory = directory
         self._settings = settings
-        self._checkpoint_every = checkpoint_every
         self._observer = observer
         self._stop = stop
         self.lengths = np.diff(feed.trajectories.offset) - 1
-        self._saved_step: int | None = None
+        # A resumed training begins at its checkpoint.
+        self._saved_step = state.step
 
     @property
     def finished(self) -> bool:
@@ -103,7 +106,7 @@ class Training:
         """Return what the running epoch still has to learn, to the last step of the training."""
         state, per_epoch = self.state, self.plan.steps_per_epoch
         done = state.step - self.epoch * per_epoch
-        left = min(per_epoch - done, self.plan.total_steps - state.step)
+        left = max(0, min(per_epoch - done, self.plan.total_steps - state.step))
         return self.feed.groups(self.epoch)[done:done + left]
 
     def close_step(self, record: StepRecord) -> None:
@@ -115,7 +118,7 @@ class Training:
         if self._asked_to_stop():
             self.save_last()
             raise self._interrupted()
-        if record.step % self._checkpoint_every == 0:
+        if record.step % self.plan.train.checkpoint_every == 0:
             self.save_last()
 
     def close_epoch(self, seconds: float) -> None:
@@ -126,32 +129,39 @@ class Training:
             state.judged = state.step
             return
         self._flush()
+        self._check_state()
         started = time.perf_counter()
-        values = self.plan.at(max(state.step - 1, 0))
         try:
-            judged = self._judge(values)
+            judged = self._judge()
         except InterruptedRunError:
             state.epoch_s += seconds
             self.save_last()
             raise self._interrupted() from None
+        self._check_judged(judged)
         state.epoch_s += seconds + time.perf_counter() - started
         self._observer.notify(EpochDone(epoch, state.step, {
             "epoch_s": state.epoch_s,
-            "train_loss": self.learner.figures(state.sums, values)["loss"],
+            "train_loss": self.learner.figures(state.sums)["loss"],
             **{f"val_{name}": value for name, value in judged.items()},
         }))
-        if state.best_epoch is None or judged["accuracy"] > state.best_metrics["accuracy"]:
+        best = None if state.best_epoch is None else state.best_metrics
+        if is_better(judged, best, STUDENT[self.plan.train.best]):
             state.best_epoch, state.best_step, state.best_metrics = epoch, state.step, judged
-            self._keep_best()
         state.judged = state.step
         if state.step % self.plan.steps_per_epoch == 0:
             state.sums, state.epoch_s = {}, 0.0
         self.save_last()
+        self.keep_best()
         self.journal.restart_clock()
 
     def save_last(self) -> None:
-        """Write the checkpoint that resumes."""
+        """Write the checkpoint that resumes.
+
+        Raises:
+            DivergenceError: it would hold numbers that are not finite; the one before stays.
+        """
         self._flush()
+        self._check_state()
         learner, path = self.learner, self._directory / LAST
         if learner.ranks.first:
             save_checkpoint(path, Checkpoint(
@@ -160,9 +170,16 @@ class Training:
             self._observer.notify(CheckpointSaved(str(path), "last", self.state.step))
         self._saved_step = self.state.step
 
-    def _keep_best(self) -> None:
-        path = self._directory / BEST
-        if self.learner.ranks.first:
+    def keep_best(self) -> None:
+        """Write the present weights as the best ones, if they are.
+
+        After the checkpoint that says so, never before: a process that is killed in between
+        leaves a checkpoint with these very weights, and the resumed training writes them. The
+        other way round the file could hold an epoch that the resumed training never reaches.
+        """
+        path, state = self._directory / BEST, self.state
+        if self.learner.ranks.first and state.best_epoch is not None and \
+                state.best_step == state.step:
             self._save_best(path, self.state)
             self._observer.notify(CheckpointSaved(str(path), "best", self.state.step))
 
@@ -182,17 +199,38 @@ class Training:
             self.journal.flush(self.state.sums)
             self.learner.optimiser.check_scale()
         except DivergenceError as error:
-            raise DivergenceError(
-                f"{error.message}; {self._last_good()}",
-                hint="lower train.learning_rate or train.clip, and go on with --resume"
-            ) from error
+            raise self._diverged(error.message) from error
+
+    def _check_state(self) -> None:
+        """Refuse weights that the last update broke: no loss has seen them yet."""
+        learner = self.learner
+        broken = not_finite({"weights": learner.state_dict(),
+                             "optimiser": learner.optimiser.state_dict()})
+        if broken is not None:
+            raise self._diverged(f"training diverged by step {self.state.step}: not finite: "
+                                 f"{broken}")
+
+    def _check_judged(self, metrics: Mapping[str, float]) -> None:
+        """Refuse weights whose validation loss is not finite. (An error in seconds may overflow.)
+
+        The check is the same in every process, since the metrics are.
+        """
+        broken = [name for name, value in metrics.items()
+                  if "loss" in name and not math.isfinite(value)]
+        if broken:
+            raise self._diverged(f"training diverged by step {self.state.step}: not a number in "
+                                 f"the validation: {', '.join(broken)}")
+
+    def _diverged(self, message: str) -> DivergenceError:
+        return DivergenceError(
+            f"{message}; {self._last_good()}",
+            hint="lower train.learning_rate or train.clip, and continue with --resume")
 
     def _last_good(self) -> str:
         path = self._directory / LAST
         if not path.is_file():
             return "there is no checkpoint yet"
-        step = "" if self._saved_step is None else f" (step {self._saved_step})"
-        return f"the last good checkpoint is {path}{step}"
+        return f"the last good checkpoint is {path} (step {self._saved_step})"
 
 
 def fit(training: Training) -> None:
@@ -204,6 +242,7 @@ def fit(training: Training) -> None:
     """
     learner, feed, plan = training.learner, training.feed, training.plan
     learner.model.train()
+    training.keep_best()
     while not training.finished:
         started = time.perf_counter()
         epoch, groups = training.epoch, training.remaining_groups()
@@ -212,6 +251,7 @@ def fit(training: Training) -> None:
         for group, share in zip(groups, shares, strict=True):
             step = training.state.step
             values = plan.at(step)
+            learner.ranks.seed_step(feed.seed, step)
             learner.timer.begin(step + 1)
             loaded = learner.load(batches, share, training.lengths, values, (feed.seed, step))
             sums = learner.learn(loaded, values)

@@ -14,12 +14,16 @@ def supervised_names(student: StudentConfig) -> tuple[str, ...]:
     return SUPERVISED if student.time_quantiles is None else (*SUPERVISED, "pinball")
 
 
-def loss_metrics(sums: Mapping[str, float], lambda_kl: float) -> dict[str, float]:
+def loss_metrics(sums: Mapping[str, float]) -> dict[str, float]:
     """Return the losses and shares of a step, an epoch or a split from its sums.
 
-    `loss` is the road term + the time term + `lambda_kl` times the KL term, each a mean over
-    its own steps. The time term is `loss_time`, with a quantile head `loss_pinball`. Figures about
-    the teacher are left out where it was not asked or had nothing to say.
+    `loss` is the road term + the time term + the weighted KL term, each a mean over its own
+    steps. The time term is `loss_time`, with a quantile head `loss_pinball`. Figures about the
+    teacher are left out where it was not asked or had nothing to say.
+
+    Args:
+        sums: By name. `weighted_kl` is the sum of lambda_kl times KL, each step's with the weight
+            of its time; without it the KL term has no weight.
     """
     labelled = max(sums["labelled"], 1.0)
     metrics = {
@@ -33,7 +37,7 @@ def loss_metrics(sums: Mapping[str, float], lambda_kl: float) -> dict[str, float
     metrics["loss"] = metrics["loss_road"] + trained
     if sums.get("asked", 0.0) > 0:
         metrics |= teacher_metrics(sums)
-        metrics["loss"] += lambda_kl * metrics.get("loss_kl", 0.0)
+        metrics["loss"] += sums.get("weighted_kl", 0.0) / max(sums["informative"], 1.0)
     return metrics
 
 
@@ -60,7 +64,7 @@ def self_metrics(
 ) -> dict[str, float]:
     """Return the figures of a self-distilling step: the last head's, each head's, the loss."""
     labelled, informative = max(sums["labelled"], 1.0), max(sums["informative"], 1.0)
-    metrics = loss_metrics(sums, 0.0)
+    metrics = loss_metrics(sums)
     hard, soft = [metrics["loss"]], []
     for layer in layers:
         hard.append((sums[f"gt_road_{layer}"] + sums[f"gt_time_{layer}"]) / labelled)

@@ -38,6 +38,7 @@ class Optimiser:
         modules = [model] if further is None else [model, further]
         self.parameters = [p for m in modules for p in m.parameters() if p.requires_grad]
         self._clip = train.clip
+        self._decays = (train.weight_decay, 0.0)
         self._adamw = torch.optim.AdamW(
             decay_groups(self.parameters, train.weight_decay), lr=train.learning_rate, fused=True)
         device = self.parameters[0].device.type
@@ -73,7 +74,9 @@ class Optimiser:
         return {"adamw": self._adamw.state_dict(), "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state that `state_dict` returned."""
+        """Take over a state that `state_dict` returned; the weight decay stays this one's."""
         self._adamw.load_state_dict(state["adamw"])
+        for group, decay in zip(self._adamw.param_groups, self._decays, strict=True):
+            group["weight_decay"] = decay
         if state["scaler"] and self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])

@@ -1,7 +1,7 @@
 """How good a student is at the next step, over a whole split."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -55,6 +55,7 @@ class Judgement:
 
     metrics: dict[str, float]
     """accuracy (over all steps), accuracy_kept (over steps whose label survived the top k),
+    loss (loss_road + loss_time or, with a quantile head, loss_pinball: no teacher's term),
     loss_road, loss_time (relative error in log space), time_mae_s, time_mape (relative to at
     least one second), ece, and with a teacher loss_kl and its companions. With a quantile head
     also loss_pinball, time_coverage (share of real times within the outermost quantiles),
@@ -73,8 +74,7 @@ class Examination:
     times: TimeStatistics
     amp: torch.dtype | None = None
     signal: TeacherSource | None = None
-    distill: DistillConfig | None = None
-    temperature: float = 1.0
+    distill: DistillConfig = field(default_factory=DistillConfig)
     heads: AuxiliaryHeads | None = None
 
     @property
@@ -99,7 +99,6 @@ def judge_split(
     amp: torch.dtype | None = None,
     signal: TeacherSource | None = None,
     distill: DistillConfig | None = None,
-    temperature: float | None = None,
     heads: AuxiliaryHeads | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008 - immutable
     observer: Observer = Silent(),  # noqa: B008 - without state
@@ -110,16 +109,16 @@ def judge_split(
 
     Args:
         signal: The teacher's answers on this split, for the KL term.
-        temperature: Of the KL term; the setting's where None.
+        distill: Its `temperature` is that of the KL term and of the entropies, whatever the
+            schedule says: epochs and splits compare only at one temperature.
         heads: Auxiliary heads of self-distillation, for their losses; they judge nothing else.
         job: What the notices of progress call it.
 
     Raises:
         InterruptedRunError: `stop` said so.
     """
-    distill = distill or DistillConfig()
-    exam = Examination(model, tables, source, times, amp, signal, distill,
-                       temperature or distill.temperature, heads)
+    exam = Examination(model, tables, source, times, amp, signal, distill or DistillConfig(),
+                       heads)
     training = model.training
     model.eval()
     with autocast(tables.device, amp):
@@ -182,24 +181,24 @@ def _quantile_sums(
 def _teacher_sums(
     exam: Examination, output: NavigatorOutput, batch: StepBatch
 ) -> dict[str, Float[Tensor, ""]]:
-    if exam.signal is None or exam.distill is None:
+    if exam.signal is None:
         return {}
+    distill, temperature = exam.distill, exam.distill.temperature
     asked = torch.arange(batch.steps, device=batch.road.device)
-    target = teacher_target(
-        batch, exam.signal.signal(batch, asked), exam.distill, exam.temperature)
-    log_p = student_log_probability(output.logits, target, exam.temperature)
-    kl = kl_term(log_p, target, exam.temperature, exam.distill.tau_squared)
+    target = teacher_target(batch, exam.signal.signal(batch, asked), distill, temperature)
+    log_p = student_log_probability(output.logits, target, temperature)
+    kl = kl_term(log_p, target, temperature, distill.tau_squared)
     return {"kl": kl.total, "informative": kl.steps, **distillation_meters(log_p, target, batch)}
 
 
 def _head_sums(
     exam: Examination, encoding: NetworkEncoding, batch: StepBatch
 ) -> dict[str, Float[Tensor, ""]]:
-    if exam.heads is None or exam.distill is None:
+    if exam.heads is None:
         return {}
     one = torch.ones((), device=batch.road.device)
     _, meters = self_loss(exam.model, exam.heads, encoding, batch, exam.times, exam.distill,
-                          exam.temperature, one, one, exam.amp)
+                          exam.distill.temperature, one, one, exam.amp)
     return {name: meters[name] for name in ("informative", *exam.heads.names)}
 
 
@@ -208,11 +207,12 @@ def _judgement(
 ) -> Judgement:
     named = dict(zip(exam.names, sums.tolist(), strict=True))
     labelled = max(named["labelled"], 1.0)
-    if exam.heads is not None and exam.distill is not None:
+    if exam.heads is not None:
         metrics = self_metrics(named, exam.heads.layers, exam.distill)
     else:
-        metrics = loss_metrics(named, 0.0)
-    del metrics["loss"]
+        metrics = loss_metrics(named)
+    # What the data alone say, so that vanilla, distilled and self-distilled students compare.
+    metrics["loss"] = metrics["loss_road"] + metrics.get("loss_pinball", metrics["loss_time"])
     metrics["accuracy_kept"] = named["correct"] / labelled
     metrics["time_mae_s"] = named["seconds"] / labelled
     metrics["time_mape"] = named["relative"] / labelled

@@ -18,6 +18,7 @@ import tempfile
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -314,7 +315,7 @@ def _parse_manifest(data: bytes) -> Manifest:
         if document["version"] > VERSION:
             raise BundleError(f"{MANIFEST}: version {document['version']} is newer than {VERSION}",
                               hint="upgrade hoserkd")
-        files = {str(name): FileFact(int(fact["size"]), str(fact["sha256"]))
+        files = {str(name): FileFact(index(fact["size"]), str(fact["sha256"]))
                  for name, fact in document["files"].items()}
         about = dict(document["about"])
         if len(files) > DEFAULT_LIMITS.files:

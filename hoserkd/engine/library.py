@@ -6,6 +6,7 @@ What is public, and where it comes from, `hoserkd.engine` says.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import floor
 from operator import index
 
 import numpy as np
@@ -53,7 +54,7 @@ def build_queries(city: City, requests: Iterable[TripRequest]) -> Queries:
     ids = [(index(one.origin), index(one.destination)) for one in asked]
     ends = np.array(ids, np.int64).reshape(-1, 2)
     roads = road_index(city.network, ends.ravel()).reshape(-1, 2)
-    departure = [int(one.departure.replace(tzinfo=UTC).timestamp()) for one in asked]
+    departure = [floor(one.departure.replace(tzinfo=UTC).timestamp()) for one in asked]
     return Queries(roads[:, 0].copy(), roads[:, 1].copy(), np.array(departure, np.int64), ends)
 
 

@@ -247,6 +247,14 @@ def test_vocabulary_that_contradicts_the_weights_is_refused(cells, changes, said
                           replace(PLAIN, vocab=words))
 
 
+def test_vocabulary_with_half_an_id_is_refused(tmp_path):
+    words = tmp_path / "v.json"
+    words.write_text('{"0": 0.5, "PAD": 1, "EOT": 2, "SOT": 3}')
+    with pytest.raises(TeacherError, match="no vocabulary of LM-TAD"):
+        export_checkpoint(checkpoint(tmp_path / "c.pt"), tmp_path / "t",
+                          replace(PLAIN, vocab=words))
+
+
 def test_vocabulary_without_sot_is_refused(tmp_path):
     words = tmp_path / "v.json"
     words.write_text('{"0": 0, "PAD": 1, "EOT": 2}')
@@ -280,6 +288,10 @@ def test_damaged_weights_are_noticed(tmp_path):
     (lambda c: c.update(version=99), "version 99"),
     (lambda c: c["grid"].update(rows=30), "30 x 4 = 120 cells"),
     (lambda c: c["tokens"].update(sot=15), "special ids"),
+    # Nothing is cut down to a whole number.
+    (lambda c: c["grid"].update(rows=3.5), "missing or wrong field"),
+    (lambda c: c["model"].update(n_layer=2.5), "missing or wrong field"),
+    (lambda c: c["tokens"].update(sot=14.5), "missing or wrong field"),
 ])
 def test_damaged_card_is_a_clear_error(change, said, tmp_path):
     export_checkpoint(checkpoint(tmp_path / "c.pt"), tmp_path / "t", PLAIN)

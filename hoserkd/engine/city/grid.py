@@ -6,6 +6,7 @@ a city that a foreign teacher is asked about (ENGINE.md section 4).
 
 import math
 from dataclasses import asdict, dataclass
+from operator import index
 from typing import Any, Self
 
 import numpy as np
@@ -112,7 +113,7 @@ class Grid:
         """
         return cls(float(value["min_lat"]), float(value["min_lng"]),
                    float(value["cell_height_deg"]), float(value["cell_width_deg"]),
-                   int(value["rows"]), int(value["cols"]), int(value["downsample"]))
+                   index(value["rows"]), index(value["cols"]), index(value["downsample"]))
 
     def _unclamped(self, lonlat: Float64[np.ndarray, "R 2"]
                    ) -> tuple[Int64[np.ndarray, " R"], Int64[np.ndarray, " R"]]:

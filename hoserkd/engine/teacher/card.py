@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from operator import index
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,7 +46,7 @@ class LMTADDimensions:
         Raises:
             KeyError, TypeError, ValueError: A field is missing or is no number.
         """
-        found = {name: int(value[name]) for name in LARGEST}
+        found = {name: index(value[name]) for name in LARGEST}
         wrong = [f"{name} {found[name]}" for name in LARGEST
                  if not 1 <= found[name] <= LARGEST[name]]
         dropout = float(value.get("dropout", 0.0))
@@ -117,8 +118,8 @@ def load_card(directory: Path) -> TeacherCard:
         tokens = content["tokens"]
         card = TeacherCard(
             name=directory.name, dimensions=LMTADDimensions.from_json(content["model"]),
-            grid=Grid.from_json(content["grid"]), sot_id=int(tokens["sot"]),
-            eot_id=int(tokens["eot"]), pad_id=int(tokens["pad"]),
+            grid=Grid.from_json(content["grid"]), sot_id=index(tokens["sot"]),
+            eot_id=index(tokens["eot"]), pad_id=index(tokens["pad"]),
             weights_sha256=str(content["weights_sha256"]), meta=dict(content.get("meta", {})))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise TeacherError(f"{path}: missing or wrong field: {error!r}") from error

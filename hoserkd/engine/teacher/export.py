@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from operator import index
 from pathlib import Path
 
 from torch import Tensor
@@ -193,7 +194,7 @@ def _special_ids(public: _Public, size: int, vocab: Path | None) -> tuple[int, i
 def _read_vocabulary(path: Path) -> dict[str, int]:
     try:
         words = parse_json(path.read_text(encoding="utf-8"))
-        words = {str(word): int(token) for word, token in words.items()}
+        words = {str(word): index(token) for word, token in words.items()}
     except (OSError, ValueError, AttributeError, TypeError, OverflowError) as error:
         raise TeacherError(f"{path}: no vocabulary of LM-TAD: {error}") from error
     missing = [word for word in ("PAD", "EOT", "SOT") if word not in words]
@@ -208,8 +209,8 @@ def _own_card(path: Path, found: FoundWeights, options: ExportOptions) -> Teache
         tokens = content["tokens"]
         card = TeacherCard(
             path.parent.name, LMTADDimensions.from_json(content["model"]),
-            Grid.from_json(content["grid"]), int(tokens["sot"]), int(tokens["eot"]),
-            int(tokens["pad"]), "", {**content.get("meta", {}), "source": path.name})
+            Grid.from_json(content["grid"]), index(tokens["sot"]), index(tokens["eot"]),
+            index(tokens["pad"]), "", {**content.get("meta", {}), "source": path.name})
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise TeacherError(f"{path}: damaged checkpoint of train-teacher: {error!r}") from error
     return _with_grid_of(options, card)

@@ -26,6 +26,9 @@ def prepare(
     demo: Annotated[bool, typer.Option("--demo", help="Make the embedded city instead.")] = False,
     force: Annotated[bool, typer.Option(
         "--force", help="Prepare again even if nothing has changed.")] = False,
+    strict: Annotated[bool, typer.Option(
+        "--strict", help="Make warnings about columns that contradict each other errors.")
+    ] = False,
 ) -> None:
     """Check a city's files and turn them into memory maps.
 
@@ -48,6 +51,7 @@ def prepare(
         force=force,
         observer=context.observer,
         stop=context.stop,
+        strict=strict,
     )
     context.console.result(_payload(report), lambda: _render(context, report))
 
@@ -77,6 +81,7 @@ def _payload(report: "PrepareReport") -> dict[str, Any]:
         "changed": report.changed,
         "statistics": report.statistics,
         "rejected": report.rejected,
+        "warnings": list(report.warnings),
         "rejected_path": str(report.rejected_path) if report.rejected_path else None,
         "seconds": round(report.seconds, 3),
     }

@@ -2,7 +2,7 @@
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from hoserkd.engine.city.inputs import PARTITION, TRANSITIONS, find_inputs
 from hoserkd.engine.city.network import build_network
+from hoserkd.engine.city.road_warnings import matrix_warnings, road_warnings, zone_warnings
 from hoserkd.engine.city.roadmap import Roadmap, read_roadmap
-from hoserkd.engine.city.source import find_source_file
-from hoserkd.engine.city.statistics import BLOCK_TRIPS, city_statistics, time_statistics
+from hoserkd.engine.city.statistics import city_statistics, time_statistics
 from hoserkd.engine.city.storage import (
     SPLITS,
     TRIP_ARRAYS,
@@ -22,8 +23,9 @@ from hoserkd.engine.city.storage import (
     read_manifest,
     write_city,
 )
+from hoserkd.engine.city.warnings import ColumnWarning, refuse_if_any
 from hoserkd.engine.city.zones import (
-    count_zone_transitions,
+    count_trip_transitions,
     partition_roads,
     read_partition,
     read_zone_transitions,
@@ -33,14 +35,12 @@ from hoserkd.engine.events import Note, Observer, Progress, StopRequested
 from hoserkd.engine.files import file_sha256, write_json
 from hoserkd.engine.npy import ArrayWriter
 from hoserkd.engine.outputs import check_outputs
-from hoserkd.engine.trips.columns import ENDINGS
 from hoserkd.engine.trips.reading import read_trips
+from hoserkd.engine.trips.trip_warnings import TripWatch
 from hoserkd.engine.trips.validation import Rejections, RoadJudge, kept_trips
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
 from hoserkd.errors import DataError, InterruptedRunError, UsageError
 
-PARTITION = "road_network_partition"
-TRANSITIONS = "zone_trans_mat.npy"
 SETTINGS = ("name", "zones", "partitioner", "max_rejected_share", "seed")
 """The settings on which a prepared city depends."""
 LOCK_POLL_S = 0.2
@@ -58,6 +58,8 @@ class PrepareReport:
     statistics: dict[str, Any]
     rejected: dict[str, dict[str, int]]
     """Rejected trips by split and cause."""
+    warnings: tuple[dict[str, Any], ...]
+    """Columns that contradict each other: see `city.warnings.ColumnWarning`."""
     rejected_path: Path | None
     """The file that names every rejected trip; None: there are none."""
     seconds: float
@@ -71,6 +73,7 @@ def prepare_city(
     force: bool,
     observer: Observer,
     stop: StopRequested,
+    strict: bool = False,
 ) -> PrepareReport:
     """Read, check and write a city; do nothing where it is there already.
 
@@ -81,6 +84,7 @@ def prepare_city(
         force: write it even if inputs and settings are unchanged.
         observer: hears progress and notes.
         stop: asked between pieces of a few thousand trips.
+        strict: refuse a source whose columns contradict each other, instead of a warning.
 
     Raises:
         UsageError: `directory` is the source, or holds files of those names that are no city's.
@@ -88,7 +92,7 @@ def prepare_city(
         InterruptedRunError: `stop` said so; the old city, if any, is still there.
     """
     began = time.perf_counter()
-    inputs = _find_inputs(source)
+    inputs = find_inputs(source)
     if directory.exists() and directory.samefile(source):
         raise UsageError(f"{directory}: is the source, which must stay as it is",
                          hint="name another folder with --city")
@@ -99,8 +103,9 @@ def prepare_city(
         digests = _digests(inputs, observer, stop)
         if not force and _is_current(directory, settings, digests):
             manifest = _with_timezone(directory, config.timezone)
+            _tell_again(manifest, observer, strict)
             return _report(directory, manifest, began, changed=False)
-        preparation = _Preparation(config, inputs, directory, observer, stop)
+        preparation = _Preparation(config, inputs, directory, observer, stop, strict)
         try:
             manifest = preparation.run(settings, digests)
         except OSError as error:
@@ -111,17 +116,6 @@ def prepare_city(
                 " with --city",
             ) from error
         return _report(directory, manifest, began, changed=True)
-
-
-def _find_inputs(source: Path) -> dict[str, Path]:
-    inputs = {f"roadmap{table}": find_source_file(
-        source, "roadmap", (table, f"{table}.gz", f"{table}.zst")) for table in (".geo", ".rel")}
-    for split in SPLITS:
-        inputs[f"{split}.csv"] = find_source_file(source, split, ENDINGS)
-    for name in (PARTITION, TRANSITIONS):
-        if (source / name).is_file():
-            inputs[name] = source / name
-    return inputs
 
 
 def _digests(
@@ -149,6 +143,8 @@ def _is_current(directory: Path, settings: dict[str, Any], digests: dict[str, An
         return False
     return bool(
         city.manifest.get("settings") == settings and city.manifest.get("inputs") == digests
+        # Versions that did not look for them left none.
+        and "warnings" in city.manifest
     )
 
 
@@ -164,6 +160,15 @@ def _with_timezone(directory: Path, timezone: str | None) -> dict[str, Any]:
     return manifest
 
 
+def _tell_again(manifest: dict[str, Any], observer: Observer, strict: bool) -> None:
+    """Tell, or refuse, what was found when the city was prepared."""
+    messages = [str(warning["message"]) for warning in manifest["warnings"]]
+    if strict:
+        refuse_if_any(messages)
+    for message in messages:
+        observer.notify(Note(message, "warning"))
+
+
 def _report(
     directory: Path, manifest: dict[str, Any], began: float, *, changed: bool
 ) -> PrepareReport:
@@ -176,6 +181,7 @@ def _report(
         changed=changed,
         statistics=manifest["statistics"],
         rejected=rejected,
+        warnings=tuple(manifest["warnings"]),
         rejected_path=path if any(rejected.values()) else None,
         seconds=time.perf_counter() - began,
     )
@@ -224,26 +230,31 @@ class _Preparation:
         directory: Path,
         observer: Observer,
         stop: StopRequested,
+        strict: bool,
     ) -> None:
         self._config = config
         self._inputs = inputs
         self._directory = directory
         self._observer = observer
         self._stop = stop
+        self._strict = strict
+        self._warnings: list[ColumnWarning] = []
 
     def run(self, settings: dict[str, Any], digests: dict[str, Any]) -> dict[str, Any]:
         """Write the city and return its manifest."""
         with self._phase("reading the roads"):
             roadmap = read_roadmap(self._inputs["roadmap.geo"], self._inputs["roadmap.rel"])
-        self._note_repeats(roadmap)
+        self._warn(road_warnings(roadmap))
         with self._phase("cutting zones"):
             network = build_network(roadmap, *self._zones(roadmap))
         rejections = Rejections()
         with write_city(self._directory) as writer:
             judge = RoadJudge(network.road_id, network.candidates)
+            watch = TripWatch(network.length_m)
             for split in SPLITS:
-                self._write_split(split, judge, writer, rejections)
+                self._write_split(split, judge, writer, rejections, watch)
             self._check_rejections(rejections, writer)
+            self._warn(watch.warnings())
             with self._phase("writing the city"):
                 return self._write_rest(writer, network, settings, digests, rejections)
 
@@ -258,6 +269,8 @@ class _Preparation:
         """Write what depends on the trips, and make it the city."""
         train = writer.read_split("train")
         self._count_transitions(network, train)
+        if self._strict:
+            refuse_if_any([warning.message for warning in self._warnings])
         writer.save_network(network)
         times = time_statistics(train)
         splits = {split: writer.read_split(split) for split in SPLITS}
@@ -270,6 +283,7 @@ class _Preparation:
             "inputs": digests,
             "statistics": city_statistics(network, splits),
             "rejected": rejections.by_split(),
+            "warnings": [warning.to_json() for warning in self._warnings],
         })
 
     @contextmanager
@@ -279,26 +293,19 @@ class _Preparation:
         yield
         self._observer.notify(Progress(job, 1, 1, "parts"))
 
-    def _note_repeats(self, roadmap: Roadmap) -> None:
-        if roadmap.repeated_relations:
-            self._observer.notify(Note(
-                f"{self._inputs['roadmap.rel'].name}: {roadmap.repeated_relations} repeated"
-                " relations were left out", "warning",
-            ))
-
     def _zones(self, roadmap: Roadmap) -> tuple[Any, Any]:
         """Return each road's zone and the given transitions, or zeros to be counted later."""
         if PARTITION in self._inputs:
             zone = read_partition(self._inputs[PARTITION], roadmap.roads)
             zones = int(zone.max()) + 1
+            self._warn(zone_warnings(zone, roadmap.origin, roadmap.destination))
             if TRANSITIONS in self._inputs:
                 return zone, read_zone_transitions(self._inputs[TRANSITIONS], zones)
             return zone, np.zeros((zones, zones), np.int64)
         if TRANSITIONS in self._inputs:
-            self._observer.notify(Note(
-                f"{TRANSITIONS} is ignored: without {PARTITION} it belongs to other zones",
-                "warning",
-            ))
+            self._warn([ColumnWarning(
+                "matrix-without-zones", 1, 1, "files of transitions is ignored, for it belongs to "
+                f"other zones where there is no {PARTITION}", TRANSITIONS)])
         zone = partition_roads(
             roadmap.roads, roadmap.origin, roadmap.destination,
             zones=self._config.zones, method=self._config.partitioner, seed=self._config.seed,
@@ -307,7 +314,8 @@ class _Preparation:
         return zone, np.zeros((zones, zones), np.int64)
 
     def _write_split(
-        self, split: str, judge: RoadJudge, writer: CityWriter, rejections: Rejections
+        self, split: str, judge: RoadJudge, writer: CityWriter, rejections: Rejections,
+        watch: TripWatch,
     ) -> None:
         path = self._inputs[f"{split}.csv"]
         size = max(path.stat().st_size >> 10, 1)
@@ -322,6 +330,7 @@ class _Preparation:
                 _stop_if_asked(self._stop)
                 judge.judge(trips)
                 rejections.add(split, trips)
+                watch.add(split, path.name, trips)
                 points, kept_road, kept_time = kept_trips(trips)
                 ends = end + np.cumsum(points)
                 end = int(ends[-1]) if len(ends) else end
@@ -353,7 +362,7 @@ class _Preparation:
             raise DataError(
                 f"{rejections.rejected} of {sum(rejections.total.values())} trips"
                 f" ({rejections.share:.1%}) are bad, more than city.max_rejected_share allows"
-                f" ({allowed:.1%}): {_most_frequent(rejections)}",
+                f" ({allowed:.1%}): {rejections.summary()}",
                 hint=f"{path} names each with its row; mend the files, or if the rest is enough"
                 " raise the limit with --set city.max_rejected_share=...",
             )
@@ -361,32 +370,25 @@ class _Preparation:
             if len(writer.read_split(split)) == 0:
                 raise DataError(
                     f"{self._inputs[f'{split}.csv']}: every trip is bad:"
-                    f" {_most_frequent(rejections, split)}",
+                    f" {rejections.summary(split)}",
                     hint=f"{path} names each with its row",
                 )
         self._observer.notify(Note(
-            f"{rejections.rejected} bad trips were left out: {_most_frequent(rejections)};"
+            f"{rejections.rejected} bad trips were left out: {rejections.summary()};"
             f" see {path}", "warning",
         ))
 
     def _count_transitions(self, network: RoadNetwork, train: TrajectorySet) -> None:
-        """Count zone changes into the network's matrix, unless it was given."""
+        """Count zone changes into the network's matrix, or hold a given one against them."""
+        given = network.zone_transitions
+        counted = count_trip_transitions(network.zone, network.zones, train)
         if TRANSITIONS in self._inputs and PARTITION in self._inputs:
-            return
-        counts = network.zone_transitions
-        for first in range(0, len(train), BLOCK_TRIPS):
-            offset = np.asarray(train.offset[first : first + BLOCK_TRIPS + 1])
-            road = np.asarray(train.road[offset[0] : offset[-1]])
-            counts += count_zone_transitions(
-                network.zone, network.zones, offset - offset[0], road
-            )
+            self._warn(matrix_warnings(given, counted, network.zone))
+        else:
+            given += counted
 
-
-def _most_frequent(rejections: Rejections, only: str | None = None) -> str:
-    totals: dict[str, int] = {}
-    for split, causes in rejections.by_split().items():
-        for cause, number in causes.items():
-            if only in (None, split):
-                totals[cause] = totals.get(cause, 0) + number
-    ordered = sorted(totals.items(), key=lambda item: -item[1])
-    return ", ".join(f"{number} {cause}" for cause, number in ordered)
+    def _warn(self, warnings: Iterable[ColumnWarning]) -> None:
+        """Keep warnings for the manifest, and tell them."""
+        for warning in warnings:
+            self._warnings.append(warning)
+            self._observer.notify(Note(warning.message, "warning"))

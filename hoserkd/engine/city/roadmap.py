@@ -49,6 +49,8 @@ class Roadmap:
     destination: Int32[np.ndarray, " K"]
     repeated_relations: int
     """How many rows of `roadmap.rel` repeat an earlier one; they are left out."""
+    repeated_example: str
+    """The row of one of them; empty: there is none."""
 
     @property
     def roads(self) -> int:
@@ -79,7 +81,7 @@ def read_roadmap(geo_path: Path, rel_path: Path) -> Roadmap:
     rank, names = rank_values(highways)
     verbatim, _ = rank_values([text.strip() for text in cells["highway"]])
     speed = _free_flow(highways, cells.get("maxspeed"))
-    origin, destination, repeated = read_relations(rel_path, road_id[order])
+    origin, destination, repeated, example = read_relations(rel_path, road_id[order])
     return Roadmap(
         road_id=road_id[order],
         shape_offset=shape_offset,
@@ -92,6 +94,7 @@ def read_roadmap(geo_path: Path, rel_path: Path) -> Roadmap:
         origin=origin,
         destination=destination,
         repeated_relations=repeated,
+        repeated_example=example,
     )
 
 
@@ -159,7 +162,9 @@ def parse_coordinates(text: str) -> list[tuple[float, float]]:
     for lon, lat in points:
         # Written so that NaN fails too.
         if not (abs(lon) <= 360 and abs(lat) <= 90):
-            raise ValueError(f"coordinates hold ({lon}, {lat}), which is no (lon, lat) in degrees")
+            order = "; are they [lat, lon]?" if abs(lat) <= 360 and abs(lon) <= 90 else ""
+            raise ValueError(
+                f"coordinates hold ({lon}, {lat}), which is no (lon, lat) in degrees{order}")
     return points
 
 
@@ -248,8 +253,8 @@ def parse_speed_kmh(text: str) -> float | None:
 
 def read_relations(
     path: Path, road_id: Int64[np.ndarray, " R"]
-) -> tuple[Int32[np.ndarray, " K"], Int32[np.ndarray, " K"], int]:
-    """Return origin and destination of each relation as road indices, and how many were repeats.
+) -> tuple[Int32[np.ndarray, " K"], Int32[np.ndarray, " K"], int, str]:
+    """Return origin and destination of each relation as road indices, how many repeats, and one.
 
     Args:
         path: `roadmap.rel`.
@@ -274,4 +279,6 @@ def read_relations(
     origin, destination = (np.array(end, np.int32).reshape(-1) for end in ends)
     key = origin.astype(np.int64) * len(road_id) + destination
     first = np.sort(np.unique(key, return_index=True)[1])
-    return origin[first], destination[first], len(key) - len(first)
+    again = np.setdiff1d(np.arange(len(key)), first)[:1].tolist()
+    example = f"row {rows[again[0]]}" if again else ""
+    return origin[first], destination[first], len(key) - len(first), example

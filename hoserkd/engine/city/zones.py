@@ -9,8 +9,10 @@ from scipy.sparse import csr_matrix
 
 from hoserkd.engine.city.roadmap import parse_integer
 from hoserkd.engine.city.source import Findings, file_size
+from hoserkd.engine.city.statistics import BLOCK_TRIPS
 from hoserkd.engine.config import MAX_ZONES
 from hoserkd.engine.npy import NOT_AN_ARRAY
+from hoserkd.engine.types import TrajectorySet
 from hoserkd.errors import ConfigError, DataError
 
 KAHIP_STRONG = 2
@@ -167,3 +169,15 @@ def count_zone_transitions(
     transitions = np.zeros((zones, zones), np.int64)
     transitions.reshape(-1)[used] = counts
     return transitions
+
+
+def count_trip_transitions(
+    zone: Int32[np.ndarray, " R"], zones: int, trips: TrajectorySet
+) -> Int64[np.ndarray, "Z Z"]:
+    """Return how often the trips of a whole split change from one zone to another."""
+    counts = np.zeros((zones, zones), np.int64)
+    for first in range(0, len(trips), BLOCK_TRIPS):
+        offset = np.asarray(trips.offset[first : first + BLOCK_TRIPS + 1])
+        road = np.asarray(trips.road[offset[0] : offset[-1]])
+        counts += count_zone_transitions(zone, zones, offset - offset[0], road)
+    return counts

@@ -441,3 +441,41 @@ def judge_trips(  # type: ignore[no-untyped-def]
                     detail_a[line] = k + 1 - begin
                     break
         begin = end
+
+
+MIX_A, MIX_B = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+@compiled
+def _mixed(value):  # type: ignore[no-untyped-def]
+    """Return the bits of a number spread over all 64 (the finisher of splitmix64)."""
+    value = (value ^ (value >> np.uint64(30))) * MIX_A
+    value = (value ^ (value >> np.uint64(27))) * MIX_B
+    return value ^ (value >> np.uint64(31))
+
+
+@compiled
+def describe_trips(  # type: ignore[no-untyped-def]
+    length_m, road, time, points, problem, way_m, spent_s, start_s, content
+):
+    """Fill in, for each good line, the way without the last road, its time, start and a hash.
+
+    The hash is of all roads and times in their order.
+    """
+    begin = 0
+    for line in range(len(points)):
+        end = begin + points[line]
+        if problem[line] == OK:
+            total = 0.0
+            mixed = _mixed(np.uint64(points[line]) + GOLDEN)
+            for k in range(begin, end):
+                mixed = _mixed(mixed ^ np.uint64(road[k])) + GOLDEN
+                mixed = _mixed(mixed ^ np.uint64(time[k])) + GOLDEN
+                if k + 1 < end:
+                    total += length_m[road[k]]
+            way_m[line] = total
+            spent_s[line] = time[end - 1] - time[begin]
+            start_s[line] = time[begin]
+            content[line] = mixed
+        begin = end

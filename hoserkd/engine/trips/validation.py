@@ -149,6 +149,14 @@ class Rejections:
             for split, counts in self.counts.items()
         }
 
+    def summary(self, split: str | None = None) -> str:
+        """Return the counts by cause in words, of one split or of all, most frequent first."""
+        totals: Counter[Cause] = Counter()
+        for name, counts in self.counts.items():
+            if split in (None, name):
+                totals.update(counts)
+        return ", ".join(f"{number} {cause.label}" for cause, number in totals.most_common())
+
     def save(self, path: Path) -> None:
         """Write `rejected.csv`: split, row, cause and detail of every rejected trip."""
         with replacing(path, "w") as file:

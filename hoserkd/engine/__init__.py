@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         build_queries,
         join_trips,
         judge_trips,
+        made_by,
         search_trips,
     )
     from hoserkd.engine.metrics.comparison import Comparison
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from hoserkd.engine.search.queries import Queries
     from hoserkd.engine.student.storage import LoadedStudent, StudentMeta, load_student
     from hoserkd.engine.trips.generated import load_generated, save_generated
+    from hoserkd.engine.trips.maker import TripsMaker
     from hoserkd.engine.types import GeneratedTrips, RoadNetwork, TrajectorySet
 
 _HOMES = {
@@ -40,7 +42,8 @@ _HOMES = {
     "config": ("EvaluateConfig", "GenerateConfig"),
     "deployment.program": ("NextRoadsExport", "export_next_roads", "save_next_roads"),
     "evaluate": ("compare_evaluations",),
-    "library": ("TripRequest", "build_queries", "join_trips", "judge_trips", "search_trips"),
+    "library": ("TripRequest", "build_queries", "join_trips", "judge_trips", "made_by",
+                "search_trips"),
     "metrics.comparison": ("Comparison",),
     "metrics.evaluation": ("Evaluation",),
     "metrics.statistics": ("Figure",),
@@ -49,6 +52,7 @@ _HOMES = {
     "search.queries": ("Queries",),
     "student.storage": ("LoadedStudent", "StudentMeta", "load_student"),
     "trips.generated": ("load_generated", "save_generated"),
+    "trips.maker": ("TripsMaker",),
     "types": ("GeneratedTrips", "RoadNetwork", "TrajectorySet"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -71,6 +75,7 @@ __all__ = [
     "StudentMeta",
     "TrajectorySet",
     "TripRequest",
+    "TripsMaker",
     "build_queries",
     "compare_evaluations",
     "draw_queries",
@@ -80,6 +85,7 @@ __all__ = [
     "load_city",
     "load_generated",
     "load_student",
+    "made_by",
     "open_bundle",
     "save_generated",
     "save_next_roads",

@@ -17,6 +17,7 @@ from hoserkd.engine.device import resolve_device
 from hoserkd.engine.evaluate import evaluate_trips
 from hoserkd.engine.events import Observer, Silent, StopRequested, never_stop
 from hoserkd.engine.generate import generate_trips
+from hoserkd.engine.identity import Identity, student_sha256
 from hoserkd.engine.metrics.evaluation import Evaluation, Split
 from hoserkd.engine.metrics.model import judge_model
 from hoserkd.engine.metrics.statistics import Resampling
@@ -24,6 +25,7 @@ from hoserkd.engine.search.od import road_index
 from hoserkd.engine.search.queries import Queries
 from hoserkd.engine.student.storage import LoadedStudent
 from hoserkd.engine.trips.joining import join_trips as join_trips
+from hoserkd.engine.trips.maker import TripsMaker, trips_maker
 from hoserkd.engine.types import GeneratedTrips
 from hoserkd.errors import DataError
 
@@ -79,6 +81,22 @@ def search_trips(
     return join_trips(list(generate_trips(
         student, city, queries, config or GenerateConfig(), device=resolve_device(device),
         seed=seed, observer=observer, stop=stop)))
+
+
+def made_by(
+    student: LoadedStudent, city: City, queries: Queries, config: GenerateConfig | None = None, *,
+    seed: int = 0, name: str = "student", source: str = "requests",
+) -> TripsMaker:
+    """Return who makes the trips that `search_trips` returns for the same arguments.
+
+    `save_generated` writes it into the file or beside it; equal makers give equal trips.
+
+    Args:
+        name: What to call the student.
+        source: What to call the requests, such as `test`.
+    """
+    identity = Identity("student", name, student_sha256(student))
+    return trips_maker(identity, city, queries, source, config or GenerateConfig(), seed)
 
 
 def judge_trips(

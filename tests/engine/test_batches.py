@@ -6,7 +6,12 @@ from random_city import random_network, random_walks
 from hoserkd.engine.config import DataConfig
 from hoserkd.engine.student.tables import build_network_tables
 from hoserkd.engine.trips import residency
-from hoserkd.engine.trips.batches import TripSource, cut_groups, epoch_batches
+from hoserkd.engine.trips.batches import (
+    GROUP_PAIRS,
+    TripSource,
+    cut_groups,
+    epoch_batches,
+)
 from hoserkd.engine.trips.residency import choose_residency
 from hoserkd.engine.types import TrajectorySet
 
@@ -105,6 +110,25 @@ def test_groups_of_a_random_batch_waste_little_padding():
     assert real == length.sum() - 3000
     assert real / sum(group.trips * group.longest for group in groups) > 0.75
     assert real / sum((length[batch] - 1).max() * len(batch) for batch in batches) < 0.6
+
+
+@pytest.mark.parametrize("steps", [
+    [3, 5, 900], [4999] * 20, [10] * 15 + [4999], [1, 2000, 2000, 3, 4999, 1], [7] * 40, [600_000],
+])
+def test_a_group_never_compares_more_pairs_than_allowed_unless_one_trip_does(steps):
+    groups = cut_groups(np.array(steps), 16)
+    assert [group.trips for group in groups] == [min(len(steps), 16)] or len(groups) > 1
+    first = 0
+    for group in groups:
+        part = steps[first:first + group.trips]
+        assert (group.steps, group.longest) == (sum(part), max(part))
+        assert group.trips <= 16
+        assert group.trips == 1 or group.trips * group.longest**2 <= GROUP_PAIRS
+        first += group.trips
+        # None ends earlier than it has to.
+        if first < len(steps) and group.trips < 16:
+            assert (group.trips + 1) * max(*part, steps[first]) ** 2 > GROUP_PAIRS
+    assert first == len(steps)
 
 
 def test_random_batches_are_alike_in_length():

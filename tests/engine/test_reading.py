@@ -185,6 +185,7 @@ CASES = [
     (trip([0, 1, 0]), Cause.NOT_CONNECTED, "1 to 0"),
     (trip([0, 1], step_s=0), 0, ""),
     (trip([0, 1, 2], step_s=-1), Cause.TIME_GOES_BACK, "at point 1"),
+    (trip([0] * 5001, step_s=0), Cause.TOO_MANY_ROADS, "5001 roads"),
     ((trip([0, 1])[0], trip([0])[1]), Cause.LENGTHS_DIFFER, "2 roads, 1 times"),
     (("x", "y"), Cause.UNPARSABLE, "rid_list is not a list of integers"),
 ]
@@ -201,7 +202,7 @@ def test_each_cause_is_found_counted_and_written_with_its_row(tmp_path: Path) ->
     assert rows[0] == ["split", "row", "cause", "detail"]
     assert rows[1:] == [["val", str(i + 2), Cause(cause).label, detail]
                         for i, (_, cause, detail) in enumerate(CASES) if cause]
-    assert rejections.share == pytest.approx(8 / 10)
+    assert rejections.share == pytest.approx(9 / 11)
     assert rejections.by_split()["val"] == Counter(row[2] for row in rows[1:])
 
 

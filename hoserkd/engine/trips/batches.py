@@ -26,6 +26,9 @@ from hoserkd.engine.types import StepBatch, TrajectorySet, TripGroup
 
 GROUP_TRIPS = {"cpu": 16, "cuda": 128}
 """Trips that attention pads to one length: a GPU would rather pad more and start fewer kernels."""
+GROUP_PAIRS = 1 << 25
+"""Pairs of points that attention compares at once, padding included, unless one trip alone has
+more; each costs about 50 bytes. Trips of up to 500 roads are never grouped differently for it."""
 AHEAD = 2
 """Batches that are gathered before they are asked for."""
 
@@ -59,9 +62,21 @@ def group_trips(device: torch.device) -> int:
 
 
 def cut_groups(steps: Int64[np.ndarray, " B"], trips: int) -> tuple[TripGroup, ...]:
-    """Return consecutive groups of `trips` trips that have the given numbers of steps."""
-    parts = [steps[i : i + trips] for i in range(0, len(steps), trips)]
-    return tuple(TripGroup(len(part), int(part.sum()), int(part.max())) for part in parts)
+    """Return consecutive groups of up to `trips` trips that have the given numbers of steps.
+
+    A group ends early where padding it to its longest trip would make more than `GROUP_PAIRS`.
+    """
+    groups = []
+    first = 0
+    while first < len(steps):
+        part = steps[first : first + trips]
+        # Of the first n trips: n times the square of the longest, which only grows with n.
+        pairs = np.arange(1, len(part) + 1) * np.maximum.accumulate(part).astype(np.int64) ** 2
+        fitting = max(int(np.searchsorted(pairs, GROUP_PAIRS, side="right")), 1)
+        part = part[:fitting]
+        groups.append(TripGroup(len(part), int(part.sum()), int(part.max())))
+        first += fitting
+    return tuple(groups)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from hoserkd.engine.trips.validation import ParsedTrips, detail_text
 from hoserkd.errors import DataError
 
 CHUNK_BYTES = 8 << 20
-MAX_LINE_BYTES = 256 << 20
+MAX_LINE_BYTES = 16 << 20
 """A line longer than this is no trip: 5,000 roads take 150 kB."""
 BOM = b"\xef\xbb\xbf"
 SHORTEST_POINT = 2

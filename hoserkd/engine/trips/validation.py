@@ -23,6 +23,7 @@ class Cause(IntEnum):
     UNKNOWN_ROAD = kernels.UNKNOWN_ROAD
     NOT_CONNECTED = kernels.NOT_CONNECTED
     TIME_GOES_BACK = kernels.TIME_BACK
+    TOO_MANY_ROADS = kernels.LONG
 
     @property
     def label(self) -> str:
@@ -37,6 +38,7 @@ LABELS = {
     Cause.UNKNOWN_ROAD: "unknown road",
     Cause.NOT_CONNECTED: "pair not in roadmap.rel",
     Cause.TIME_GOES_BACK: "time goes back",
+    Cause.TOO_MANY_ROADS: f"more than {kernels.MOST_ROADS:,} roads",
 }
 UNPARSABLE_DETAIL = {
     kernels.BAD_CELLS: "the line has {b} cells, or a quote is not closed",
@@ -49,6 +51,7 @@ DETAIL = {
     Cause.UNKNOWN_ROAD: "road {a}",
     Cause.NOT_CONNECTED: "{a} to {b}",
     Cause.TIME_GOES_BACK: "at point {a}",
+    Cause.TOO_MANY_ROADS: "{a} roads",
 }
 
 

@@ -31,8 +31,8 @@ SMALL_N, SMALL_P, SMALL_U, SMALL_I, SMALL_T = 110, 112, 117, 105, 116
 MAX_DIGITS = 18
 """Longer numbers could overflow 64 bits."""
 MOST_ROADS = 5000
-"""Of a trip: attention compares all pairs of its points, 1.4 GB in a training step. The longest trip
-of public data has 177 roads, and the public code takes 2,000."""
+"""Of a trip: attention compares all pairs of its points, 1.4 GB in a training step. The longest
+trip of public data has 177 roads, and the public code takes 2,000."""
 TIME_BYTES = 19
 NO_DAY = -(1 << 40)
 

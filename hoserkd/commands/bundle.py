@@ -170,8 +170,12 @@ def _elsewhere(context: Context, run: "RunRecord", folder: str) -> "dict[str, Co
 
 
 def _children(context: Context, record: "RunRecord") -> "list[RunRecord]":
-    """Return the runs that built on this one, the newest first."""
-    return [run for run in context.store.runs() if record.run_id in run.parents]
+    """Return the runs that used or judged this one's model, the newest first.
+
+    Students that it taught build on it too, but their trips and figures are not its own.
+    """
+    return [run for run in context.store.runs()
+            if record.run_id in run.parents and run.kind in ("generate", "evaluate")]
 
 
 def _figures(context: Context, record: "RunRecord") -> "dict[str, Content]":

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 STUDENTS = ("vanilla", "distilled")
 STATE = "demo.json"
+MADE = {"train": "model", "generate": "output", "evaluate": "report", "bundle": "bundle"}
+"""The key of a command's JSON that names the file by which its stage is known to be whole."""
 
 
 def demo(
@@ -83,12 +85,16 @@ class Way:
         self.stage("train-teacher", given={}, force=anew, resume=begun.exists() and not anew)
         self.stage("precompute", given={}, force=self.anew)
         trained = {name: self.train(name) for name in STUDENTS}
+        # By id: somebody may have called another run so meanwhile.
+        ids = {name: payload["run_id"] for name, payload in trained.items()}
         for name in STUDENTS:
-            self.stage("generate", name, run=name, od="test")
-        judged = self.stage("evaluate", trips=list(STUDENTS), od="test", export=["geojson"],
-                            output=self.home / "report")
+            self.stage("generate", name, {"run": name, "od": "test"}, run=ids[name])
+        judged = self.stage(
+            "evaluate", "", {"trips": list(STUDENTS), "od": "test", "export": ["geojson"],
+                             "output": self.home / "report"}, trips=[*ids.values()])
         bundle = self.home / "distilled.tar.zst"
-        self.stage("bundle", function="create", run="distilled", output=bundle)
+        self.stage("bundle", "", {"run": "distilled", "output": bundle}, function="create",
+                   run=ids["distilled"])
         return {"trained": {name: payload["metrics"] for name, payload in trained.items()},
                 "evaluation": judged, "report": judged["report"], "bundle": str(bundle)}
 
@@ -110,9 +116,10 @@ class Way:
         return store.runs(kind="train") if store.runs_directory.is_dir() else ()
 
     def is_done(self, command: str, label: str, given: Mapping[str, Any]) -> bool:
-        """Tell whether a stage was done with these settings."""
+        """Tell whether a stage was done with these settings and what it made is still there."""
         known = self.done.get(_title(command, label))
-        return known is not None and known["key"] == self.key(command, label, given)
+        return (known is not None and known["key"] == self.key(command, label, given)
+                and known.get("content") == _content(command, known["payload"]))
 
     def key(self, command: str, label: str, given: Mapping[str, Any]) -> str:
         """Return the hash by which a stage is known."""
@@ -129,16 +136,17 @@ class Way:
         """
         arguments = dict(given if given is not None else changes)
         key, title = self.key(command, label, arguments), _title(command, label)
-        known = self.done.get(title)
+        done = self.is_done(command, label, arguments)
         self.chain = key
-        if known is not None and known["key"] == key:
+        if done:
             self.context.console.note(f"{title}: done before")
-            payload: dict[str, Any] = known["payload"]
+            payload: dict[str, Any] = self.done[title]["payload"]
             return payload
         began = time.perf_counter()
         payload = self.invoke(command, function, {**arguments, **changes})
         self.context.console.note(f"{title}: {time.perf_counter() - began:.1f} s")
-        self.done[title] = {"key": key, "payload": payload}
+        self.done[title] = {"key": key, "payload": payload,
+                            "content": _content(command, payload)}
         self.save()
         return payload
 
@@ -186,6 +194,25 @@ def _read_state(path: Path) -> dict[str, Any]:
         pass
     raise UsageError(f"{path}: there already, and not made by hoserkd",
                      hint="name another folder with --output, or replace it with --force")
+
+
+def _content(command: str, payload: Mapping[str, Any]) -> str | None:
+    """Return the hash of what a stage made, as it lies there now; None: it is gone.
+
+    A teacher may have been trained anew under its name, or a file written over, since the stage.
+    """
+    from hoserkd.engine.files import file_sha256
+    from hoserkd.engine.places import CITIES, TEACHERS
+
+    if command in ("prepare", "train-teacher"):
+        shelf = CITIES if command == "prepare" else TEACHERS
+        found = shelf.identify(Path(payload["directory"]))
+        return None if found is None else found.sha256
+    files = ([Path(split["directory"]) / "meta.json" for split in payload["splits"]]
+             if command == "precompute" else [Path(payload[MADE[command]])])
+    if not all(file.is_file() for file in files):
+        return None
+    return " ".join(file_sha256(file) for file in files)
 
 
 def _title(command: str, label: str) -> str:

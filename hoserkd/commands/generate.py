@@ -204,6 +204,7 @@ class GenerateJob:
 
     def record(self, output: Path | None, show: int | None) -> None:
         """Search within a run, write the file and show how it went."""
+        from hoserkd.engine.files import file_sha256
         from hoserkd.engine.search.quality import Quality, may_revisit
         from hoserkd.engine.trips.generated import save_snapping
 
@@ -219,11 +220,12 @@ class GenerateJob:
             quality = Quality(self.town.network, may_revisit(context.config.generate))
             self._save(path, _counted(parts.chunks(), quality))
             snapped = save_snapping(path, self.queries, self.town.network)
-            recorder.artifact(path, "export" if self.public else "generated")
+            content = file_sha256(path)
+            recorder.artifact(path, "export" if self.public else "generated", sha256=content)
             figures = quality.figures() | watch.figures() | snapping
             recorder.evaluation(figures, label="generated")
         if run is not None and run.status != "running" and not self.public:
-            context.store.attach(run.run_id, path, "generated")
+            context.store.attach(run.run_id, path, "generated", content)
         payload = {"run_id": recorder.run_id, "model": self.found.file, "output": path,
                    "made_from": made_from.to_json(),
                    "od": self.od, "search": context.config.generate.search,

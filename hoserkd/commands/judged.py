@@ -303,9 +303,9 @@ def judged_run(
     facts |= {"trained": run.started_at.strftime("%Y-%m-%d %H:%M UTC"), "device": run.device,
               "profile": run.profile, "revision": run.git_revision or "not from a checkout",
               **{name: str(value) for name, value in run.versions.items()}}
-    return JudgedRun(
-        evaluation, str(path), run.run_id, facts, flatten(json.loads(run.config_json)),
-        training_curves(context, run))
+    settings = flatten(json.loads(run.config_json)) | run.made_from.told()
+    return JudgedRun(evaluation, str(path), run.run_id, facts, settings,
+                     training_curves(context, run))
 
 
 def training_curves(context: Context, run: "RunRecord") -> "dict[str, Curve]":
@@ -337,7 +337,7 @@ def seed_groups(targets: Sequence[Target], evaluations: dict[str, Any]) -> "list
     groups: dict[str, list[Target]] = {}
     for target in targets:
         if target.run is not None:
-            settings = flatten(json.loads(target.run.config_json))
+            settings = flatten(json.loads(target.run.config_json)) | target.run.made_from.told()
             settings.pop("seed", None)
             key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
             groups.setdefault(key, []).append(target)

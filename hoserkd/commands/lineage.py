@@ -45,15 +45,20 @@ def _with_parents(context: Context, run: "RunRecord", found: "dict[str, RunRecor
 
 
 def _makers(context: Context, files: set[Path]) -> "list[RunRecord]":
-    """Return the runs of `generate` that wrote these files last."""
-    wanted = {str(path.absolute()) for path in files}
+    """Return the runs of `generate` that wrote these files as they are."""
+    from hoserkd.engine.files import file_sha256
+
+    wanted = {str(path.absolute()): file_sha256(path) for path in files if path.is_file()}
     found = []
     for run in context.store.runs(kind="generate"):
-        here = {str((Path(run.directory) / artifact.path).absolute())
-                for artifact in context.store.artifacts(run.run_id)}
-        if here & wanted:
+        # A file that was written again since by something else is not this run's.
+        here = [path for artifact in context.store.artifacts(run.run_id)
+                if (path := str((Path(run.directory) / artifact.path).absolute())) in wanted
+                and artifact.sha256 in (None, wanted[path])]
+        if here:
             found.append(run)
-            wanted -= here
+        for path in here:
+            del wanted[path]
         if not wanted:
             break
     return found

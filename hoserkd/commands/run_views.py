@@ -139,7 +139,8 @@ def compare_document(store: "RunStore", runs: Sequence["RunRecord"]) -> dict[str
     """Return what differs between runs: settings, best epochs, judgements, speed."""
     from hoserkd.settings import flatten
 
-    settings = [flatten(json.loads(run.config_json)) for run in runs]
+    # Names may be the same where the teachers or the cities are not.
+    settings = [flatten(json.loads(run.config_json)) | run.made_from.told() for run in runs]
     keys = list(dict.fromkeys(key for flat in settings for key in flat))
     measured = [_measured(store, run) for run in runs]
     names = list(dict.fromkeys(name for figures_ in measured for name in figures_))

@@ -8,8 +8,7 @@ import typer
 from hoserkd.commands.context import Context, open_context
 from hoserkd.commands.options import City, Device, Force, Profile, Teacher
 from hoserkd.commands.study_bench import Bench
-from hoserkd.commands.train import full_reference
-from hoserkd.commands.trainings import RESULT
+from hoserkd.commands.trainings import RESULT, full_teacher
 from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def study(
     context = open_context("study", profile, {
         "study.name": name, "study.shares": parse_numbers("--shares", shares, float),
         "study.seeds": parse_numbers("--seeds", seeds, int), "study.steps": steps,
-        "teacher.name": full_reference(teacher), "device": device})
+        "teacher.name": full_teacher(teacher), "device": device})
     from hoserkd.engine.city.storage import load_city
     from hoserkd.engine.outputs import check_outputs
 

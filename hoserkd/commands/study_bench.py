@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hoserkd.commands.context import Context
 from hoserkd.commands.trainings import RESULT, Trainings, asks_teacher, teacher_sources
 from hoserkd.errors import DataError, InterruptedRunError, StoreError
+from hoserkd.store.artefacts import recorded_city
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,8 +137,10 @@ class Bench:
     def ledger(self) -> "StoredTrainings":
         """Return what the store knows of this study's trainings."""
         runs = self.context.store.runs(kind="train", study=self.name)
-        return StoredTrainings(self.context, self.trainings.teacher, [
-            run for run in runs if run.data_sha256 == self.town.sha256])
+        # A tuning study of the same name has trainings of its own.
+        own = {run.run_id for run in self.context.store.runs(kind="study", study=self.name)}
+        return StoredTrainings(self.context, self.town, self.trainings.teacher,
+                               [run for run in runs if own & set(run.parents)])
 
     def measure(self, task: "Task", result: "TrainResult", observer: "Observer",
                 stop: "StopRequested") -> dict[str, float]:
@@ -184,42 +188,50 @@ class StoredTrainings:
     """The trainings of a study as the store remembers them, found by settings and teacher."""
 
     def __init__(
-        self, context: Context, teacher: "Callable[[EngineConfig], Identity | None]",
-        runs: "Sequence[RunRecord]",
+        self, context: Context, town: "City",
+        teacher: "Callable[[EngineConfig], Identity | None]", runs: "Sequence[RunRecord]",
     ) -> None:
         """Read the runs, given the newest first; a finished one stands before a stopped one.
 
         Args:
             teacher: Who teaches now with given settings.
         """
+        from hoserkd.engine.identity import city_identity
+
+        self._city = city_identity(town)
         self._teacher = teacher
         self._entries: dict[str, Entry] = {}
-        self._taught: dict[str, dict[Identity | None, int]] = {}
-        """How many trainings each teacher taught with given settings."""
+        self._others: dict[str, Counter[tuple[Identity | None, Identity | None]]] = {}
+        """How many trainings with given settings there are of each city and teacher."""
         for run in runs:
-            config, taught_by = context.config_of(run), run.made_from.teacher
+            config, city, taught_by = (context.config_of(run), recorded_city(run),
+                                       run.made_from.teacher)
+            self._others.setdefault(settings_key(config, None), Counter())[city, taught_by] += 1
+            if city != self._city:
+                continue
             key, entry = settings_key(config, taught_by), self._entry(context, run)
             known = self._entries.get(key)
             if known is None or (known.metrics is None and entry.metrics is not None):
                 self._entries[key] = entry
-            counts = self._taught.setdefault(settings_key(config, None), {})
-            counts[taught_by] = counts.get(taught_by, 0) + 1
 
     def find(self, task: "Task") -> "Entry | None":
         """Return the training with the task's settings by the teacher that there is now."""
         return self._entries.get(settings_key(task.config, self._teacher(task.config)))
 
     def of_others(self, tasks: "Sequence[Task]") -> list[str]:
-        """Return, in words, how many trainings of these tasks other teachers taught."""
-        counts: dict[tuple[Identity | None, Identity], int] = {}
+        """Return, in words, how many trainings of these tasks were of another city or teacher."""
+        told: Counter[str] = Counter()
         for task in tasks:
             now = self._teacher(task.config)
-            for taught_by, count in self._taught.get(settings_key(task.config, None), {}).items():
-                if now is not None and taught_by != now:
-                    counts[taught_by, now] = counts.get((taught_by, now), 0) + count
-        return [f"{count} of its trainings were taught by {before or 'a teacher without a hash'}, "
-                f"and this is {now}: they are trained again, and the old ones do not count"
-                for (before, now), count in counts.items()]
+            known = self._others.get(settings_key(task.config, None), Counter())
+            for (city, taught_by), count in known.items():
+                if city != self._city:
+                    told[f"were made on {city}, and this is {self._city}"] += count
+                elif taught_by != now:
+                    told[f"were taught by {taught_by or 'a teacher without a hash'}, and this is "
+                         f"{now}"] += count
+        return [f"{count} of its trainings {words}: they are trained again, and the old ones do "
+                "not count" for words, count in told.items()]
 
     @staticmethod
     def _entry(context: Context, run: "RunRecord") -> "Entry":

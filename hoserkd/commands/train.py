@@ -17,7 +17,7 @@ from hoserkd.commands.context import (
 from hoserkd.commands.model_files import open_model_file
 from hoserkd.commands.options import City, Device, Profile, Teacher
 from hoserkd.commands.processes import joined_processes
-from hoserkd.commands.trainings import asks_teacher, teacher_place
+from hoserkd.commands.trainings import asks_teacher, full_teacher, teacher_place
 from hoserkd.errors import InterruptedRunError, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def train(
         raise UsageError("--resume and --init-from exclude each other",
                          hint="a resumed run has its weights already")
     resumed = find_stopped_run(profile, name) if resume else None
-    flags = {"distill.enabled": distill, "teacher.name": full_reference(teacher),
+    flags = {"distill.enabled": distill, "teacher.name": full_teacher(teacher),
              "device": device, "train.max_steps": max_steps}
     context = open_context("train", None if resumed else profile, flags,
                            stored=resumed_settings(resumed) if resumed else None)
@@ -238,14 +238,6 @@ def resumed_settings(run: "RunRecord") -> StoredSettings:
 
     stored, last = settings_of_run(run), last_train_settings(Path(run.directory))
     return stored if last is None else replace(stored, values={**stored.values, "train": last})
-
-
-def full_reference(teacher: str | None) -> str | None:
-    """Return a teacher's name as it is, and a folder or file as an absolute path."""
-    if teacher is None:
-        return None
-    folder = Path(teacher).expanduser()
-    return str(folder.resolve()) if folder.exists() else teacher
 
 
 def payload(result: "TrainResult", run: RunPlace, seconds: float) -> dict[str, Any]:

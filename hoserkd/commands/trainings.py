@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hoserkd.commands.context import Context
+from hoserkd.commands.context import Context, find_paths, session
+from hoserkd.engine.places import is_path
 from hoserkd.errors import StoreError
 from hoserkd.store.references import UnknownRunError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from hoserkd.engine.city.storage import City
     from hoserkd.engine.config import EngineConfig
     from hoserkd.engine.events import Observer, StopRequested
-    from hoserkd.engine.identity import Identity
+    from hoserkd.engine.identity import Identity, MadeFrom
     from hoserkd.engine.tasks import Task
     from hoserkd.engine.teacher.signal import TeacherSource
     from hoserkd.engine.train import TrainResult
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     Measure = Callable[["Task", "TrainResult", "Observer", "StopRequested"], dict[str, float]]
 
+BEST = "best.safetensors"
 RESULT = "study"
 """Label under which a training's figures, and a whole study's answer, are recorded."""
 
@@ -60,15 +62,21 @@ class Trainings:
         return self._teachers[key]
 
     @contextmanager
-    def recording(self, kind: str) -> "Iterator[RunRecorder]":
-        """Give the run that stands for the whole study, a new one or the one that was stopped."""
+    def recording(
+        self, kind: str, teacher: "Identity | None" = None
+    ) -> "Iterator[RunRecorder]":
+        """Give the run that stands for the whole study, a new one or the one that was stopped.
+
+        Args:
+            teacher: Of all its trainings; None: nobody, or different ones.
+        """
+        made_from = self.context.made_from(self.town, teacher)
         earlier = self.context.store.runs(kind=kind, study=self.study, limit=1)
         if earlier:
-            recorder = self.context.resume_run(
-                earlier[0].run_id, self.context.made_from(self.town))
+            recorder = self.context.resume_run(earlier[0].run_id, made_from)
         else:
             recorder = self.context.start_run(
-                kind, self.study, made_from=self.context.made_from(self.town), study=self.study)
+                kind, self.study, made_from=made_from, study=self.study)
         self._parent = recorder.run_id
         with recorder:
             yield recorder
@@ -108,14 +116,22 @@ class Trainings:
             # go on here: the training begins anew.
             with contextlib.suppress(StoreError, UnknownRunError):
                 return self.context.resume_run(task.continues, made_from)
+        parents = [self._parent] if self._parent else []
+        parents += trained_by(self.context, made_from)
         return self.context.start_run(
-            "train", task.name, [self._parent] if self._parent else [], config=task.config,
+            "train", task.name, parents, config=task.config,
             made_from=made_from, tags=task.tags, study=self.study)
 
 
 def asks_teacher(config: "EngineConfig") -> bool:
     """Return whether somebody but the student itself teaches."""
     return config.distill.enabled and config.distill.source != "self"
+
+
+def trained_by(context: Context, made_from: "MadeFrom") -> list[str]:
+    """Return the runs that trained the teacher and the student that a training builds on."""
+    return [run.run_id for identity in (made_from.teacher, made_from.student)
+            if identity is not None for run in context.store.makers(identity.sha256)[:1]]
 
 
 def find_teacher(context: Context, config: "EngineConfig", town: "City") -> "Identity":
@@ -149,11 +165,36 @@ def teacher_sources(
 
 
 def teacher_place(context: Context, config: "EngineConfig") -> Path:
-    """Return the teacher's folder; with a HOSER as teacher its file, or that of its run."""
+    """Return the teacher's folder; with a HOSER as teacher the file of its run, or the file named.
+
+    A bare word is a run first and a file second, as that of a city is a name first.
+    """
     name = config.teacher.name
     if config.distill.source == "lmtad":
         return context.teacher_dir(name)
     file = Path(name).expanduser()
-    if file.is_file():
+    if is_path(name):
         return file
-    return Path(context.store.run(name, kind="train").directory) / "best.safetensors"
+    try:
+        return Path(context.store.run(name, kind="train").directory) / BEST
+    except UnknownRunError:
+        if file.is_file():
+            return file
+        raise
+
+
+def full_teacher(reference: str | None) -> str | None:
+    """Return a teacher's name as it is, and a folder or file as an absolute path.
+
+    The settings are read again elsewhere: by a tuning study's workers, and when a run is resumed.
+    """
+    from hoserkd.engine.places import TEACHERS
+
+    if reference is None:
+        return None
+    named = find_paths(session().options).data_dir / TEACHERS.folder / reference
+    path = Path(reference).expanduser()
+    if is_path(reference) or (not TEACHERS.holds(named) and (
+            TEACHERS.holds(path) or path.is_file())):
+        return str(path.absolute())
+    return reference

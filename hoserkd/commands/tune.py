@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 from hoserkd.commands.context import open_console, open_context, open_store
 from hoserkd.commands.options import City, Force, Profile, Teacher
-from hoserkd.commands.train import full_reference
+from hoserkd.commands.trainings import full_teacher
 from hoserkd.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def search(
         "tune.study": study, "tune.trials": trials, "tune.sampler": sampler,
         "tune.storage": full_storage(storage),
         "tune.objectives": None if objectives is None else tuple(objectives.split(",")),
-        "teacher.name": full_reference(teacher)})
+        "teacher.name": full_teacher(teacher)})
     from hoserkd.commands.tune_bench import Bench, Team
     from hoserkd.commands.tune_views import render
     from hoserkd.engine.city.storage import load_city

@@ -56,7 +56,9 @@ class Bench:
             self.trainings.belong_to(earlier[0].run_id)
             yield None
             return
-        with self.trainings.recording("tune") as recorder, TrialRecorder(self, recorder):
+        teacher = self.trainings.teacher(self.distilled)
+        with (self.trainings.recording("tune", teacher) as recorder,
+              TrialRecorder(self, recorder)):
             yield recorder
 
     def is_orphaned(self) -> bool:

@@ -79,6 +79,12 @@ class MadeFrom:
                     found[role]["kind"] = identity.kind
         return found | ({"data_dir": str(self.data_dir)} if places and self.data_dir else {})
 
+    def told(self) -> dict[str, str]:
+        """Return name and hash of the known artefacts, as comparisons of runs show them."""
+        found = {f"made_from.{role}": getattr(self, role) for role in KINDS}
+        return {key: f"{identity.name} {identity.sha256[:SHORT]}"
+                for key, identity in found.items() if identity is not None}
+
     @classmethod
     def from_json(cls, value: Any) -> Self:
         """Return what `to_json` wrote; parts that are damaged or absent are None."""

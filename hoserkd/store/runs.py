@@ -255,6 +255,13 @@ class RunStore:
         with self.reading() as connection:
             return tables.read_artifacts(connection, run_id)
 
+    def makers(self, sha256: str) -> tuple[RunRecord, ...]:
+        """Return the runs that recorded making a file with this content hash, the newest first."""
+        with self.reading() as connection:
+            return tuple(self._records(
+                connection, "WHERE run_id IN (SELECT run_id FROM artifacts WHERE sha256 = ?) "
+                "ORDER BY started_at DESC, run_id DESC", [sha256]))
+
     def notes(self, run_id: str) -> tuple[NoteRecord, ...]:
         """Return what a run told its user, the oldest first."""
         with self.reading() as connection:

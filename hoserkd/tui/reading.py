@@ -25,7 +25,14 @@ from hoserkd.store.spool import SPOOL, is_at_work
 from hoserkd.tui.following import Following
 from hoserkd.tui.launching import PREPARE, Launch, Starter, launch_words
 from hoserkd.tui.shelf import Shelf
-from hoserkd.tui.snapshot import RunDetail, RunRow, Snapshot, settings_against, time_left_s
+from hoserkd.tui.snapshot import (
+    RunDetail,
+    RunRow,
+    Setting,
+    Snapshot,
+    settings_against,
+    time_left_s,
+)
 from hoserkd.tui.views.page import Wanted
 
 if TYPE_CHECKING:
@@ -201,7 +208,9 @@ class StoreSource:
         follows.advance()
         return RunDetail(
             row=row, curves=follows.curves(), timings_ms=follows.timings_ms(),
-            settings=settings_against(self._config(record), self._profile(record.profile)),
+            settings=(*settings_against(self._config(record), self._profile(record.profile)),
+                      *(Setting(key, value, None)
+                        for key, value in record.made_from.told().items())),
             log=follows.notes(), evaluations=tuple(follows.evaluations))
 
     def _studies(self, rows: Sequence[RunRow]) -> "tuple[Study, ...]":

@@ -157,6 +157,9 @@ def _artifacts(record: RunRecord, kind: str) -> list[Path]:
 
 
 def _parents(record: RunRecord, records: Mapping[str, RunRecord]) -> list[RunRecord]:
+    """Return the runs whose trips a run judged or made; those that only taught it have others."""
+    if record.kind not in ("evaluate", "generate"):
+        return []
     return [records[parent] for parent in record.parents if parent in records]
 
 

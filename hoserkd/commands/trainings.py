@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hoserkd.commands.context import Context, find_paths, session
-from hoserkd.engine.places import is_path
+from hoserkd.engine.names import is_path
 from hoserkd.errors import StoreError
 from hoserkd.store.references import UnknownRunError
 

@@ -86,7 +86,7 @@ def record(
         found = run.evaluation
         recorder.evaluation(
             {"run_id": run.run_id, "name": target.name, "od": found.od,
-             **found.counts,
+             "model_sha256": run.facts.get("model sha256"), **found.counts,
              **{name: figure.value for name, figure in found.figures.items()
                 if figure.value is not None}},
             label=f"{target.name} on {found.od} ODs")

@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hoserkd.engine.files import file_sha256
 from hoserkd.engine.identity import KINDS
 from hoserkd.engine.metrics.catalogue import ONE_TRAINING
 from hoserkd.errors import UsageError
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from hoserkd.store.records import EvaluationRecord, RunRecord
     from hoserkd.store.runs import RunStore
 
+EARLIER = "earlier weights"
+MODEL_HASH = "model_sha256"
+"""Key by which a judgement names the file of the weights that it is of."""
 LIST_COLUMNS = ("run", "id", "kind", "profile", "status", "done", "best", "started", "took", "tags")
 
 
@@ -93,13 +99,31 @@ def show_view(console: "Console", document: Mapping[str, Any]) -> "RenderableTyp
 
 
 def judgements(store: "RunStore", run: "RunRecord") -> list["EvaluationRecord"]:
-    """Return the judgements of a run: its own, then those of runs that judged it."""
+    """Return the judgements of a run: its own, then those of runs that judged it.
+
+    Labels say which are of weights that the run no longer has.
+    """
     found = list(store.evaluations(run.run_id))
     for other in reversed(store.runs(kind="evaluate")):
         if run.run_id in other.parents:
             found += [judged for judged in store.evaluations(other.run_id)
                       if judged.payload.get("run_id", run.run_id) == run.run_id]
-    return found
+    return with_earlier_told(run, found)
+
+
+def with_earlier_told(
+    run: "RunRecord", found: Sequence["EvaluationRecord"]
+) -> list["EvaluationRecord"]:
+    """Return the judgements with labels that say which of them are of weights since replaced.
+
+    Of a judgement that does not name its model nothing is known.
+    """
+    model = Path(run.directory) / "best.safetensors"
+    if not model.is_file() or not any(MODEL_HASH in each.payload for each in found):
+        return list(found)
+    current = file_sha256(model)
+    return [replace(each, label=f"{each.label}, {EARLIER}")
+            if each.payload.get(MODEL_HASH) not in (None, current) else each for each in found]
 
 
 def series_document(

@@ -72,10 +72,11 @@ class Shelf:
                 return None, f"run {record.name} belongs to no city"
             trips = next((path for one in (record, *_parents(record, records))
                           for path in self._generated(one)), None)
-            key = (id(city), trips, trips.stat().st_mtime_ns if trips else None)
+            source = "" if trips is None else _source(trips)
+            key = (id(city), trips, source, trips.stat().st_mtime_ns if trips else None)
             if self._map is None or self._map[0] != key:
                 found = read_trips(trips, city) if trips else ()
-                self._map = (key, MapData(city, trips.name if trips else "", found))
+                self._map = (key, MapData(city, source, found))
         except HoserkdError as error:
             return None, error.message
         except (OSError, ValueError, KeyError):
@@ -148,6 +149,13 @@ class Shelf:
         inside = sorted((Path(record.directory) / "generated").glob("*.csv"), key=_time)
         return inside[::-1] or [path for path in _artifacts(record, "generated")
                                 if path.suffix == ".csv" and path.is_file()]
+
+
+def _source(trips: Path) -> str:
+    """Return the name of a run's file of trips, and whether its weights have changed since."""
+    model = trips.parent.parent / "best.safetensors"
+    older = model.is_file() and _time(trips) < _time(model)
+    return f"{trips.name}, older than the run's weights" if older else trips.name
 
 
 def _artifacts(record: RunRecord, kind: str) -> list[Path]:

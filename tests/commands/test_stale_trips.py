@@ -46,7 +46,7 @@ def test_trips_are_read_again_only_where_they_are_those_made_now(run_cli, train,
     assert run_cli("generate", "--run", "first", *city).exit_code == 0
     plain = folder / "test-astar.csv"
     [one] = judged(answer := run_cli("evaluate", "first", *city, *QUICK))
-    assert (one["source"], one["counts"]["queries"]) == (str(plain), 36)
+    assert (Path(one["source"]).name, one["counts"]["queries"]) == (plain.name, 36)
     assert "generating" not in answer.stderr
     train("first", 2)
     train("second", 1)
@@ -61,6 +61,9 @@ def test_trips_are_read_again_only_where_they_are_those_made_now(run_cli, train,
     for word in ("generate.max_steps: 5000 and 9", "seed: 0 and 7", "requests: "):
         assert word in answer.stderr
     assert other["source"] not in (one["source"], trained["source"])
+    shown = json.loads(run_cli("runs", "show", "first", "--json").stdout)["evaluations"]
+    assert [found["label"] for found in shown] == [
+        "first on test ODs, earlier weights", "first on test ODs", "first on test ODs"]
 
 
 def test_file_without_a_maker_or_changed_since_is_not_taken_for_a_runs_trips(run_cli, train, city):
@@ -77,7 +80,7 @@ def test_file_without_a_maker_or_changed_since_is_not_taken_for_a_runs_trips(run
     assert "seed of the trips" not in changed["facts"]
     assert plain.read_text() != text
     plain.with_name("test-astar.csv.json").unlink()
-    Path(one["source"]).unlink()
+    (folder / Path(one["source"]).name).unlink()
     answer = run_cli("evaluate", "first", *city, *QUICK)
     assert "test-astar.csv holds other trips (it does not say who made them)" in answer.stderr
 

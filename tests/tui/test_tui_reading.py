@@ -1,6 +1,7 @@
 """What the dashboard reads from a real store: runs, evaluations, maps, processes."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -238,6 +239,12 @@ def test_map_of_a_run_is_that_of_the_city_it_was_made_on_wherever_it_lies_now(
     snapshot = source.read(wanted)
     assert snapshot.map is not None
     assert (snapshot.map.city.name, len(snapshot.map.trips)) == ("two_way", 1)
+    assert snapshot.map.source == "t.csv"
+    (run.directory / "best.safetensors").write_bytes(b"")
+    os.utime(run.directory / "generated" / "t.csv", (1, 1))
+    trained_on = source.read(wanted)
+    assert trained_on.map is not None
+    assert trained_on.map.source == "t.csv, older than the run's weights"
     renamed = tmp_path / "data" / "cities" / "other"
     renamed.parent.mkdir(parents=True)
     city.directory.rename(renamed)

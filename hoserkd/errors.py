@@ -68,6 +68,8 @@ class RefusedError(HoserkdError):
     """The disk or the system refused: full, read-only, forbidden, gone."""
 
 
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR)
+"""What keeps a file from being read though nothing is wrong with it."""
 _NO_ROOM = "make room; what was saved before is whole, and the work can go on from it"
 _NOT_ALLOWED = ("let this user write there, or name other folders with --store, --data-dir or "
                 "--output")
@@ -93,3 +95,10 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, OSError):
         error = refused_error(error)
     return error.message if isinstance(error, HoserkdError) else repr(error)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why a file cannot be read, for a message that names the file itself."""
+    if isinstance(error, OSError):
+        return (error.strerror or str(error) or type(error).__name__).lower()
+    return str(error) or type(error).__name__

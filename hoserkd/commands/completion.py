@@ -1,11 +1,11 @@
 """What the shell offers at Tab: names of profiles, runs, teachers, cities, metrics."""
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hoserkd.commands.places import Paths, find_paths
+from hoserkd.engine.bounded_json import read_json_object
 
 
 def complete_profile(incomplete: str) -> list[str]:
@@ -83,7 +83,7 @@ def _headers() -> Iterable[dict[str, object]]:
         merged: dict[str, object] = {}
         for file in ("run.json", "labels.json"):
             try:
-                merged |= json.loads((runs / name / file).read_bytes())
+                merged |= read_json_object(runs / name / file)
             except (OSError, ValueError):
                 continue
         yield merged

@@ -4,7 +4,6 @@ Nothing heavy is imported at the top, so that `hoserkd --help` stays quick.
 """
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -374,7 +373,7 @@ def settings_of_run(run: "RunRecord") -> StoredSettings:
     """Return the settings that a run was made with, and where it was made."""
     from hoserkd.store.artefacts import recorded_city
 
-    return StoredSettings(run_source(run), json.loads(run.config_json), recorded_city(run),
+    return StoredSettings(run_source(run), run.settings(), recorded_city(run),
                           run.made_from.data_dir)
 
 

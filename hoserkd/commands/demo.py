@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import io
-import json
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +17,8 @@ from typer.models import ParameterInfo
 
 from hoserkd import __version__
 from hoserkd.commands.context import SESSION, Context, Session, open_context, session
-from hoserkd.engine.files import parse_json
+from hoserkd.engine.bounded_json import parse_json
+from hoserkd.engine.files import read_json_object
 from hoserkd.errors import InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Way:
         finally:
             inner.close()
             SESSION.reset(token)
-        answer: dict[str, Any] = json.loads(said.getvalue())
+        answer: dict[str, Any] = parse_json(said.getvalue())
         return answer
 
 
@@ -187,7 +187,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        state: dict[str, Any] = parse_json(path.read_bytes())
+        state = read_json_object(path)
         if all(isinstance(stage["key"], str) and "payload" in stage for stage in state.values()):
             return state
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

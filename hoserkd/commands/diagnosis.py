@@ -1,6 +1,5 @@
 """The checks behind `hoserkd doctor`, each a small finding."""
 
-import json
 import os
 import platform
 import shutil
@@ -15,6 +14,7 @@ from typing import Literal
 
 from hoserkd import __version__
 from hoserkd.commands.context import Paths
+from hoserkd.engine.bounded_json import parse_json
 from hoserkd.text import size_text
 
 Verdict = Literal["fine", "limited", "broken"]
@@ -103,7 +103,7 @@ def _torch() -> Iterator[Finding]:
         why = (answer.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         yield Finding("torch", "broken", "cannot be used", why)
         return
-    probe = json.loads(lines[-1])
+    probe = parse_json(lines[-1])
     yield Finding("torch", "fine", probe["version"], f"{probe['threads']} threads")
     if not probe["cuda"]:
         why = ("no CUDA device was found" if probe["built_for"] else "this torch is for CPUs only")

@@ -303,7 +303,7 @@ def judged_run(
     facts |= {"trained": run.started_at.strftime("%Y-%m-%d %H:%M UTC"), "device": run.device,
               "profile": run.profile, "revision": run.git_revision or "not from a checkout",
               **{name: str(value) for name, value in run.versions.items()}}
-    settings = flatten(json.loads(run.config_json)) | run.made_from.told()
+    settings = flatten(run.settings()) | run.made_from.told()
     return JudgedRun(evaluation, str(path), run.run_id, facts, settings,
                      training_curves(context, run))
 
@@ -337,7 +337,7 @@ def seed_groups(targets: Sequence[Target], evaluations: dict[str, Any]) -> "list
     groups: dict[str, list[Target]] = {}
     for target in targets:
         if target.run is not None:
-            settings = flatten(json.loads(target.run.config_json)) | target.run.made_from.told()
+            settings = flatten(target.run.settings()) | target.run.made_from.told()
             settings.pop("seed", None)
             key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
             groups.setdefault(key, []).append(target)

@@ -1,21 +1,19 @@
 """Student files that are named on the command line: ours, public ones, and bundles."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hoserkd.commands.context import Context, StoredSettings
 from hoserkd.commands.places import Paths
+from hoserkd.engine.bounded_json import read_json
 from hoserkd.engine.identity import Identity
-from hoserkd.errors import BundleError, CheckpointError, DataError
+from hoserkd.errors import BundleError, CheckpointError, DataError, reason_of
 
 if TYPE_CHECKING:
     from hoserkd.engine.bundle import OpenBundle
 
 ARCHIVES = (".zip", ".zst")
-TAKEN = ("seed", "generate", "evaluate")
-"""Sections that a bundle's settings may set: a stranger's file says nothing of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +65,13 @@ def city_of(context: Context, opened: ModelFile, flag: str | None) -> Path:
 
 
 def _stored(path: Path, bundle: "OpenBundle") -> StoredSettings:
+    from hoserkd.engine.bundle_documents import model_settings
+
     try:
-        settings: dict[str, Any] = json.loads(bundle.settings.read_text("utf-8"))
+        values = model_settings(bundle.manifest.about, read_json(bundle.settings, non_finite=True))
         city = bundle.manifest.about["city"]
-        values = {name: settings[name] for name in TAKEN if name in settings}
-        values["city"] = {"name": str(city["name"])}
         return StoredSettings(f"bundle {path.name}", values,
-                              Identity("city", str(city["name"]), str(city["sha256"])))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{path}: its settings cannot be read: {error!r}",
+                              Identity("city", city["name"], city["sha256"]))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: its settings cannot be read: {reason_of(error)}",
                           hint="was it made by another version of hoserkd?") from error

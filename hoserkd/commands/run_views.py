@@ -50,11 +50,25 @@ def ago_text(seconds: float) -> str:
     return "just now" if seconds < 60 else f"{duration_text(seconds)} ago"
 
 
+def repair_view(console: "Console", document: Mapping[str, Any]) -> "RenderableType":
+    """Return the tables of `runs repair`."""
+    from rich.console import Group
+
+    parts = [console.table(None, ("database", "runs", "events"), [
+        (document["database"], document["runs"], document["events"])])]
+    if document["quarantine"]:
+        parts.append(console.table("Set aside", ("run", "file", "lines", "first", "reason"), [
+            (found.run_id, found.file, found.lines or "all",
+             None if found.byte is None else f"byte {found.byte}", found.reason)
+            for found in document["quarantine"]]))
+    return Group(*parts)
+
+
 def show_document(store: "RunStore", run: "RunRecord") -> dict[str, Any]:
     """Return all that the store says about one run."""
     return {
         "run": run_document(run),
-        "settings": json.loads(run.config_json),
+        "settings": run.settings(),
         "metrics": {name: _summary(series.value) for name, series in
                     store.metrics(run.run_id).items()},
         "timings_ms": {part: _summary(series.value) for part, series in
@@ -164,7 +178,7 @@ def compare_document(store: "RunStore", runs: Sequence["RunRecord"]) -> dict[str
     from hoserkd.settings import flatten
 
     # Names may be the same where the teachers or the cities are not.
-    settings = [flatten(json.loads(run.config_json)) | run.made_from.told() for run in runs]
+    settings = [flatten(run.settings()) | run.made_from.told() for run in runs]
     keys = list(dict.fromkeys(key for flat in settings for key in flat))
     measured = [_measured(store, run) for run in runs]
     names = list(dict.fromkeys(name for figures_ in measured for name in figures_))

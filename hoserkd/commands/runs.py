@@ -47,13 +47,16 @@ def list_(
     """
     from hoserkd.commands.run_views import LIST_COLUMNS, list_rows, run_document
     from hoserkd.store.elsewhere import other_stores
+    from hoserkd.store.quarantine import quarantine_text
 
     console, paths = open_console(), find_paths(session().options)
     if status is not None and status not in STATUSES:
         raise UsageError(
             f"--status {status}: there is no such status{did_you_mean(status, STATUSES)}",
             hint=f"one of {', '.join(STATUSES)}")
-    runs = open_store().runs(kind=kind, status=status, tag=tag)
+    store = open_store()
+    with store.reading():
+        runs, damaged = store.runs(kind=kind, status=status, tag=tag), store.quarantine()
     shown = runs[:limit]
     console.result({"runs": [run_document(run) for run in shown], "total": len(runs)},
                    lambda: console.table(None, LIST_COLUMNS, list_rows(shown)))
@@ -61,6 +64,8 @@ def list_(
         console.note(f"{other.count} in another store: hoserkd runs list {other.options}")
     if len(shown) < len(runs):
         console.note(f"{len(runs) - len(shown)} older runs are not shown; --limit shows more")
+    if damaged:
+        console.warn(f"{quarantine_text(damaged)}; `hoserkd runs repair` lists them")
 
 
 @app.command()
@@ -178,16 +183,18 @@ def sql(
 
 @app.command()
 def repair() -> None:
-    """Build the database anew from what each run wrote down itself.
+    """Rebuild the database from the runs' own records, and list what of these is damaged.
 
     Example: hoserkd runs repair
     """
+    from hoserkd.commands.run_views import repair_view
+
     console, store = open_console(), open_store()
     report = store.repair()
-    payload = {"runs": report.runs, "events": report.events, "database": store.database}
-    console.result(payload, lambda: console.table(
-        None, ("database", "runs", "events"),
-        [(store.database, report.runs, report.events)]))
+    damaged = store.quarantine()
+    payload = {"runs": report.runs, "events": report.events, "database": store.database,
+               "quarantine": damaged}
+    console.result(payload, lambda: repair_view(console, payload))
 
 
 @app.command()

@@ -22,6 +22,7 @@ from operator import index
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hoserkd.engine.bounded_json import LIMITS, parse_json
 from hoserkd.engine.bundle_archive import (
     BROKEN,
     DEFAULT_LIMITS,
@@ -35,7 +36,8 @@ from hoserkd.engine.bundle_archive import (
     seal_holds,
     write_archive,
 )
-from hoserkd.engine.files import file_sha256, parse_json
+from hoserkd.engine.bundle_documents import document_fault
+from hoserkd.engine.files import file_sha256
 from hoserkd.errors import BundleError
 
 FORMAT = "hoserkd bundle"
@@ -230,6 +232,8 @@ def _examine(path: Path, limits: Limits, directory: Path | None) -> Verification
         reading.faults.append(f"the archive cannot be read on: {error}")
     named = sorted(reading.manifest.files) if reading.manifest else []
     reading.faults += [f"{name}: missing" for name in named if _one_form(name) not in reading.seen]
+    if MODEL in named and SETTINGS not in named:
+        reading.faults.append(f"{SETTINGS}: missing beside {MODEL}")
     faults = reading.faults
     if len(faults) > FAULTS_TOLD + 1:
         faults = [*faults[:FAULTS_TOLD], f"and {len(faults) - FAULTS_TOLD:,} more"]
@@ -249,8 +253,9 @@ def _take(entry: Entry, reading: _Reading, limits: Limits) -> None:
     if fact is None:
         raise BundleError(f"{entry.name}: not in {MANIFEST}")
     _check_among(entry.name, reading)
+    document = bytearray() if entry.name.endswith(".json") else None
     try:
-        found = _copy(entry, fact.size, reading.directory)
+        found = _copy(entry, fact.size, reading.directory, document)
     except BROKEN as error:
         reading.faults.append(f"{entry.name}: cannot be read: {error}")
         return
@@ -259,6 +264,10 @@ def _take(entry: Entry, reading: _Reading, limits: Limits) -> None:
     elif found.sha256 != fact.sha256:
         reading.faults.append(f"{entry.name}: SHA-256 is {found.sha256[:12]}…, "
                               f"not {fact.sha256[:12]}…")
+    elif document is not None:
+        decisive = entry.name == SETTINGS and MODEL in reading.manifest.files
+        fault = document_fault(document, reading.manifest.about if decisive else None)
+        reading.faults += [f"{entry.name}: unreadable: {fault}"] if fault else []
 
 
 def _check_among(name: str, reading: _Reading) -> None:
@@ -291,8 +300,13 @@ def _take_manifest(entry: Entry, reading: _Reading, limits: Limits) -> None:
         (reading.directory / MANIFEST).write_bytes(data)
 
 
-def _copy(entry: Entry, size: int, directory: Path | None) -> FileFact:
-    """Hash a member, and write up to `size` bytes of it if there is a folder to write to."""
+def _copy(entry: Entry, size: int, directory: Path | None, document: bytearray | None
+          ) -> FileFact:
+    """Hash a member, and write up to `size` bytes of it if there is a folder to write to.
+
+    Args:
+        document: Gets the bytes too, up to one more than a JSON text may have.
+    """
     digest, count = hashlib.sha256(), 0
     target: Path | None = None
     if directory is not None:
@@ -304,6 +318,8 @@ def _copy(entry: Entry, size: int, directory: Path | None) -> FileFact:
             count += len(chunk)
             if count <= size:
                 file.write(chunk)
+            if document is not None and len(document) <= LIMITS.size:
+                document += chunk[:LIMITS.size + 1 - len(document)]
     return FileFact(count, digest.hexdigest())
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hoserkd.engine.bounded_json import finite
 from hoserkd.engine.bundle import CITY, MODEL, SETTINGS
 from hoserkd.engine.bundle_archive import Content
 from hoserkd.errors import BundleError
@@ -117,7 +118,7 @@ def city_members(directory: Path, manifest: Mapping[str, Any]) -> dict[str, Cont
 
 def json_bytes(value: Any) -> bytes:
     """Return `value` as indented JSON with sorted keys."""
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str)
+    return (json.dumps(finite(value), indent=2, sort_keys=True, ensure_ascii=False, default=str)
             + "\n").encode()
 
 

@@ -15,6 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from hoserkd.engine.bounded_json import finite
+from hoserkd.engine.bounded_json import parse_json as parse_json
+from hoserkd.engine.bounded_json import read_json as read_json
+from hoserkd.engine.bounded_json import read_json_object as read_json_object
 from hoserkd.errors import UsageError
 from hoserkd.text import utf8_values
 
@@ -129,13 +133,13 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    if _SURROGATE.search(text):
-        # Of names that are not UTF-8. Some readers of JSON refuse these even where escaped.
-        text = json.dumps(utf8_values(json.loads(text)), indent=2, ensure_ascii=False)
+    """Write `value` as indented JSON, whole or not at all; numbers that are not finite as null.
+
+    Names of files that are not UTF-8 are written with escapes.
+    """
     with replacing(path, "w") as file:
-        file.write(text + "\n")
+        json.dump(utf8_values(finite(value)), file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
 
 
 def cut_torn_tail(descriptor: int) -> int:
@@ -155,18 +159,6 @@ def cut_torn_tail(descriptor: int) -> int:
     if end != size:
         os.ftruncate(descriptor, end)
     return end
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Return what a JSON text of a stranger holds.
-
-    Raises:
-        ValueError: It is no JSON, or nests too deeply to be read.
-    """
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("it nests too deeply") from error
 
 
 def file_sha256(path: Path) -> str:

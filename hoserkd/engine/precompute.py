@@ -4,7 +4,6 @@ A piece's logits are on the disk before it is ticked off, so a killed job goes o
 split's folder gets its name at the end. Several processes (`torchrun`) take the pieces in turn.
 """
 
-import json
 import os
 import re
 import shutil
@@ -22,7 +21,7 @@ from torch import Tensor
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.events import Observer, Progress, StopRequested
-from hoserkd.engine.files import write_json
+from hoserkd.engine.files import read_json, write_json
 from hoserkd.engine.npy import save_npy
 from hoserkd.engine.teacher.fit import check_grid_fit, road_cells
 from hoserkd.engine.teacher.prefix_trie import candidate_logits, ragged_index
@@ -169,7 +168,7 @@ class _Job:
         """Make the folder of unfinished work, or keep it where it is of the same job."""
         plan, wanted = partial / "plan.json", meta | {"sizes": self._questions.sizes.tolist()}
         try:
-            if json.loads(plan.read_text(encoding="utf-8")) == wanted:
+            if read_json(plan) == wanted:
                 return
         except (OSError, ValueError):
             pass  # no unfinished work, or a job killed while it laid this out

@@ -3,11 +3,13 @@
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
 
+from hoserkd.engine.bounded_json import LIMITS, open_plain, parse_json
 from hoserkd.engine.files import cut_torn_tail
 
 
@@ -21,6 +23,35 @@ class StudyJournal(JournalFileBackend):  # type: ignore[misc]
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path = path
+        self._offsets = {0: 0}
+        """Offset behind each entry, by number."""
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the entries from a number on; a torn last line is not one yet.
+
+        Raises:
+            ValueError: a line is no entry; names it.
+        """
+        number = log_number_from if log_number_from in self._offsets else 0
+        with open_plain(self._path) as file:
+            file.seek(self._offsets[number])
+            while (line := file.readline(LIMITS.size + 1)).endswith(b"\n"):
+                number += 1
+                self._offsets[number] = file.tell()
+                if number > log_number_from:
+                    yield self._entry(line, number)
+        if len(line) > LIMITS.size:
+            raise ValueError(f"line {number + 1} is longer than {LIMITS.size:,} bytes")
+
+    def _entry(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            # Optuna writes the NaN of a trial that diverged.
+            entry = parse_json(line, non_finite=True)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+        if not isinstance(entry, dict):
+            raise ValueError(f"line {number} is no entry of a journal")
+        return entry
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append entries, all or none.

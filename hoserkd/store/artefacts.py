@@ -1,6 +1,5 @@
 """Where the artefacts lie that a recorded run was made from."""
 
-import json
 from pathlib import Path
 
 from hoserkd.engine.identity import Identity
@@ -15,7 +14,9 @@ def recorded_city(run: RunRecord) -> Identity | None:
     if not run.data_sha256:
         return None
     # Recorded before places were: the name is that of the settings.
-    return Identity("city", str(json.loads(run.config_json)["city"]["name"]), run.data_sha256)
+    city = run.settings().get("city")
+    name = city.get("name") if isinstance(city, dict) else None
+    return Identity("city", str(name or ""), run.data_sha256)
 
 
 def data_folders(data_dir: Path, recorded: Path | None) -> tuple[Path, ...]:

@@ -37,7 +37,7 @@ _IN_PROCESS = threading.RLock()
 """One connection a process: DuckDB refuses a second one with other options."""
 
 TABLES = ("runs", "metrics", "timings", "epochs", "evaluations", "artifacts", "notes", "system",
-          "trials", "spool_marks")
+          "trials", "quarantine", "spool_marks")
 
 
 class BusyError(StoreError):
@@ -100,8 +100,14 @@ def _identities(connection: Any) -> None:
     """)
 
 
+def _quarantine(connection: Any) -> None:
+    connection.execute("CREATE TABLE quarantine (run_id VARCHAR, file VARCHAR, lines BIGINT, "
+                       "byte BIGINT, reason VARCHAR)")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Any], None]], ...] = (
-    ("first tables", _first_tables), ("trials", _trials), ("identities", _identities))
+    ("first tables", _first_tables), ("trials", _trials), ("identities", _identities),
+    ("quarantine", _quarantine))
 """Applied in order, each once; new ones are added at the end."""
 
 

@@ -1,6 +1,5 @@
 """Runs out of the store: tables for other tools, and what other trackers read."""
 
-import json
 import shlex
 import shutil
 from collections import Counter
@@ -105,7 +104,7 @@ def export_wandb(store: RunStore, run: RunRecord, folder: Path, project: str) ->
     left there is replaced.
     """
     ended = run.ended_at or run.updated_at
-    config = json.loads(run.config_json) | {"run": {
+    config = run.settings() | {"run": {
         "status": run.status, "started_at": run.started_at.isoformat(),
         "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
         "command": shlex.join(run.argv)}}
@@ -161,7 +160,7 @@ def _replay(store: RunStore, run: RunRecord, tracker: Tracker) -> None:
                     tracker.clocked(values, max(at_s - started_s, 0.0), at_s)
                 else:
                     tracker.scalars(values, step, at_s)
-        tracker.text(SETTINGS, settings_text(json.loads(run.config_json)))
+        tracker.text(SETTINGS, settings_text(run.settings()))
     finally:
         tracker.close()
 

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -16,7 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hoserkd.engine.bounded_json import read_json_object
 from hoserkd.engine.files import write_json
+from hoserkd.store.events import check_labels
 from hoserkd.store.recorder import RUN_FILE, read_header
 from hoserkd.store.records import RunRecord
 from hoserkd.store.references import check_name
@@ -100,12 +101,15 @@ def default_name(kind: str, profile: str, folder: Path) -> str:
 
 
 def read_labels(folder: Path) -> dict[str, Any]:
-    """Return the name, tags and notes that were given after the start; empty if none."""
+    """Return the name, tags and notes that were given after the start; empty if none.
+
+    Raises:
+        ValueError: the file is damaged; says how.
+    """
     try:
-        labels: dict[str, Any] = json.loads((folder / LABELS_FILE).read_bytes())
-    except (OSError, ValueError):
+        return check_labels(read_json_object(folder / LABELS_FILE))
+    except OSError:
         return {}
-    return labels
 
 
 def write_labels(

@@ -3,43 +3,33 @@
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hoserkd.engine.bounded_json import parse_json
+from hoserkd.errors import PASSING, reason_of
 from hoserkd.store.database import open_database, put_in_place
-from hoserkd.store.folders import Folder, read_labels, scan_folders
-from hoserkd.store.recorder import read_header
+from hoserkd.store.events import EVENT, HEADER, LAST_S, NEEDED
+from hoserkd.store.folders import LABELS_FILE, Folder, read_labels, scan_folders
+from hoserkd.store.quarantine import Fault, Slice, record_faults, record_unreadable, sift
+from hoserkd.store.recorder import RUN_FILE, read_header
 from hoserkd.store.records import SyncReport
-from hoserkd.store.spool import SPOOL, parse_lines, read_lines
+from hoserkd.store.spool import SPOOL, read_lines
 
 BATCH_BYTES = 1 << 24
 """Of all spools together in one transaction."""
 
-EVENT = {
-    "seq": "BIGINT", "t": "DOUBLE", "type": "VARCHAR", "step": "BIGINT", "epoch": "BIGINT",
-    "total": "BIGINT", "m": "MAP(VARCHAR,DOUBLE)", "ms": "MAP(VARCHAR,DOUBLE)",
-    "label": "VARCHAR", "payload": "JSON", "path": "VARCHAR", "kind": "VARCHAR", "size": "BIGINT",
-    "level": "VARCHAR", "message": "VARCHAR", "job": "VARCHAR", "done": "BIGINT", "all": "BIGINT",
-    "status": "VARCHAR", "pid": "BIGINT", "host": "VARCHAR", "number": "BIGINT",
-    "state": "VARCHAR", "judged": "BIGINT", "sha256": "VARCHAR",
-}
-HEADER = {
-    "run_id": "VARCHAR", "name": "VARCHAR", "kind": "VARCHAR", "profile": "VARCHAR",
-    "started_at": "DOUBLE", "tags": "VARCHAR[]", "notes": "VARCHAR", "parents": "VARCHAR[]",
-    "study": "VARCHAR", "config_json": "VARCHAR", "config_sha256": "VARCHAR",
-    "data_sha256": "VARCHAR", "git_revision": "VARCHAR", "versions": "MAP(VARCHAR,VARCHAR)",
-    "device": "VARCHAR", "seed": "BIGINT", "argv": "VARCHAR[]", "host": "VARCHAR",
-    "pid": "BIGINT", "made_from": "JSON",
-}
 BEST = (("val_accuracy", 1), ("val_perplexity", -1), ("val_loss", -1), ("val_loss_road", -1),
         ("val_loss_time", -1), ("val_token_accuracy", 1))
 """Which epoch metric says how good a run is, and whether more is better: the one by which its
 settings choose the best weights, else the first that it has."""
 
 # Line by line: parsing all lines as one JSON array costs seven times as much.
-LOAD = """
+LOAD = f"""
 CREATE OR REPLACE TEMP TABLE incoming AS
-SELECT *, make_timestamp((t * 1e6)::BIGINT) AS recorded_at
+SELECT *, CASE WHEN t BETWEEN 0 AND {LAST_S} THEN make_timestamp((t * 1e6)::BIGINT) END
+       AS recorded_at
 FROM (
     SELECT run_id, unnest(from_json(line, ?3))
     FROM (
@@ -47,6 +37,12 @@ FROM (
         FROM (SELECT unnest(?1::VARCHAR[]) AS run_id, unnest(?2::VARCHAR[]) AS lines)
     ) WHERE line <> ''
 )
+"""
+DAMAGED = f"""
+SELECT count(*) FROM incoming
+WHERE seq IS NULL OR seq < 1 OR type IS NULL OR recorded_at IS NULL
+   OR {" OR ".join(f"type = '{kind}' AND ({' OR '.join(f'{key} IS NULL' for key in keys)})"
+                   for kind, keys in (*NEEDED.items(), ('evaluation', ('payload',))))}
 """
 REWIND = """
 CREATE OR REPLACE TEMP TABLE rewinds AS
@@ -89,7 +85,7 @@ INSERT INTO trials SELECT run_id, seq, recorded_at, number, state, epoch, payloa
 """
 ADVANCE = """
 UPDATE runs SET
-    updated_at = n.recorded_at,
+    updated_at = greatest(n.recorded_at, runs.updated_at),
     step = coalesce(n.step, runs.step),
     epoch = coalesce(n.epoch, runs.epoch),
     total_steps = coalesce(n.total_steps, runs.total_steps),
@@ -105,8 +101,9 @@ UPDATE runs SET
                           WHEN 'resume' THEN 'running' ELSE runs.status END,
     message = CASE n.phase WHEN 'end' THEN n.message WHEN 'resume' THEN ''
                            ELSE runs.message END,
-    ended_at = CASE n.phase WHEN 'end' THEN n.ended_at WHEN 'resume' THEN NULL
-                            ELSE runs.ended_at END
+    -- A clock may be set back: a run does not end before it began, nor before its last event.
+    ended_at = CASE n.phase WHEN 'end' THEN greatest(n.ended_at, n.recorded_at, runs.updated_at)
+                            WHEN 'resume' THEN NULL ELSE runs.ended_at END
 FROM (
     SELECT run_id, max(recorded_at) AS recorded_at,
         arg_max(step, seq) FILTER (type IN ('step', 'epoch', 'rewind')) AS step,
@@ -167,15 +164,16 @@ def ingest(connection: Any, runs: Path) -> SyncReport:
         "SELECT run_id, byte_offset, labels_stamp FROM spool_marks").fetchall()}
     if runs.is_dir():
         forget_runs(connection, [run_id for run_id in marks if run_id not in folders])
-    _add_runs(connection, [f for run_id, f in folders.items() if run_id not in marks])
+    unreadable = _add_runs(connection, [f for run_id, f in folders.items() if run_id not in marks])
+    sound = [f for f in folders.values() if (f.run_id, RUN_FILE) not in unreadable]
     offsets = {run_id: mark[0] for run_id, mark in marks.items()}
-    changed = [f for f in folders.values()
-               if f.labels_stamp != marks.get(f.run_id, (0, 0))[1]]
+    changed = [f for f in sound if f.labels_stamp != marks.get(f.run_id, (0, 0))[1]]
     _apply_labels(connection, changed)
-    waiting = [f for f in folders.values() if f.size > offsets.get(f.run_id, 0)]
+    waiting = [f for f in sound if f.size > offsets.get(f.run_id, 0)]
     events = 0
-    for batch in _batches(waiting, offsets):
+    for batch in _batches(waiting, offsets, unreadable):
         events += _ingest_batch(connection, batch)
+    record_unreadable(connection, unreadable)
     return SyncReport(len(waiting), events, skipped=False)
 
 
@@ -210,15 +208,26 @@ def forget_runs(connection: Any, run_ids: Sequence[str]) -> None:
     connection.execute("COMMIT")
 
 
-def _add_runs(connection: Any, folders: Sequence[Folder]) -> None:
+Unreadable = dict[tuple[str, str], str]
+"""Reason by run and file."""
+
+
+def _add_runs(connection: Any, folders: Sequence[Folder]) -> Unreadable:
     headers = []
+    unreadable: Unreadable = {}
     for folder in folders:
         try:
             headers.append(read_header(folder.path))
-        except (OSError, ValueError):
-            continue
-    if not headers:
-        return
+        except FileNotFoundError:
+            continue  # deleted since the folders were listed
+        except (OSError, ValueError) as error:
+            unreadable[folder.run_id, RUN_FILE] = _reason(error)
+    if headers:
+        _insert_runs(connection, headers)
+    return unreadable
+
+
+def _insert_runs(connection: Any, headers: Sequence[Mapping[str, Any]]) -> None:
     connection.execute("BEGIN")
     connection.execute("""
         INSERT INTO runs BY NAME
@@ -235,12 +244,23 @@ def _add_runs(connection: Any, folders: Sequence[Folder]) -> None:
     connection.execute("COMMIT")
 
 
+def _reason(error: Exception) -> str:
+    """Return why a file cannot be read.
+
+    Raises:
+        OSError: that is no fault of the file's.
+    """
+    if isinstance(error, OSError) and error.errno in PASSING:
+        raise error
+    return reason_of(error)
+
+
 def _apply_labels(connection: Any, folders: Sequence[Folder]) -> None:
     if not folders:
         return
     labels = []
     for folder in folders:
-        found = read_labels(folder.path)
+        found = _labels(connection, folder)
         labels.append({"run_id": folder.run_id, "stamp": folder.labels_stamp,
                        **{key: found.get(key) for key in ("name", "tags", "notes")}})
     connection.execute("BEGIN")
@@ -260,23 +280,36 @@ def _apply_labels(connection: Any, folders: Sequence[Folder]) -> None:
     connection.execute("COMMIT")
 
 
-Slice = tuple[str, bytes, int]
-"""Run id, whole lines, offset behind them."""
+def _labels(connection: Any, folder: Folder) -> Mapping[str, Any]:
+    """Return a run's labels; damaged ones count as none, and are told of."""
+    connection.execute("DELETE FROM quarantine WHERE run_id = ? AND file = ?",
+                       [folder.run_id, LABELS_FILE])
+    try:
+        return read_labels(folder.path)
+    except ValueError as error:
+        connection.execute("INSERT INTO quarantine VALUES (?, ?, 1, 0, ?)",
+                           [folder.run_id, LABELS_FILE, str(error)])
+        return {}
 
 
 def _batches(
-    folders: Sequence[Folder], offsets: Mapping[str, int]
+    folders: Sequence[Folder], offsets: Mapping[str, int], unreadable: Unreadable
 ) -> Iterator[Sequence[Slice]]:
+    """Yield what the spools hold behind `offsets`; spools that cannot be read join `unreadable`."""
     batch: list[Slice] = []
     held = 0
     for folder in folders:
         offset = offsets.get(folder.run_id, 0)
         while offset < folder.size:
-            lines, end = read_lines(folder.path / SPOOL, offset, BATCH_BYTES)
+            try:
+                lines, end = read_lines(folder.path / SPOOL, offset, BATCH_BYTES)
+            except OSError as error:
+                unreadable[folder.run_id, SPOOL] = _reason(error)
+                break
             if end == offset:
                 break
             offset, held = end, held + len(lines)
-            batch.append((folder.run_id, lines, end))
+            batch.append(Slice(folder.run_id, lines, end))
             if held >= BATCH_BYTES:
                 yield batch
                 batch, held = [], 0
@@ -285,36 +318,70 @@ def _batches(
 
 
 def _ingest_batch(connection: Any, batch: Sequence[Slice]) -> int:
+    """Bring a batch in and return the number of its events; damaged lines are set aside."""
     import duckdb
 
+    try:
+        return _commit_batch(connection, batch, ())
+    except (duckdb.DataError, duckdb.ProgrammingError, _DamagedLinesError, UnicodeError):
+        connection.execute("ROLLBACK")
+    sifted = [(part, *sift(part)) for part in batch]
+    faults = [fault for _, _, found in sifted for fault in found]
+    sound = [replace(part, lines=b"".join(json.dumps(event).encode() + b"\n" for event in events))
+             for part, events, _ in sifted]
+    try:
+        return _commit_batch(connection, sound, faults)
+    except (duckdb.DataError, duckdb.ProgrammingError, _DamagedLinesError) as error:
+        connection.execute("ROLLBACK")
+        refusal = str(error).splitlines()[0]
+    # What passes our own checks and not the database's: find out whose it is.
+    if len(batch) > 1:
+        return sum(_ingest_batch(connection, [part]) for part in batch)
+    part = batch[0]
+    return _commit_batch(connection, [replace(part, lines=b"")], [
+        Fault(part.run_id, part.end - len(part.lines), refusal)])
+
+
+class _DamagedLinesError(Exception):
+    """Some line is no event, though the database could read it."""
+
+
+def _commit_batch(connection: Any, batch: Sequence[Slice], faults: Sequence[Fault]) -> int:
     best = ", ".join(f"('{name}', {sign}, {rank})" for rank, (name, sign) in enumerate(BEST))
     connection.execute("BEGIN")
-    try:
-        _load(connection, batch)
-    except duckdb.Error:
-        # Some line is damaged: read line by line what can be read.
-        connection.execute("ROLLBACK")
-        connection.execute("BEGIN")
-        whole = [(run_id, b"".join(json.dumps(event).encode() + b"\n"
-                                   for event in parse_lines(lines)), end)
-                 for run_id, lines, end in batch]
-        _load(connection, whole)
+    connection.execute(LOAD, [
+        [part.run_id for part in batch],
+        [part.lines.decode() for part in batch], json.dumps(EVENT)])
+    _check_loaded(connection)
     connection.execute(REWIND)
     connection.execute(INSERT)
     connection.execute(ADVANCE)
     connection.execute(JUDGE.format(best=best))
-    ends = {run_id: end for run_id, _, end in batch}
+    ends = {part.run_id: part.end for part in batch}
     connection.execute("""
         UPDATE spool_marks SET byte_offset = m.e
         FROM (SELECT unnest(?::VARCHAR[]) AS r, unnest(?::BIGINT[]) AS e) AS m
         WHERE spool_marks.run_id = m.r
     """, [list(ends), list(ends.values())])
+    record_faults(connection, faults)
     count = connection.execute("SELECT count(*) FROM incoming").fetchone()
     connection.execute("DROP TABLE incoming; DROP TABLE rewinds")
     connection.execute("COMMIT")
     return int(count[0])
 
 
-def _load(connection: Any, batch: Sequence[Slice]) -> None:
-    texts = [lines.decode("utf-8", errors="replace") for _, lines, _ in batch]
-    connection.execute(LOAD, [[run_id for run_id, _, _ in batch], texts, json.dumps(EVENT)])
+def _check_loaded(connection: Any) -> None:
+    """Refuse what the database reads as null, or would hand to readers that it breaks.
+
+    Raises:
+        _DamagedLinesError: some line is no event.
+    """
+    damaged = connection.execute(DAMAGED).fetchone()
+    if damaged[0]:
+        raise _DamagedLinesError("it is no event")
+    for (payload,) in connection.execute(
+            "SELECT payload FROM incoming WHERE payload IS NOT NULL").fetchall():
+        try:
+            parse_json(payload)
+        except ValueError as error:
+            raise _DamagedLinesError(str(error)) from error

@@ -1,12 +1,12 @@
 """The observer that records a run."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hoserkd.engine.bounded_json import read_json_object
 from hoserkd.engine.events import (
     CheckpointSaved,
     EpochDone,
@@ -19,6 +19,7 @@ from hoserkd.engine.events import (
 )
 from hoserkd.engine.files import write_json
 from hoserkd.errors import InterruptedRunError, describe_error, refused_error
+from hoserkd.store.events import check_header
 from hoserkd.store.machine import SAMPLE_S, MachineSampler
 from hoserkd.store.mirror import Mirror
 from hoserkd.store.records import Status
@@ -134,7 +135,9 @@ class RunRecorder:
         try:
             self._spool.flush()
             write_json(self.directory / RUN_FILE, {
-                **self._header, "status": status, "message": message, "ended_at": time.time()})
+                **self._header, "status": status, "message": message,
+                # The clock may have been set back meanwhile.
+                "ended_at": max(time.time(), self._header.get("started_at", 0.0))})
         except OSError as error:
             self._failed(error)
         try:
@@ -191,9 +194,13 @@ class RunRecorder:
 
 
 def read_header(directory: Path) -> dict[str, Any]:
-    """Return what `run.json` says."""
-    header: dict[str, Any] = json.loads((directory / RUN_FILE).read_bytes())
-    return header
+    """Return what `run.json` says.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged; says how.
+    """
+    return check_header(read_json_object(directory / RUN_FILE), directory.name)
 
 
 def artifact_fields(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from hoserkd.engine.bounded_json import parse_json
 from hoserkd.engine.identity import MadeFrom
 
 if TYPE_CHECKING:
@@ -15,6 +16,18 @@ if TYPE_CHECKING:
 Status = Literal["running", "finished", "stopped", "failed", "dead"]
 """`dead`: its writer is gone and never said how it ended."""
 ENDED: tuple[Status, ...] = ("finished", "stopped", "failed")
+
+
+def settings_of(config_json: str) -> dict[str, Any]:
+    """Return a run's settings out of their text.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    found = parse_json(config_json, non_finite=True)
+    if not isinstance(found, dict):
+        raise ValueError("its settings are no JSON object")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,10 @@ class RunRecord:
     last_epoch: Mapping[str, float]
     """Figures of the newest epoch."""
     directory: str
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that it was begun with, section by section."""
+        return settings_of(self.config_json)
 
     @property
     def progress(self) -> float | None:
@@ -138,6 +155,21 @@ class NoteRecord:
     at: datetime
     level: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRecord:
+    """A file of a run that cannot be read, wholly or in part."""
+
+    run_id: str
+    file: str
+    """`run.json`: the run is not shown at all."""
+    lines: int
+    """Lines of the spool that are no events and were left out; 0: the whole file."""
+    byte: int | None
+    """Where the first of these lines begins."""
+    reason: str
+    """What is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from hoserkd.engine.files import write_json
 from hoserkd.engine.identity import MadeFrom
-from hoserkd.errors import StoreError
+from hoserkd.errors import StoreError, reason_of
 from hoserkd.store import tables
 from hoserkd.store.database import (
     DATABASE,
@@ -24,6 +23,7 @@ from hoserkd.store.database import (
     is_current,
     open_database,
 )
+from hoserkd.store.events import check_header
 from hoserkd.store.folders import (
     default_name,
     is_written_somewhere,
@@ -37,6 +37,7 @@ from hoserkd.store.folders import (
 )
 from hoserkd.store.ingest import ingest, rebuild
 from hoserkd.store.provenance import provenance
+from hoserkd.store.quarantine import read_quarantine
 from hoserkd.store.recorder import (
     RUN_FILE,
     SETTINGS_FILE,
@@ -49,14 +50,17 @@ from hoserkd.store.records import (
     EpochRecord,
     EvaluationRecord,
     NoteRecord,
+    QuarantineRecord,
     RunRecord,
     Series,
     SyncReport,
+    settings_of,
 )
 from hoserkd.store.references import UnknownRunError as UnknownRunError
 from hoserkd.store.references import check_name, resolve_reference
 from hoserkd.store.spool import SPOOL, append_to, is_at_work, tail_events
 from hoserkd.store.sql import DEFAULT_LIMITS, Answer, QueryLimits, ask
+from hoserkd.text import utf8_values
 
 READ_PATIENCE_S = 10.0
 """A reader waits at most so long for the database; those who write hold it for moments."""
@@ -121,7 +125,7 @@ class RunStore:
             check_name(name)
         try:
             folder = make_folder(self.runs_directory, now)
-            header = {
+            header = utf8_values({
                 "run_id": folder.name, "kind": kind,
                 "name": name or default_name(kind, profile, folder),
                 "profile": profile, "started_at": now, "tags": list(tags),
@@ -130,13 +134,14 @@ class RunStore:
                 "data_sha256": data_sha256 or _city_sha256(made_from), "device": device,
                 "seed": seed, "made_from": (made_from or MadeFrom()).to_json(places=True),
                 **provenance(),
-            }
+            })
+            check_header(header, folder.name)
             # The spool's lock comes before the header: a run without a lock would look dead.
             recorder = RunRecorder(folder, header, on_failure=on_failure, on_finish=self._try_sync)
-            write_json(folder / SETTINGS_FILE, json.loads(config_json))
+            write_json(folder / SETTINGS_FILE, settings_of(config_json))
             write_json(folder / RUN_FILE, header)
-        except OSError as error:
-            raise StoreError(f"{self.directory}: a run cannot be begun: {error}",
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.directory}: a run cannot be begun: {reason_of(error)}",
                              hint="choose another folder with --store") from error
         recorder.begin("start", {})
         return recorder
@@ -154,7 +159,7 @@ class RunStore:
             StoreError: no such run, or another process is writing it.
         """
         folder = self.folder(self.run(reference).run_id)
-        header = read_header(folder) | {k: v for k, v in read_labels(folder).items() if k == "name"}
+        header = self._header(folder)
         found = None if made_from is None else made_from.to_json(places=True)
         if found:
             header["made_from"] = found
@@ -164,6 +169,14 @@ class RunStore:
                                   "git_revision": here["git_revision"],
                                   **({"payload": found} if found else {})})
         return recorder
+
+    @staticmethod
+    def _header(folder: Path) -> dict[str, Any]:
+        try:
+            labels = read_labels(folder)
+            return read_header(folder) | {key: labels[key] for key in ("name",) if key in labels}
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{folder}: damaged: {reason_of(error)}") from error
 
     def attach(self, reference: str, path: Path, kind: str, sha256: str | None = None) -> None:
         """Record a file with a run that has ended, made from it later.
@@ -369,6 +382,11 @@ class RunStore:
         # At the end of a run: whoever reads next will sync if this fails.
         with contextlib.suppress(StoreError, OSError):
             self.sync()
+
+    def quarantine(self) -> tuple[QuarantineRecord, ...]:
+        """Return which files of runs cannot be read, wholly or in part."""
+        with self.reading() as connection:
+            return read_quarantine(connection)
 
     def metric_names(self) -> tuple[str, ...]:
         """Return the names of all recorded metrics."""

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import fcntl
 import json
-import math
 import os
 import socket
 import threading
@@ -17,10 +16,12 @@ import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from hoserkd.engine.bounded_json import finite, open_plain
 from hoserkd.engine.files import cut_torn_tail
 from hoserkd.errors import StoreError
+from hoserkd.store.events import LINE, parse_event
 from hoserkd.text import utf8_values
 
 SPOOL = "events.jsonl"
@@ -32,6 +33,8 @@ LOCK_PATIENCE_S = 1.0
 """Longer than anybody holds the lock only to look whether a writer lives."""
 _SURROGATE = "\\ud"
 """What may begin the half of a character in JSON: DuckDB refuses a line with one."""
+SHOWN = 1000
+"""Bytes that are kept of a line too long to be an event."""
 HEARD_S = 60.0
 """A run of another machine that was heard of within so long is at work; it writes every 10 s."""
 
@@ -170,7 +173,11 @@ os.register_at_fork(after_in_child=_let_go_of_all)
 def is_written(path: Path) -> bool:
     """Return whether a process that lives holds the spool `path`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        # Without O_NONBLOCK a named pipe would keep us waiting for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except PermissionError:
+        # Another user's: it cannot be told, and a live run must not be taken for a dead one.
+        return True
     except OSError:
         return False
     try:
@@ -201,18 +208,30 @@ def read_lines(path: Path, offset: int, limit: int) -> tuple[bytes, int]:
 
     Returns:
         The lines with their line ends, and the offset behind them. A line longer than `limit`
-        is returned whole.
+        is returned whole; of one longer than any event only the beginning, which is none.
     """
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         file.seek(offset)
         data = file.read(limit)
-        while data and b"\n" not in data:
+        while data and b"\n" not in data and len(data) < LINE.size:
             more = file.read(limit)
             if not more:
                 break
             data += more
+        if data and b"\n" not in data and len(data) >= LINE.size:
+            end = _behind_line(file)
+            return (b"", offset) if end is None else (data[:SHOWN] + b"\n", end)
     end = data.rfind(b"\n") + 1
     return data[:end], offset + end
+
+
+def _behind_line(file: IO[bytes]) -> int | None:
+    """Return the offset behind the next line end; None: there is none."""
+    while data := file.read(1 << 20):
+        found = data.find(b"\n")
+        if found >= 0:
+            return file.tell() - len(data) + found + 1
+    return None
 
 
 def tail_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
@@ -226,13 +245,10 @@ def tail_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]
 
 def parse_lines(data: bytes) -> Iterator[dict[str, Any]]:
     """Yield the events of whole lines, leaving out what is damaged."""
-    for line in data.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "seq" in event and "type" in event:
-            yield event
+    for line in data.split(b"\n"):
+        if line:
+            with contextlib.suppress(ValueError):
+                yield parse_event(line)
 
 
 def lock_within(descriptor: int, kind: int, patience_s: float) -> bool:
@@ -266,17 +282,7 @@ def _encode(record: Mapping[str, Any]) -> str:
     try:
         line = json.dumps(record, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        line = json.dumps(_finite(record), separators=(",", ":"))
+        line = json.dumps(finite(record), separators=(",", ":"))
     if _SURROGATE in line:
-        line = json.dumps(utf8_values(json.loads(line)), separators=(",", ":"))
+        line = json.dumps(utf8_values(finite(record)), separators=(",", ":"))
     return line
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

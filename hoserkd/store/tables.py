@@ -1,6 +1,5 @@
 """Rows of the database as frozen records: one function a table."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -8,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from hoserkd.engine.files import parse_json
+from hoserkd.engine.bounded_json import parse_json
 from hoserkd.engine.identity import MadeFrom
 from hoserkd.store.records import (
     ArtifactRecord,
@@ -66,7 +65,7 @@ def read_epochs(connection: Any, run_id: str) -> tuple[EpochRecord, ...]:
 
 def read_evaluations(connection: Any, run_id: str) -> tuple[EvaluationRecord, ...]:
     """Return the judgements of a run, the oldest first."""
-    return tuple(EvaluationRecord(label, _utc(at), json.loads(text))
+    return tuple(EvaluationRecord(label, _utc(at), parse_json(text, non_finite=True))
                  for label, at, text in _rows(connection, EVALUATIONS, run_id))
 
 

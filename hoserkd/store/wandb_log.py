@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hoserkd.engine.files import replacing
+from hoserkd.engine.files import parse_json, replacing
 from hoserkd.errors import StoreError
 
 BLOCK = 1 << 15
@@ -67,7 +67,7 @@ def _set_runtime(items: Any, started_s: float, ended_s: float) -> None:
     """Let rows be as long after the start as their own time says, and all else at the end."""
     found = {(item.key or "/".join(item.nested_key)): item for item in items}
     at = found.get("_timestamp")
-    at_s = ended_s if at is None or not at.value_json else float(json.loads(at.value_json))
+    at_s = ended_s if at is None or not at.value_json else float(parse_json(at.value_json))
     elapsed_s = max(at_s - started_s, 0.0)
     if "_runtime" in found:
         found["_runtime"].value_json = json.dumps(elapsed_s)

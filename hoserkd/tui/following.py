@@ -82,7 +82,7 @@ class Following:
     def timings_ms(self) -> dict[str, float]:
         """Return the mean of the newest sampled timings, part by part."""
         names = list(dict.fromkeys(name for sample in self._timings for name in sample))
-        return {name: sum(sample.get(name, 0.0) for sample in self._timings) / len(self._timings)
+        return {name: sum(sample.get(name) or 0.0 for sample in self._timings) / len(self._timings)
                 for name in names}
 
     def notes(self) -> tuple[str, ...]:
@@ -94,7 +94,8 @@ class Following:
         if kind in ("step", "epoch", "progress", "system"):
             self._take_figures(kind, event)
         elif kind == "rewind":
-            self._rewind(int(event["step"]), int(event.get("judged", event["step"])))
+            judged = event.get("judged")
+            self._rewind(event["step"], event["step"] if judged is None else judged)
         elif kind == "evaluation":
             self.evaluations.append({"label": event.get("label", ""), **event.get("payload", {})})
             self._note(event, f"judged: {event.get('label', '')}")
@@ -109,7 +110,7 @@ class Following:
             self._note(event, kind)
 
     def _take_figures(self, kind: str, event: Mapping[str, Any]) -> None:
-        figures = {name: float(value) for name, value in event.get("m", {}).items()
+        figures = {name: float(value) for name, value in (event.get("m") or {}).items()
                    if value is not None}
         self.metrics |= figures
         if kind == "progress":

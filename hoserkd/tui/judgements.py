@@ -1,11 +1,11 @@
 """Evaluations as the dashboard shows them, read from their `evaluation.json`."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from hoserkd.engine.files import read_json_object
 from hoserkd.engine.metrics.catalogue import METRICS, ONE_TRAINING, PAIRED, Metric
 
 FILE = "evaluation.json"
@@ -77,9 +77,9 @@ class Judgement:
 def read_judgement(path: Path, run_id: str, title: str) -> Judgement | None:
     """Return the evaluation in a file, None where it is missing or of another form."""
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = read_json_object(path)
         return judgement_of(document, run_id, title)
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         # A file that is being written, or one of another version: not an error of the dashboard.
         return None
 

@@ -1,13 +1,14 @@
 """A city's roads and some generated trips, read straight from their files for the map."""
 
 import csv
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
+
+from hoserkd.engine.files import read_json_object
 
 MOST_TRIPS = 500
 """Trips of a file that the map can step through."""
@@ -61,7 +62,7 @@ def read_city_map(directory: Path) -> CityMap:
     Raises:
         OSError, ValueError, KeyError: the folder holds no such city.
     """
-    manifest = json.loads((directory / "manifest.json").read_text("utf-8"))
+    manifest = read_json_object(directory / "manifest.json")
     tables = directory / manifest["content"] / "network"
     offset = np.load(tables / "shape_offset.npy", allow_pickle=False)
     points = np.load(tables / "shape_lonlat.npy", allow_pickle=False)

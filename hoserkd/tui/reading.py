@@ -5,7 +5,6 @@ that the spools tell all that changes. No lock is held, so nobody is kept waitin
 pages need is imported when they are first seen: the dashboard's start is short.
 """
 
-import json
 import os
 import signal
 import socket
@@ -223,7 +222,7 @@ class StoreSource:
 
     def _config(self, record: RunRecord) -> Mapping[str, Any]:
         if record.run_id not in self._configs:
-            self._configs[record.run_id] = json.loads(record.config_json)
+            self._configs[record.run_id] = record.settings()
         return self._configs[record.run_id]
 
     def _profile(self, name: str) -> Mapping[str, Any] | None:

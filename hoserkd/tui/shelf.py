@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hoserkd.errors import HoserkdError
 from hoserkd.store.database import DATABASE
 from hoserkd.store.folders import scan_folders
-from hoserkd.store.records import RunRecord
+from hoserkd.store.records import QuarantineRecord, RunRecord
 from hoserkd.store.runs import RunStore
 from hoserkd.tui.following import Following
 from hoserkd.tui.judgements import FILE, Judgement, read_judgement
@@ -33,6 +33,7 @@ class _Sizes:
     by_run: Mapping[str, int]
     leftovers: int
     schema_version: int | None
+    quarantine: tuple[QuarantineRecord, ...]
 
 
 class Shelf:
@@ -79,7 +80,7 @@ class Shelf:
                 self._map = (key, MapData(city, source, found))
         except HoserkdError as error:
             return None, error.message
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, LookupError, TypeError):
             # Damaged, or being written: there is no map to show now.
             return None, f"the city of run {record.name} cannot be read just now"
         return self._map[1], ""
@@ -102,7 +103,8 @@ class Shelf:
             free_bytes=shutil.disk_usage(place if place.exists() else Path.cwd()).free,
             schema_version=sizes.schema_version, runs_by_status=states,
             behind_s=float(round(self._store.lag_s())), leftovers_bytes=sizes.leftovers,
-            largest=tuple((names.get(run_id, run_id), size) for run_id, size in largest))
+            largest=tuple((names.get(run_id, run_id), size) for run_id, size in largest),
+            quarantine=sizes.quarantine)
 
     def _measure(self, now: float) -> "_Sizes":
         runs = self._store.runs_directory
@@ -111,7 +113,14 @@ class Shelf:
         gone = sum(size for name, size in by_run.items() if name.startswith("."))
         old = sum(_size(path) for path in self._store.directory.glob("*.duckdb.old"))
         return _Sizes(now, {name: size for name, size in by_run.items()
-                            if not name.startswith(".")}, gone + old, self._schema_version())
+                            if not name.startswith(".")}, gone + old, self._schema_version(),
+                      self._quarantine())
+
+    def _quarantine(self) -> tuple[QuarantineRecord, ...]:
+        try:
+            return self._store.quarantine()
+        except HoserkdError:
+            return ()
 
     def _schema_version(self) -> int | None:
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hoserkd.store.elsewhere import OtherStore
 
 if TYPE_CHECKING:
+    from hoserkd.store.records import QuarantineRecord
     from hoserkd.tui.judgements import Judgement
     from hoserkd.tui.mapping import MapData
     from hoserkd.tui.studies import Study
@@ -123,6 +124,8 @@ class StoreHealth:
     """Of removals and repairs; `runs gc` clears them away."""
     largest: tuple[tuple[str, int], ...] = ()
     """(run, bytes) of the runs that take most room, the largest first."""
+    quarantine: "tuple[QuarantineRecord, ...]" = ()
+    """Files of runs that cannot be read, wholly or in part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from hoserkd.engine.bundle_archive import Limits
 from hoserkd.errors import BundleError
 
 SUFFIXES = [".tar.zst", ".zip"]
-ABOUT = {"run": "toy", "roads": 3}
+ABOUT = {"run": "toy", "roads": 3, "city": {"name": "toy", "sha256": "c1"}}
 
 
 def _members(directory: Path) -> dict[str, Path | bytes]:
@@ -194,7 +194,7 @@ def test_unpack_bundle_duplicate_is_refused(twin: str, tmp_path: Path) -> None:
     (("a", "a/b"), "lies under a file"), (("a/b", "a"), "or its folder"),
     (("A/b", "a"), "or its folder"), (("a", "A/b"), "lies under a file"),
     (("\u00e9", "e\u0301"), "twice"), (("manifest.json/a",), "lies under a file"),
-    (("MANIFEST.JSON",), "or its folder"), (("\udcff",), "leave the target"),
+    (("MANIFEST.JSON",), "or its folder"), (("\udcff",), "no Unicode"),
 ])
 def test_verify_finds_what_unpack_refuses(
         names: tuple[str, ...], fault: str, tmp_path: Path) -> None:
@@ -257,3 +257,31 @@ def test_open_bundle_twice_unpacks_once(sound: Path, tmp_path: Path) -> None:
     assert first.city == first.directory / "city"
     stamp = first.model.stat().st_mtime_ns
     assert open_bundle(sound, tmp_path / "cache").model.stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(("name", "data", "what"), [
+    ("settings.json", b'{"a":' * 100_000, "deeper than 64"),
+    ("settings.json", b"[]", "no settings"),
+    ("settings.json", b'{"generate": []}', "generate is no section"),
+    ("settings.json", b'{"seed": 1, "seed": 2}', "'seed' twice"),
+    ("city/manifest.json", b"[" * 1000, "deeper than 64"),
+    ("metrics/evaluations.json", b"1e999", "double"),
+])
+def test_a_document_that_no_command_can_read_is_not_called_sound(
+    name: str, data: bytes, what: str, tmp_path: Path
+) -> None:
+    members = {**_members(tmp_path / "source"), name: data}
+    with pytest.raises(BundleError, match=f"{name}: unreadable: .*{what}"):
+        write_bundle(tmp_path / "a.tar.zst", members, ABOUT)
+
+
+@pytest.mark.parametrize("about", [{}, {"city": "toy"}, {"city": {"name": "toy"}}])
+def test_a_model_whose_city_is_not_named_is_not_called_sound(
+    about: dict[str, object], tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="does not say which city"):
+        write_bundle(tmp_path / "a.tar.zst", _members(tmp_path / "source"), about)
+    members = _members(tmp_path / "source")
+    del members["settings.json"]
+    with pytest.raises(BundleError, match=r"settings\.json: missing"):
+        write_bundle(tmp_path / "a.tar.zst", members, ABOUT)

@@ -30,7 +30,7 @@ from hoserkd.engine.student.storage import LoadedStudent, StudentMeta, new_stude
 from hoserkd.engine.teacher.storage import Teacher
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "lmtad"
-ABOUT = {"run_id": "r", "name": "toy"}
+ABOUT = {"run_id": "r", "name": "toy", "city": {"name": "toy", "sha256": "c"}}
 
 
 class Workshop:

@@ -59,7 +59,7 @@ def test_torn_last_line_is_cut_and_counting_goes_on(tmp_path: Path) -> None:
 
 def test_long_torn_line_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    path.write_bytes(b'{"seq":7,"type":"note"}\n' + b"x" * 200_000)
+    path.write_bytes(b'{"seq":7,"t":1.0,"type":"note"}\n' + b"x" * 200_000)
     spool = Spool(path)
     spool.append("note", {})
     spool.close()

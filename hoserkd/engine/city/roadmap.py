@@ -1,7 +1,6 @@
 """Reading the road tables `roadmap.geo` and `roadmap.rel` of the HOSER format."""
 
 import ast
-import json
 import math
 import re
 import warnings
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from hoserkd.engine.city.source import Findings, read_table
+from hoserkd.engine.files import parse_json
 from hoserkd.errors import DataError
 
 KMH_PER_MPH = 1.609344
@@ -154,8 +154,8 @@ def parse_coordinates(text: str) -> list[tuple[float, float]]:
     shown = text if len(text) <= 60 else text[:57] + "..."
     try:
         # One message for every way in which JSON can be wrong.
-        points = [_lonlat(point) for point in json.loads(text)]
-    except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
+        points = [_lonlat(point) for point in parse_json(text)]
+    except (ValueError, TypeError, LookupError, OverflowError):
         raise ValueError(f"coordinates {shown!r} are not JSON [[lon, lat], ...]") from None
     if len(points) < 2:
         raise ValueError(f"coordinates {shown!r} hold {len(points)} points, a road has at least 2")

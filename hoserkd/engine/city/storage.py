@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from hoserkd.engine.city.checks import check_network, check_trips, checked_times
-from hoserkd.engine.files import file_sha256, parse_json, write_json
+from hoserkd.engine.files import file_sha256, read_json, write_json
 from hoserkd.engine.names import is_hash
 from hoserkd.engine.npy import NOT_AN_ARRAY, save_npy
 from hoserkd.engine.types import Candidates, RoadNetwork, TimeStatistics, TrajectorySet
@@ -147,7 +147,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     path = directory / "manifest.json"
     try:
-        manifest = parse_json(path.read_text("utf-8"))
+        manifest = read_json(path)
     except FileNotFoundError as error:
         raise DataError(
             f"{directory}: holds no prepared city",

@@ -10,7 +10,7 @@ import numpy as np
 
 from hoserkd.engine.city.synthetic_map import DemoMap, build_demo_map
 from hoserkd.engine.city.synthetic_trips import DemoTrip, draw_trips
-from hoserkd.engine.files import replacing, write_json
+from hoserkd.engine.files import read_json, replacing, write_json
 from hoserkd.errors import DataError
 
 VERSION = 1
@@ -78,7 +78,7 @@ def _put_in_place(staging: Path, directory: Path, about: dict[str, int]) -> None
 
 def _is_made(directory: Path, about: dict[str, int]) -> bool:
     try:
-        return bool(json.loads((directory / "demo.json").read_text("utf-8")) == about)
+        return bool(read_json(directory / "demo.json") == about)
     except (OSError, ValueError):
         return False
 

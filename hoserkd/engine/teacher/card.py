@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hoserkd.engine.city.grid import Grid
-from hoserkd.engine.files import parse_json, write_json
+from hoserkd.engine.files import read_json, write_json
 from hoserkd.errors import TeacherError
 
 FORMAT = "hoserkd-teacher"
@@ -101,7 +101,7 @@ def load_card(directory: Path) -> TeacherCard:
     """
     path = directory / CARD
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = read_json(path, non_finite=True)
     except FileNotFoundError as error:
         raise TeacherError(
             f"{directory}: no teacher here: it has no {CARD}",

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from hoserkd.engine.city.grid import Grid
-from hoserkd.engine.files import file_sha256, new_folder, parse_json
+from hoserkd.engine.files import file_sha256, new_folder, parse_json, read_json
 from hoserkd.engine.teacher.grid_options import (
     ExportOptions,
     GridEvidence,
@@ -193,7 +193,7 @@ def _special_ids(public: _Public, size: int, vocab: Path | None) -> tuple[int, i
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
     try:
-        words = parse_json(path.read_text(encoding="utf-8"))
+        words = read_json(path)
         words = {str(word): index(token) for word, token in words.items()}
     except (OSError, ValueError, AttributeError, TypeError, OverflowError) as error:
         raise TeacherError(f"{path}: no vocabulary of LM-TAD: {error}") from error
@@ -205,7 +205,7 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
 
 def _own_card(path: Path, found: FoundWeights, options: ExportOptions) -> TeacherCard:
     try:
-        content = parse_json(found.get("card"))
+        content = parse_json(found.get("card"), non_finite=True)
         tokens = content["tokens"]
         card = TeacherCard(
             path.parent.name, LMTADDimensions.from_json(content["model"]),

@@ -10,7 +10,6 @@
 The folder's name holds hashes of all that decides its content, so a stale signal is never found.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from jaxtyping import Int, Shaped, UInt8
 
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import Window
+from hoserkd.engine.files import read_json_object
 from hoserkd.errors import TeacherError
 
 DTYPES = ("float16", "float32")
@@ -91,7 +91,7 @@ def open_signal(directory: Path, city: City, teacher: Hashed) -> SignalFiles:
         TeacherError: They are damaged, or belong to another teacher or city.
     """
     try:
-        meta = json.loads((directory / META).read_text(encoding="utf-8"))
+        meta = read_json_object(directory / META)
         arrays = {name: _load(directory / f"{name}.npy")
                   for name in ("logits", "row_offset", "step_row", "row_depth", "row_shorter")}
         if meta["teacher_sha256"] != teacher.sha256 or meta["city_sha256"] != city.sha256:

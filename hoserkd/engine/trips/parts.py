@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hoserkd.engine.files import parse_json, replacing, write_json
+from hoserkd.engine.files import read_json, replacing, write_json
 from hoserkd.engine.trips.maker import DIGITS
 from hoserkd.engine.types import GeneratedTrips
 
@@ -67,7 +67,7 @@ class TripParts:
 
     def _is_of(self, job: str) -> bool:
         try:
-            return bool(parse_json((self._shard / JOB).read_text("utf-8")) == {"job": job})
+            return bool(read_json(self._shard / JOB) == {"job": job})
         except (OSError, ValueError):
             return False
 

@@ -11,9 +11,10 @@ from optuna.storages.journal import JournalRedisBackend
 
 from hoserkd.engine.files import parse_json
 from hoserkd.engine.study_journal import StudyJournal
-from hoserkd.errors import StoreError, UsageError
+from hoserkd.errors import StoreError, UsageError, reason_of
 
 _LONGEST_ENTRY = 1 << 20
+ANOTHER = "`hoserkd tune --study NAME` begins another study"
 SQLITE_WAIT_S = 60.0
 """How long a worker waits for others to let an SQLite file go."""
 
@@ -71,7 +72,12 @@ def _open_journal(path: Path, create: bool) -> BaseStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(StudyJournal(path))
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: the study's journal cannot be read: {error}") from error
+        raise StoreError(f"{path}: the study's journal cannot be read: {reason_of(error)}",
+                         hint=ANOTHER) from error
+    except Exception as error:
+        # Optuna trusts the entries, and may raise anything at one of another form.
+        raise StoreError(f"{path}: the study's journal cannot be read: Optuna does not know an "
+                         f"entry of this form ({error!r})", hint=ANOTHER) from error
 
 
 def _check_journal(path: Path) -> None:

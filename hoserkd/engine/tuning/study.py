@@ -19,6 +19,7 @@ from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hoserkd.engine.bounded_json import parse_json
 from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.identity import MadeFrom
 from hoserkd.engine.study import decisive
@@ -228,10 +229,10 @@ class Study:
             "distill": self.config.distill.model_dump(
                 mode="json", exclude={"enabled", "lambda_kl", "temperature", "window"})}
         found["train"].pop("epochs")
-        plain: dict[str, Any] = json.loads(json.dumps({
+        plain: dict[str, Any] = parse_json(json.dumps({
             **found, NAME: self.config.teacher.name, MADE_FROM: made_from.to_json(),
             "tune": {"objectives": tune.objectives, "epochs": tune.epochs,
-                     "choices": tune.choices}}))
+                     "choices": tune.choices}}), non_finite=True)
         return plain
 
 

@@ -6,10 +6,13 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from hoserkd.store.quarantine import quarantine_text
 from hoserkd.text import duration_text, printable, size_text
 from hoserkd.tui.drawing import BLUE, GROUND, STATES, bar, clipped, state_text
 from hoserkd.tui.snapshot import Snapshot, StoreHealth
 from hoserkd.tui.views.page import Wanted
+
+MOST_DAMAGED = 8
 
 
 def health_table(health: StoreHealth) -> Table:
@@ -56,13 +59,28 @@ def largest_text(health: StoreHealth, width: int = 30) -> Text:
     return Text("\n").join(lines) if health.largest else Text("no run has made a file yet")
 
 
+def quarantine_view(health: StoreHealth) -> Text:
+    """Return what of the runs' records cannot be read."""
+    found = health.quarantine
+    if not found:
+        return Text("all records of the runs can be read")
+    text = Text("damaged records: ", style="bold").append(quarantine_text(found))
+    for record in found[:MOST_DAMAGED]:
+        what = f"{record.lines} lines, {record.reason}" if record.lines else record.reason
+        text.append(f"\n  {printable(record.run_id)}  {record.file}: {printable(what)}",
+                    style="not bold")
+    if len(found) > MOST_DAMAGED:
+        text.append(f"\n  and {len(found) - MOST_DAMAGED} more: hoserkd runs repair")
+    return text
+
+
 class StoreView(VerticalScroll):
     """Size, health, and the runs whose process is gone."""
 
     def compose(self) -> ComposeResult:
         """Figures, states, dead and large runs, what to do."""
-        for part in ("store-health", "store-states", "store-dead", "store-largest",
-                     "store-hints"):
+        for part in ("store-health", "store-states", "store-dead", "store-damaged",
+                     "store-largest", "store-hints"):
             yield Static("", id=part)
 
     def focus_table(self) -> None:
@@ -77,6 +95,9 @@ class StoreView(VerticalScroll):
         self.query_one("#store-health", Static).update(health_table(health))
         self.query_one("#store-states", Static).update(states_text(health))
         self.query_one("#store-largest", Static).update(largest_text(health))
+        damaged = self.query_one("#store-damaged", Static)
+        damaged.display = bool(health.quarantine)
+        damaged.update(quarantine_view(health))
         dead = [run for run in snapshot.runs if run.status == "dead"]
         text = Text("runs whose process is gone\n", style="bold") if dead else Text(
             "no run's process has died unheard")

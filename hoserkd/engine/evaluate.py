@@ -30,14 +30,15 @@ from hoserkd.engine.metrics.model import perplexity_figure
 from hoserkd.engine.metrics.packed import answered, as_trajectories, take_trips
 from hoserkd.engine.metrics.rating import (
     NOT_STATED,
-    PER_TRIP,
     Rating,
     RealSide,
     rate,
     real_side,
+    trip_means,
 )
 from hoserkd.engine.metrics.scenarios import Places, learn_places, scenario_masks
-from hoserkd.engine.metrics.statistics import Figure, Resampling, mean_figures
+from hoserkd.engine.metrics.soundness import fault_counts, fault_notes, find_faults
+from hoserkd.engine.metrics.statistics import Figure, Resampling
 from hoserkd.engine.metrics.task import copied_trips, same_road
 from hoserkd.engine.metrics.units import Units, apart, request_units
 from hoserkd.engine.types import GeneratedTrips, TrajectorySet
@@ -180,14 +181,14 @@ def _evaluation(
 ) -> Evaluation:
     """Return the judgement of one run."""
     real, config, rating = bench.real, bench.config, bench.ratings[name]
-    used = bench.references[name]
+    used, faults = bench.references[name], find_faults(real.network, generated)
     rows = {label: {**bench.ratings[key].figures, **by_construction(label)}
             for label, key in used.items()}
     rows[FREQUENT].update(bench.rules[FREQUENT])
     rows[STRAIGHTEST] = bench.rules[STRAIGHTEST]
     return Evaluation(
         name=name, od=bench.od, city=_about(bench.city), seed=bench.how.seed, settings=config,
-        counts=_counts(generated, rating, real),
+        counts=_counts(generated, rating, real) | fault_counts(faults),
         reasons=_reasons(generated),
         figures={**rating.figures, **(model.figures if model else {})},
         real=bench.means,
@@ -197,6 +198,7 @@ def _evaluation(
         histograms=rating.histograms,
         reliability=model.reliability if model else None,
         notes=(*_notes(generated, rating, bench.sets[used[FLOOR]]),
+               *fault_notes(real.network, generated, faults),
                *_made_notes(generated, real, bench.od)),
         generated=generated,
         rating=rating,
@@ -284,8 +286,7 @@ def _reasons(generated: GeneratedTrips) -> dict[str, int]:
 
 def _real_means(real: RealSide, how: Resampling) -> dict[str, Figure]:
     less = Resampling(min(how.resamples, MEAN_RESAMPLES), how.confidence, how.seed)
-    return mean_figures({f"mean_{attribute}": (getattr(real.features, attribute), (0.0, np.inf))
-                         for attribute in PER_TRIP.values()}, less)
+    return trip_means(real.features, apart(len(real.trips)), less)
 
 
 def _made_notes(generated: GeneratedTrips, real: RealSide, od: Split) -> Iterator[str]:

@@ -72,7 +72,7 @@ def test_times_with_an_offset_keep_their_wall_clock(
     assert done.exit_code == 0, done.stderr
     assert "Warning" not in done.stderr
     (points,) = (tiny / "out").glob("*points.csv")
-    assert "2024-05-08 09:00:00" in points.read_text().splitlines()[1]
+    assert "2024-05-08T09:00:00" in points.read_text().splitlines()[1]
     assert '"peak"' in done.stdout
     asked = run_cli("generate", "--run", "x", "--od", HERE / "od.csv", "-o", "made.csv")
     assert asked.exit_code == 0, asked.stderr

@@ -31,7 +31,7 @@ def test_numbers_of_seconds_are_times(tiny: Path, run_cli: Callable[..., Any]) -
     done = run_cli("evaluate", HERE / "epoch.parquet", *EVALUATE, "--export", "points-csv")
     assert done.exit_code == 0, done.stderr
     (points,) = (tiny / "out").glob("*points.csv")
-    assert "2024-05-08 09:00:00" in points.read_text()
+    assert "2024-05-08T09:00:00" in points.read_text()
 
 
 @pytest.mark.parametrize("column", ["origin", "destination"])

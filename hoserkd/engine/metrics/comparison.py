@@ -10,7 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from hoserkd.engine.metrics.catalogue import ONE_TRAINING, PAIRED
-from hoserkd.engine.metrics.distributions import bin_edges, bin_index, jensen_shannon, trip_features
+from hoserkd.engine.metrics.distributions import (
+    bin_counts,
+    bin_edges,
+    bin_index,
+    jensen_shannon,
+    trip_features,
+)
 from hoserkd.engine.metrics.packed import (
     answered,
     as_trajectories,
@@ -264,7 +270,7 @@ def divergence_difference(
         pairs: The same requests in both.
     """
     edge = bin_edges(truth, bins)
-    counts = np.bincount(bin_index(truth, edge), minlength=bins).astype(np.float64)
+    counts = bin_counts(truth, edge).astype(np.float64)
     rows = [_bins_by_request(x, name, edge, pairs[:, k]) for k, x in enumerate(runs)]
     if not all(len(x.column) for x in rows):
         return DivergenceDifference(np.nan, np.nan, Figure(None, note="no trips", count=0))

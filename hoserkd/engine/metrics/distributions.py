@@ -31,7 +31,9 @@ class TripFeatures:
     distance_km: Float64[np.ndarray, " N"]
     radius_km: Float64[np.ndarray, " N"]
     trip_duration_min: Float64[np.ndarray, " N"]
+    """NaN for a trip whose clock runs back."""
     step_duration_min: Float64[np.ndarray, " S"]
+    """NaN for every step of such a trip."""
     step_offset: Int64[np.ndarray, " N+1"]
 
 
@@ -60,9 +62,9 @@ def _mean_point(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
 
 @kernel
 def _features(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
-    offset, road, entered, lonlat, xyz, start, stop, distance, radius, step_min
+    offset, road, entered, lonlat, xyz, start, stop, distance, radius, trip_min, step_min
 ):
-    """Fill distance and radius (radians) and the steps' minutes of trips start..stop."""
+    """Fill distance and radius (radians) and the minutes of trips start..stop and their steps."""
     longest = 0
     for trip in range(start, stop):
         longest = max(longest, offset[trip + 1] - offset[trip])
@@ -81,8 +83,14 @@ def _features(  # type: ignore[no-untyped-def] # pragma: no cover - compiled
             along += away[p]
         distance[trip] = along
         at, minutes = entered[first:last], step_min[first - trip:last - trip - 1]
+        forward = True
         for p in range(count - 1):
             minutes[p] = (at[p + 1] - at[p]) / 60.0
+            forward = forward and at[p + 1] >= at[p]
+        trip_min[trip] = (at[count - 1] - at[0]) / 60.0
+        if not forward:
+            trip_min[trip] = np.nan
+            minutes[:] = np.nan
         x0, y0, z0 = _mean_point(lonlat, road, first, count)
         chords2(x0, y0, z0, x, y, z, count, square)
         arcs(square, count, away)
@@ -100,19 +108,20 @@ def trip_features(
     The radius is the mean distance of the centroids to their mean longitude and latitude.
     """
     xyz = unit_vectors(centroid_lonlat)
-    distance, radius = np.empty(len(trips)), np.empty(len(trips))
+    distance, radius, trip = (np.empty(len(trips)) for _ in range(3))
     step = np.empty(trips.steps)
     offset, road, entered = (
         np.asarray(x) for x in (trips.offset, trips.road, trips.entered_at_s))
 
     def work(start: int, stop: int) -> None:
-        _features(offset, road, entered, centroid_lonlat, xyz, start, stop, distance, radius, step)
+        _features(offset, road, entered, centroid_lonlat, xyz, start, stop, distance, radius, trip,
+                  step)
 
     over_ranges(work, len(trips))
     return TripFeatures(
         distance_km=distance * EARTH_RADIUS_KM,
         radius_km=radius * EARTH_RADIUS_KM,
-        trip_duration_min=(entered[offset[1:] - 1] - entered[offset[:-1]]) / 60.0,
+        trip_duration_min=trip,
         step_duration_min=step,
         step_offset=trips.step_offset(),
     )
@@ -124,12 +133,17 @@ def bin_edges(real: Float64[np.ndarray, " n"], bins: int) -> Float64[np.ndarray,
     The public evaluation writes its hundred bounds from 0 to the largest real value and adds
     infinity: 99 equal bins and the open one, which holds that value itself.
     """
-    return np.linspace(0.0, float(real.max()), bins)
+    return np.linspace(0.0, float(real[np.isfinite(real)].max(initial=0.0)), bins)
 
 
 @kernel
 def _bin(value, edge, scale):  # type: ignore[no-untyped-def] # pragma: no cover - compiled
-    """Guess the bin from equal widths, then step to where the bounds say; -1 below the first."""
+    """Guess the bin from equal widths, then step to where the bounds say.
+
+    -1 below the first bin, and for NaN.
+    """
+    if np.isnan(value):
+        return -1
     last = len(edge) - 1
     k = min(int(max(value, 0.0) * scale), last) if value <= edge[last] else last
     while k >= 0 and edge[k] > value:
@@ -162,7 +176,7 @@ def _scale(edge: Float64[np.ndarray, " b"]) -> float:
 def bin_index(
     values: Float64[np.ndarray, " n"], edge: Float64[np.ndarray, " b"]
 ) -> Int64[np.ndarray, " n"]:
-    """Return the bin of each value, -1 below the first. The bounds must start at 0."""
+    """Return the bin of each value, -1 below the first and for NaN. The bounds must start at 0."""
     out = np.empty(len(values), dtype=np.int64)
     _bin_index(values, edge, _scale(edge), out)
     return out
@@ -171,7 +185,7 @@ def bin_index(
 def bin_counts(
     values: Float64[np.ndarray, " n"], edge: Float64[np.ndarray, " b"]
 ) -> Int64[np.ndarray, " b"]:
-    """Return how many values each bin holds; those below the first are left out."""
+    """Return how many values each bin holds; those below the first and NaN are left out."""
     parts: list[np.ndarray] = []
 
     def work(start: int, stop: int) -> None:
@@ -186,7 +200,7 @@ def bin_counts(
 def histogram(
     real: Float64[np.ndarray, " n"], other: Float64[np.ndarray, " m"], bins: int
 ) -> Histogram:
-    """Return both samples counted in the bins of the real one. Negative values are left out."""
+    """Return both samples counted in the bins of the real one; NaN is left out."""
     edge = bin_edges(real, bins)
     return Histogram(edge, bin_counts(real, edge), bin_counts(other, edge))
 

@@ -144,9 +144,8 @@ def _judge_trip_distributions(
 ) -> None:
     matched = np.zeros(len(rating.trips))
     matched[rating.pairs[:, 0]] = 1.0
+    rating.figures.update(trip_means(rating.features, rating.units, how))
     rating.figures.update(mean_figures({
-        **{f"mean_{name}": (getattr(rating.features, name), ABOVE_ZERO)
-           for name in PER_TRIP.values()},
         "matched_share": (matched, SHARE),
         "revisit_share": (revisits(rating.trips).astype(np.float64), SHARE),
     }, how, rating.units))
@@ -161,6 +160,16 @@ def _judge_trip_distributions(
                 counts, bin_index(theirs, counts.edge), rating.units, how, stream)
             if not suffix:
                 rating.histograms[name] = counts
+
+
+def trip_means(features: TripFeatures, units: Units, how: Resampling) -> dict[str, Figure]:
+    """Return the means of the quantities whose histograms are compared, over the same trips."""
+    figures = {}
+    for name in PER_TRIP.values():
+        values = getattr(features, name)
+        known = np.flatnonzero(np.isfinite(values))
+        figures[f"mean_{name}"] = mean_figure(values[known], how, ABOVE_ZERO, units.take(known))
+    return figures
 
 
 def histogram_divergence(
@@ -247,7 +256,7 @@ def _judge_lengths(real: RealSide, ratings: Mapping[str, Rating], how: Resamplin
 def _step_bins(
     features: TripFeatures, edge: Float64[np.ndarray, " b"]
 ) -> PackedCounts:
-    """Return each trip's steps as columns of the bins; negative durations are left out."""
+    """Return each trip's steps as columns of the bins; none where its clock runs back."""
     index = bin_index(features.step_duration_min, edge)
     kept = index >= 0
     offset = features.step_offset

@@ -14,6 +14,7 @@ from hoserkd.engine.metrics.packed import (
     take_trips,
 )
 from hoserkd.engine.metrics.paths import cheapest_paths, turn_counts
+from hoserkd.engine.metrics.soundness import find_faults
 from hoserkd.engine.metrics.statistics import PackedCounts
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork, TrajectorySet
 
@@ -120,10 +121,12 @@ def shortest_length_m(
 def length_ratios(network: RoadNetwork, trips: TrajectorySet) -> Float64[np.ndarray, " N"]:
     """Return each trip's length over that of the shortest way between its own ends.
 
-    NaN where the road graph has no way, as for a trip from elsewhere that jumps.
+    NaN where the road graph has no way, and where the trip takes a move that the network lacks: a
+    trip from elsewhere may jump, and be shorter than any way.
     """
     shortest = shortest_length_m(network, origins(trips), destinations(trips))
-    return np.asarray(path_length_m(trips, np.asarray(network.length_m)) / shortest)
+    ratio = path_length_m(trips, np.asarray(network.length_m)) / shortest
+    return np.where(find_faults(network, trips).possible, ratio, np.nan)
 
 
 def revisits(trips: TrajectorySet) -> Bool[np.ndarray, " N"]:

@@ -450,6 +450,23 @@ def judge_trips(  # type: ignore[no-untyped-def]
         begin = end
 
 
+@compiled
+def count_faults(  # type: ignore[no-untyped-def]
+    offset, sorted_candidate, trip_offset, road, time, missing, back
+):
+    """Count, for each trip, its moves that the network lacks and the steps its clock runs back.
+
+    `offset` and `sorted_candidate` hold each road's candidates, ascending.
+    """
+    for trip in range(len(trip_offset) - 1):
+        for k in range(trip_offset[trip], trip_offset[trip + 1] - 1):
+            here = road[k]
+            if _position(sorted_candidate, offset[here], offset[here + 1], road[k + 1]) < 0:
+                missing[trip] += 1
+            if time[k + 1] < time[k]:
+                back[trip] += 1
+
+
 MIX_A, MIX_B = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

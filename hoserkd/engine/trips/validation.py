@@ -80,6 +80,12 @@ class ParsedTrips:
     detail_b: Int64[np.ndarray, " N"]
 
 
+def sorted_candidates(candidates: Candidates) -> Int32[np.ndarray, " K"]:
+    """Return each road's candidates in ascending order, packed as they were."""
+    origin = np.repeat(np.arange(len(candidates.offset) - 1), np.diff(candidates.offset))
+    return np.asarray(candidates.road[np.lexsort((candidates.road, origin))])
+
+
 class RoadJudge:
     """Judges trips against one road network."""
 
@@ -87,8 +93,7 @@ class RoadJudge:
         self._road_id = road_id
         self._dense = bool(np.array_equal(road_id, np.arange(len(road_id))))
         self._offset = candidates.offset
-        origin = np.repeat(np.arange(len(road_id)), np.diff(candidates.offset))
-        self._candidate = candidates.road[np.lexsort((candidates.road, origin))]
+        self._candidate = sorted_candidates(candidates)
 
     def judge(self, trips: ParsedTrips) -> None:
         """Mark bad trips in place and replace road ids by indices in the good ones."""

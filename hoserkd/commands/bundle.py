@@ -1,6 +1,8 @@
 """`hoserkd bundle`: pack a run for others, check a bundle, unpack one."""
 
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,9 @@ def create(
                                    help="Include the road tables, or name the city by hash only."),
     data_licence: str = typer.Option(
         None, metavar="TEXT", help="Terms of the data, for LICENCES.md and the model card."),
+    with_real_trips: bool = typer.Option(
+        False, "--with-real-trips",
+        help="Keep the recorded trips in reports and exports, which else go without."),
     force: bool = Force,
 ) -> None:
     """Pack a run: model, settings, figures, road tables, generated trips, reports, model card.
@@ -54,7 +59,8 @@ def create(
     record = context.store.run(run, kind="train")
     path = output or Path(f"{file_stem(record.name)}.tar.zst")
     check_outputs([path], force=force)
-    members, about = contents(context, record, city, with_city=with_city, licence=data_licence)
+    packing = Packing(city, with_city, with_real_trips, data_licence)
+    members, about = contents(context, record, packing)
     check_outputs([path], inputs=[m for m in members.values() if isinstance(m, Path)], force=True)
     manifest = write_bundle(path, members, about)
     payload = {"bundle": path, "run_id": record.run_id, "bytes": path.stat().st_size,
@@ -101,15 +107,25 @@ def unpack(
                    lambda: f"{directory}: {len(manifest.files)} files")
 
 
-def contents(context: Context, record: "RunRecord", city: str | None, *,
-             with_city: bool = True, licence: str | None = None,
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What is wanted in a bundle."""
+
+    city: str | None = None
+    """Name or folder of the prepared city; None: the run's."""
+    with_city: bool = True
+    real_trips: bool = False
+    """Whether reports and exports keep their recorded trips."""
+    licence: str | None = None
+    """Terms of the data, as the maker states them."""
+
+
+def contents(context: Context, record: "RunRecord", packing: Packing,
              ) -> "tuple[dict[str, Content], dict[str, Any]]":
     """Return the members of a run's bundle and the facts for its manifest."""
     from hoserkd.engine.bundle_contents import (
-        FOLDERS,
         city_members,
         data_terms,
-        folder_members,
         json_bytes,
         run_members,
         without_places,
@@ -118,33 +134,61 @@ def contents(context: Context, record: "RunRecord", city: str | None, *,
     from hoserkd.store.recorder import read_header
 
     directory = Path(record.directory)
-    config = context.config_of(record)
-    city_dir = context.city_dir(city)
+    city_dir = context.city_dir(packing.city)
     manifest = read_manifest(city_dir)
     _check_city(record, manifest)
     header = {**read_header(directory), "name": record.name, "tags": list(record.tags),
               "notes": record.notes, "status": record.status}
-    settings = config.model_dump(mode="json")
-    terms = data_terms(licence, settings)
-    members = run_members(directory, settings, header, terms)
+    settings = context.config_of(record).model_dump(mode="json")
+    terms = data_terms(packing.licence, settings)
+    members = run_members(directory, settings, header, terms, recorded=packing.real_trips)
     members |= _figures(context, record)
-    for child in _children(context, record):
-        for folder in FOLDERS:
-            inside = folder_members(Path(child.directory) / folder, folder)
-            members = inside | _elsewhere(context, child, folder) | members
-    members = without_places(members, {"store": context.paths.store, "~": Path.home(),
-                                       "data": context.paths.data_dir, "home": context.paths.home})
-    if with_city:
-        members |= city_members(city_dir, manifest)
-    members["MODEL_CARD.md"] = _card(context, record, manifest, terms).encode()
+    members |= _results(context, record, real_trips=packing.real_trips)
+    members["MODEL_CARD.md"] = _card(
+        context, record, manifest, terms, real_trips=packing.real_trips).encode()
     members["environment.json"] = json_bytes({
         "versions": dict(record.versions), "git_revision": record.git_revision,
         "platform": header.get("platform"), "device": record.device})
+    members = without_places(members, {"store": context.paths.store, "~": Path.home(),
+                                       "data": context.paths.data_dir, "home": context.paths.home})
+    if packing.with_city:
+        members |= city_members(city_dir, manifest)
     about = {"run_id": record.run_id, "name": record.name, "profile": record.profile,
              "city": {"name": manifest["name"], "sha256": manifest["sha256"],
-                      "included": with_city},
-             "data_licence": licence}
+                      "included": packing.with_city},
+             "recorded_trips": packing.real_trips,
+             "data_licence": packing.licence}
     return members, about
+
+
+def _results(context: Context, record: "RunRecord", *, real_trips: bool) -> "dict[str, Content]":
+    """Return what was generated and evaluated with a run, the newest of each name.
+
+    Without `real_trips` no file comes in that could hold a recorded trip.
+    """
+    from hoserkd.engine.bundle_contents import FOLDERS, folder_members
+    from hoserkd.report.recorded import without_recorded_trips
+
+    found: dict[str, Content] = {}
+    for run in (record, *_children(context, record)):
+        for folder in FOLDERS:
+            inside = folder_members(Path(run.directory) / folder, folder)
+            found = inside | _elsewhere(context, run, folder) | found
+    if real_trips:
+        return found
+    kept: dict[str, Content] = {}
+    left_out = []
+    for name, path in found.items():
+        content = without_recorded_trips(Path(str(path)))
+        if content is None:
+            left_out.append(name)
+        else:
+            kept[name] = content
+    if left_out:
+        context.console.warn(
+            f"left out, as they could hold recorded trips: {', '.join(sorted(left_out))} "
+            "(evaluate again to have them without, or pack them by --with-real-trips)")
+    return kept
 
 
 def _check_city(record: "RunRecord", manifest: Mapping[str, Any]) -> None:
@@ -161,12 +205,24 @@ def _check_city(record: "RunRecord", manifest: Mapping[str, Any]) -> None:
 
 
 def _elsewhere(context: Context, run: "RunRecord", folder: str) -> "dict[str, Content]":
-    """Return what a run wrote to a place of the user's choice."""
-    first_words = {"generated": ("generated",), "evaluation": ("evaluation", "report", "geojson")}
+    """Return what a run wrote to a place of the user's choice, and is still there."""
+    from hoserkd.commands.exports import ENDS
+
+    exports = (kind for ends in ENDS.values() for kind in ends)
+    kinds = {"generated": ("generated",),
+             "evaluation": ("evaluation", "report", "report-markdown", *exports)}[folder]
     paths = [Path(artifact.path) for artifact in context.store.artifacts(run.run_id)
-             if artifact.kind.startswith(first_words[folder])]
-    return {f"{folder}/{path.name}": path for path in paths
-            if path.is_absolute() and path.is_file()}
+             if artifact.kind in kinds and Path(artifact.path).is_absolute()
+             and _size(Path(artifact.path)) == artifact.size]
+    if folder == "evaluation" and paths:
+        # All lie in one folder; those of the train split in a folder within it.
+        shared = Path(os.path.commonpath([path.parent for path in paths]))
+        return {f"{folder}/{path.relative_to(shared).as_posix()}": path for path in paths}
+    return {f"{folder}/{path.name}": path for path in paths}
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def _children(context: Context, record: "RunRecord") -> "list[RunRecord]":
@@ -204,7 +260,7 @@ def _evaluations(context: Context,
 
 
 def _card(context: Context, record: "RunRecord", manifest: Mapping[str, Any],
-          terms: str) -> str:
+          terms: str, *, real_trips: bool) -> str:
     from hoserkd.engine.bundle_contents import BEST
     from hoserkd.engine.model_card import CardFacts, count_parameters, model_card
     from hoserkd.text import duration_text
@@ -217,5 +273,6 @@ def _card(context: Context, record: "RunRecord", manifest: Mapping[str, Any],
         started=record.started_at.strftime("%Y-%m-%d %H:%M UTC"),
         duration=duration_text(record.duration_s), device=record.device,
         versions=record.versions, git_revision=record.git_revision, city=manifest, terms=terms,
+        recorded_trips=real_trips,
         test=next((payload for label, payload in judged if label == "test"), {}),
         evaluations=[(label, payload) for label, payload in judged if label != "test"]))

@@ -1,6 +1,7 @@
 """`hoserkd evaluate`: how near generated trips come to the real ones."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,6 +72,10 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", metavar="DIR",
         help="Where report and figures go; default: the evaluation's own run folder.")] = None,
+    real_trips: Annotated[bool, typer.Option(
+        "--real-trips/--no-real-trips",
+        help="Show recorded trips beside generated ones, in the report's map and in exports; "
+        "without, both can be handed on.")] = True,
     force: bool = Force,
     device: str | None = Device,
 ) -> None:
@@ -96,7 +101,17 @@ def evaluate(
         output = output.expanduser().absolute()
         check_outputs(_files(targets, od, exports, output), force=force,
                       inputs=[path for t in targets for path in (t.file, t.model, t.source)])
-    _evaluate(context, targets, city, od, teacher, exports, output)
+    _evaluate(context, targets, city, od, teacher, Wanted(exports, output, real_trips))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an evaluation is to write, and where."""
+
+    exports: tuple[str, ...]
+    output: Path | None
+    """A folder; None: the evaluation's own."""
+    real_trips: bool
 
 
 def _first_run(references: Sequence[str]) -> str | None:
@@ -116,7 +131,7 @@ def _first_bundle(models: Sequence[Path]) -> StoredSettings | None:
 
 def _evaluate(
     context: Context, targets: Sequence[Target], city: str | None, od: str, teacher: str | None,
-    exports: tuple[str, ...], output: Path | None,
+    wanted: Wanted,
 ) -> None:
     from hoserkd.engine.city.storage import load_city
     from hoserkd.engine.device import resolve_device
@@ -127,16 +142,16 @@ def _evaluate(
     parents = [target.run.run_id for target in targets if target.run is not None]
     with context.start_run("evaluate", parents=parents, made_from=context.made_from(town),
                            device=device.type) as recorder:
-        folder = output or recorder.directory / "evaluation"
+        folder = wanted.output or recorder.directory / "evaluation"
         judgements = []
         for split in _splits(od):
             bench = Bench(context, town, split, device, context.observing(recorder),
                           recorder.directory / "generated")
             judge = (None if teacher is None
                      else trip_judge(context, town, teacher, device, bench.observer))
-            judgements.append(Judgement(_judge(context, bench, targets, judge),
-                                        _folder(folder, od, split)))
-            record(recorder, targets, judgements[-1], write(judgements[-1], exports))
+            report = replace(_judge(context, bench, targets, judge), real_trips=wanted.real_trips)
+            judgements.append(Judgement(report, _folder(folder, od, split)))
+            record(recorder, targets, judgements[-1], write(judgements[-1], wanted.exports))
     payload = {"run_id": recorder.run_id, "output": folder, "report": folder / "report.html",
                **document(judgements)}
     context.console.result(payload, lambda: render(context, judgements))

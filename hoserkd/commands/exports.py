@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hoserkd.engine.outputs import file_stems
 from hoserkd.errors import UsageError
@@ -53,11 +53,17 @@ def export_files(
 
 def export_trips(report: "Report", folder: Path, kind: str) -> dict[str, Path]:
     """Write every run's trips in one form and return the files by kind and run."""
+    from hoserkd.report.recorded import without_partners
+
     names = [run.name for run in report.runs]
-    evaluations = {run.name: run.evaluation for run in report.runs}
+    evaluations = {run.name: run.evaluation if report.real_trips
+                   else without_partners(run.evaluation) for run in report.runs}
     files = export_files(names, folder, (kind,))
     for (file_kind, name), path in files.items():
-        _export(evaluations[name], path, file_kind)
+        if file_kind == "geojson-roads" and not report.real_trips:
+            _write_roads_without_few(evaluations[name], path)
+        else:
+            _export(evaluations[name], path, file_kind)
     return {f"{file_kind} {name}": path for (file_kind, name), path in files.items()}
 
 
@@ -83,11 +89,24 @@ def _export(found: "Evaluation", path: Path, kind: str) -> None:
 
 
 def _write_geojson(found: "Evaluation", path: Path, kind: str) -> None:
+    from hoserkd.report.geojson import road_features, trip_features
+
+    _write(path, trip_features(found) if kind == "geojson-trips" else road_features(found))
+
+
+def _write_roads_without_few(found: "Evaluation", path: Path) -> None:
+    """Write the use of the roads but for those that few recorded trips visit."""
+    from hoserkd.report.geojson import road_features
+    from hoserkd.report.recorded import few_visited
+
+    few = few_visited(found.truth.trips, found.truth.network.roads)
+    _write(path, road_features(found, frozenset(few.tolist())))
+
+
+def _write(path: Path, features: dict[str, Any]) -> None:
     import json
 
     from hoserkd.engine.files import replacing
-    from hoserkd.report.geojson import road_features, trip_features
 
-    features = trip_features(found) if kind == "geojson-trips" else road_features(found)
     with replacing(path, "w") as file:
         json.dump(features, file, separators=(",", ":"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hoserkd.commands.context import Context
 from hoserkd.commands.model_files import open_model_file
 from hoserkd.errors import CheckpointError, DataError, UsageError
+from hoserkd.placeless import placeless_path, placeless_values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -297,15 +298,15 @@ def judged_run(
         facts |= {"model sha256": file_sha256(target.model)}
     if target.run is None:
         if target.model is not None:
-            facts |= {"model": str(target.model)}
-        return JudgedRun(evaluation, str(path), facts=facts)
+            facts |= {"model": placeless_path(target.source or target.model)}
+        return JudgedRun(evaluation, placeless_path(path), facts=facts)
     run = target.run
     facts |= {"trained": run.started_at.strftime("%Y-%m-%d %H:%M UTC"), "device": run.device,
               "profile": run.profile, "revision": run.git_revision or "not from a checkout",
               **{name: str(value) for name, value in run.versions.items()}}
     settings = flatten(run.settings()) | run.made_from.told()
-    return JudgedRun(evaluation, str(path), run.run_id, facts, settings,
-                     training_curves(context, run))
+    return JudgedRun(evaluation, placeless_path(path), run.run_id, facts,
+                     placeless_values(settings), training_curves(context, run))
 
 
 def training_curves(context: Context, run: "RunRecord") -> "dict[str, Curve]":

@@ -1,6 +1,5 @@
 """The command lines behind a report, from the run store."""
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 from hoserkd.commands.context import Context
 from hoserkd.commands.judged import Target
 from hoserkd.errors import StoreError
+from hoserkd.placeless import placeless_command
 
 if TYPE_CHECKING:
     from hoserkd.store.records import RunRecord
@@ -65,4 +65,4 @@ def _makers(context: Context, files: set[Path]) -> "list[RunRecord]":
 
 
 def _line(argv: Sequence[str]) -> str:
-    return shlex.join(["hoserkd", *argv[1:]])
+    return placeless_command(["hoserkd", *argv[1:]])

@@ -115,6 +115,7 @@ def write(report: "StudyReport", document: dict[str, Any], folder: Path) -> list
     """Write page, plot and figures, and return the files."""
     from hoserkd.console import SCHEMA_VERSION
     from hoserkd.engine.files import replacing, write_json
+    from hoserkd.placeless import placeless_values
     from hoserkd.report.study import render_study
     from hoserkd.report.study_plot import render_plot
     from hoserkd.text import plain
@@ -123,7 +124,8 @@ def write(report: "StudyReport", document: dict[str, Any], folder: Path) -> list
     for name, text in texts.items():
         with replacing(folder / name, "w") as file:
             file.write(text)
-    write_json(folder / "study.json", plain({"schema_version": SCHEMA_VERSION, **document}))
+    write_json(folder / "study.json", placeless_values(plain(
+        {"schema_version": SCHEMA_VERSION, **document})))
     return [folder / name for name in FILES]
 
 

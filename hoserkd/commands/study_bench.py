@@ -1,7 +1,6 @@
 """A study at work within the run store: what is trained, what is known, what it comes to."""
 
 import json
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hoserkd.commands.context import Context
 from hoserkd.commands.trainings import RESULT, Trainings, asks_teacher, teacher_sources
 from hoserkd.errors import DataError, InterruptedRunError, StoreError
+from hoserkd.placeless import placeless_command
 from hoserkd.store.artefacts import recorded_city
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Bench:
         return StudyReport(
             name=self.name, city=self.town.name, shares=plans, sizes=sizes, trained=trained,
             comparisons=compare_arms(trained, sizes), teachers=tuple(self.teachers()),
-            commands=(shlex.join(["hoserkd", *sys.argv[1:]]),),
+            commands=(placeless_command(["hoserkd", *sys.argv[1:]]),),
             made=f"Seed of the shares: {config.data.share_seed}. Made by hoserkd {__version__} on "
                  f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC.")
 

@@ -141,14 +141,18 @@ def write_report(found: "TuneOutcome", document: dict[str, Any], folder: Path) -
     from hoserkd import __version__
     from hoserkd.console import SCHEMA_VERSION
     from hoserkd.engine.files import replacing, write_json
+    from hoserkd.placeless import placeless_command, placeless_values
     from hoserkd.report.tune import TuneReport, render_tune
     from hoserkd.text import plain
 
     made = f"Made by hoserkd {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     best = document["best"]
+    if best:
+        best = {**best, "command": placeless_command(shlex.split(best["command"]))}
     with replacing(folder / "tune.html", "w") as file:
         file.write(render_tune(TuneReport(found, best["command"] if best else "", made)))
-    write_json(folder / "tune.json", plain({"schema_version": SCHEMA_VERSION, **document}))
+    write_json(folder / "tune.json", placeless_values(plain(
+        {"schema_version": SCHEMA_VERSION, **document, "best": best})))
     return [folder / name for name in FILES]
 
 

@@ -4,13 +4,15 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hoserkd.engine.bounded_json import finite
 from hoserkd.engine.bundle import CITY, MODEL, SETTINGS
 from hoserkd.engine.bundle_archive import Content
+from hoserkd.engine.files import parse_json
 from hoserkd.errors import BundleError
+from hoserkd.placeless import placeless_values
 from hoserkd.text import markdown_text, no_formula
 
 BEST = "best.safetensors"
@@ -28,13 +30,18 @@ LICENCE_NOTE = """\
 The software that made this bundle, hoserkd, is under the MIT licence. The *contents* are not the
 software's: the road tables and trips derive from the data of whoever made the bundle, and their
 terms go with them. Roads from OpenStreetMap are under the ODbL (© OpenStreetMap contributors):
-a derived road table may be passed on under the same licence, with that credit. Recorded trips are
-often personal data; this bundle holds none of them, but generated trips and the model's weights
-are learnt from them. Ask the maker before publishing either.
+a derived road table may be passed on under the same licence, with that credit.
+
+**Recorded trips** are often personal data. {recorded} Generated trips answer requests that were
+drawn from recorded ones: each begins and ends on the roads, and leaves at the time, of a recorded
+trip. The model's weights are learnt from recorded trips. Ask the maker before publishing any of
+these.
 """
+NO_RECORDED = "This bundle holds none of them."
+SOME_RECORDED = "THIS BUNDLE HOLDS SOME OF THEM, in its reports and exports."
 NO_TERMS = "their terms were not stated; ask the maker of this bundle."
 MADE_UP = "the city and its trips are made up by hoserkd; nobody's terms apply."
-TEXTS = (".json", ".md", ".html")
+TEXTS = (".json", ".md", ".html", ".csv", ".geojson")
 
 
 def data_terms(said: str | None, settings: Mapping[str, Any]) -> str:
@@ -45,14 +52,15 @@ def data_terms(said: str | None, settings: Mapping[str, Any]) -> str:
 
 
 def run_members(directory: Path, settings: Mapping[str, Any], header: Mapping[str, Any],
-                terms: str) -> dict[str, Content]:
-    """Return the members from a run's own folder.
+                terms: str, *, recorded: bool = False) -> dict[str, Content]:
+    """Return the members from a run's own folder but for trips and reports.
 
     Args:
         directory: the run's folder.
         settings: its resolved settings; the path of the source folder is left out.
         header: what `run.json` says.
         terms: those of the data, in words.
+        recorded: whether the bundle holds recorded trips.
 
     Raises:
         BundleError: the run has no model.
@@ -63,15 +71,14 @@ def run_members(directory: Path, settings: Mapping[str, Any], header: Mapping[st
                           hint="bundle a training run that has reached its first validation")
     city = {**settings.get("city", {}), "source": None}
     kept = {key: header[key] for key in RUN_KEYS if key in header}
-    members: dict[str, Content] = {
+    note = LICENCE_NOTE.format(terms=markdown_text(terms),
+                               recorded=SOME_RECORDED if recorded else NO_RECORDED)
+    return {
         MODEL: model,
-        SETTINGS: json_bytes({**settings, "city": city}),
-        "run.json": json_bytes(kept),
-        "LICENCES.md": LICENCE_NOTE.format(terms=markdown_text(terms)).encode(),
+        SETTINGS: json_bytes(placeless_values({**settings, "city": city})),
+        "run.json": json_bytes(placeless_values(kept)),
+        "LICENCES.md": note.encode(),
     }
-    for folder in FOLDERS:
-        members |= folder_members(directory / folder, folder)
-    return members
 
 
 def folder_members(directory: Path, prefix: str) -> dict[str, Content]:
@@ -86,21 +93,29 @@ def folder_members(directory: Path, prefix: str) -> dict[str, Content]:
 
 def without_places(members: Mapping[str, Content],
                    places: Mapping[str, Path]) -> dict[str, Content]:
-    """Return the members with folders of this machine renamed in reports and JSON.
+    """Return the members without folders of this machine in their texts.
+
+    Reports and JSON of this version hold none; those of earlier ones do.
 
     Args:
         places: What to write instead -> the folder; the deepest folder goes first.
     """
-    known = sorted(((str(folder), name) for name, folder in places.items()
+    known = sorted(((str(folder).encode(), name.encode()) for name, folder in places.items()
                     if len(folder.parts) > 1), key=lambda pair: -len(pair[0]))
-    result = dict(members)
-    for member, content in members.items():
-        if isinstance(content, Path) and content.suffix in TEXTS:
-            text = content.read_bytes()
-            for folder, name in known:
-                text = text.replace(folder.encode(), name.encode())
-            result[member] = text
-    return result
+    return {name: _without(content, known, name) if PurePosixPath(name).suffix in TEXTS else content
+            for name, content in members.items()}
+
+
+def _without(content: Content, known: Sequence[tuple[bytes, bytes]], name: str) -> Content:
+    before = content if isinstance(content, bytes) else content.read_bytes()
+    after = before
+    for folder, word in known:
+        after = after.replace(folder, word)
+    if name.endswith(".json"):
+        said = parse_json(after)
+        if (placeless := placeless_values(said)) != said:
+            after = json_bytes(placeless)
+    return content if after == before else after
 
 
 def city_members(directory: Path, manifest: Mapping[str, Any]) -> dict[str, Content]:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.weights import count_weights
 from hoserkd.errors import BundleError
+from hoserkd.placeless import placeless_path
 from hoserkd.text import markdown_text
 
 
@@ -33,6 +34,8 @@ class CardFacts:
     """Figures of the held-out split."""
     terms: str = ""
     """Of the data, in words."""
+    recorded_trips: bool = False
+    """Whether reports and exports in the bundle hold recorded trips."""
     evaluations: Sequence[tuple[str, Mapping[str, Any]]] = ()
     """(label, figure by name) of the evaluations of generated trips."""
 
@@ -78,7 +81,7 @@ def _how(facts: CardFacts) -> str:
     if distill.enabled:
         rows += [("lambda_kl", distill.lambda_kl), ("temperature", distill.temperature),
                  ("window", distill.window), ("collisions", distill.collisions),
-                 ("teacher", facts.config.teacher.name)]
+                 ("teacher", placeless_path(facts.config.teacher.name))]
     return "## How it was trained\n\n" + _table(("setting", "value"), rows)
 
 
@@ -97,8 +100,10 @@ def _data(facts: CardFacts) -> str:
             rows.append((f"{split} trips", said["shape"][0] - 1))
     if facts.terms:
         rows.append(("terms", facts.terms))
-    return ("## Data\n\n" + _table(("", ""), rows) + "\n\nThe trips themselves are not part of "
-            "the bundle. See LICENCES.md.")
+    held = ("Recorded trips are part of the bundle's reports and exports."
+            if facts.recorded_trips else "No recorded trip is part of the bundle.")
+    return ("## Data\n\n" + _table(("", ""), rows) + f"\n\n{held} Generated trips answer requests "
+            "drawn from recorded ones: origin, destination and departure. See LICENCES.md.")
 
 
 def _figures(facts: CardFacts) -> str:

@@ -30,10 +30,12 @@ _MOST_NAMED = 3
 _TABLES = tuple(header.encode() for header in (
     "origin,destination,departure,rid_list,time_list,log_prob,reached,reason",
     "origin,destination,origin_away_m,destination_away_m",
-    "origin_road_id,destination_road_id,source_origin_time,gene_trace_road_id",
     '"traj_id","source","datetime","lng","lat","road_id"',
     "run_id,seq,", "run_id,name,kind,", "split,row,cause,detail"))
 """First lines of the CSV files that hoserkd writes."""
+_PUBLIC = (b"origin_road_id,destination_road_id,source_origin_time,gene_trace_road_id",
+           "-public.csv")
+"""First line in the public columns, which other programs write too, and the end of our names."""
 _COLUMNS = (("rid_list", "time_list", "log_prob", "reached", "reason"),
             ("traj_id", "source", "datetime", "lng", "lat", "road_id"),
             ("traj_id", "source", "pair", "geometry"), ("run_id", "seq"),
@@ -144,7 +146,14 @@ def _head(path: Path) -> bytes:
 
 
 def _is_table(path: Path) -> bool:
-    return _head(path).startswith(_TABLES)
+    from hoserkd.engine.trips.maker import read_note
+
+    header, end = _PUBLIC
+    head = _head(path)
+    if head.startswith(_TABLES) or (head.startswith(header) and path.name.endswith(end)):
+        return True
+    note = read_note(path)
+    return note is not None and note.is_beside(path)
 
 
 def _is_parquet(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """GeoJSON (RFC 7946: longitude and latitude, WGS 84, six decimals) of trips and of road use."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +84,12 @@ def trip_features(found: Evaluation) -> dict[str, Any]:
     return {"type": "FeatureCollection", "generator": "hoserkd", "features": features}
 
 
-def road_features(found: Evaluation) -> dict[str, Any]:
-    """Return every road with its zone and its visits by real and by generated trips."""
+def road_features(found: Evaluation, hidden: Collection[int] = ()) -> dict[str, Any]:
+    """Return every road with its zone and its visits by real and by generated trips.
+
+    Args:
+        hidden: Roads of which the visits by real trips are not told.
+    """
     network = found.truth.network
     visits = [np.bincount(trips.road, minlength=network.roads)
               for trips in (found.truth.trips, found.rating.trips)]
@@ -99,8 +103,10 @@ def road_features(found: Evaluation) -> dict[str, Any]:
             "properties": {
                 "road_id": int(network.road_id[road]), "zone": int(network.zone[road]),
                 "highway": network.highway_names[int(network.highway[road])],
-                "visits_real": int(visits[0][road]), "visits_generated": int(visits[1][road]),
-                "share_difference": round(float(share[1][road] - share[0][road]), 9),
+                "visits_real": None if road in hidden else int(visits[0][road]),
+                "visits_generated": int(visits[1][road]),
+                "share_difference": None if road in hidden else round(
+                    float(share[1][road] - share[0][road]), 9),
             },
         })
     return {"type": "FeatureCollection", "generator": "hoserkd", "features": features}

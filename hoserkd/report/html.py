@@ -11,6 +11,7 @@ from markupsafe import Markup
 from hoserkd.engine.metrics.baselines import FLOOR, FREQUENT, SHORTEST
 from hoserkd.engine.metrics.catalogue import METRICS
 from hoserkd.report.plots import curve_plot, distribution_plot, reliability_plot
+from hoserkd.report.recorded import FEWEST, WITHOUT
 from hoserkd.report.records import Report
 from hoserkd.report.roadmap import ZONE_TONES, MapView, map_view
 from hoserkd.report.strips import strip
@@ -45,7 +46,8 @@ def render_html(report: Report) -> str:
     """Return the page. The same report gives the same bytes."""
     first = report.first
     sampled = first.settings.sampled_trips
-    view = map_view(tuple(run.evaluation for run in report.runs), sampled)
+    view = map_view(tuple(run.evaluation for run in report.runs), sampled,
+                    real_trips=report.real_trips)
     return _environment().get_template("report.html").render(
         report=report,
         first=first,
@@ -63,6 +65,9 @@ def render_html(report: Report) -> str:
         view=view,
         tones=range(ZONE_TONES),
         map_data=Markup(_script_json(_map_data(report, view))),
+        recorded=Markup(_script_json(view.recorded)),
+        without=WITHOUT,
+        fewest=FEWEST,
         settings=_settings(report),
         judged_by=_flat(first.settings.model_dump(mode="json")),
         metrics=METRICS,

@@ -71,6 +71,8 @@ class Report:
     """When and with what, in words."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """What the evaluation itself ran on: package and version."""
+    real_trips: bool = True
+    """Whether page and exports may hold recorded trips; without, they hold generated ones alone."""
 
     @property
     def first(self) -> Evaluation:

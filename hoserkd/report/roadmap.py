@@ -12,6 +12,7 @@ from hoserkd.engine.metrics.packed import as_trajectories
 from hoserkd.engine.metrics.pairwise import pair_distances
 from hoserkd.engine.metrics.task import path_length_m
 from hoserkd.engine.types import RoadNetwork, TrajectorySet
+from hoserkd.report.recorded import few_visited
 
 WIDTH = 1000
 """Width of the map in its own units; all coordinates are whole numbers of a tenth of them."""
@@ -54,7 +55,9 @@ class MapView:
     """For each run: the roads it uses more than the real trips do, by class, weakest first."""
     less: tuple[tuple[str, ...], ...]
     trips: tuple[dict[str, Any], ...]
-    """Sampled requests: the real trip and each run's, as point lists, with their figures."""
+    """Sampled requests: each run's trip, as a point list, with its figures."""
+    recorded: tuple[dict[str, Any], ...]
+    """The real trip of each sampled request; empty where none may be shown."""
     scale_km: float
     scale_units: float
     """Width on the map of `scale_km`."""
@@ -104,8 +107,15 @@ def _drawn_once(network: RoadNetwork) -> np.ndarray:
     return mask
 
 
-def map_view(evaluations: tuple[Evaluation, ...], sampled: int) -> MapView:
-    """Return the map of some evaluations of one city."""
+def map_view(
+    evaluations: tuple[Evaluation, ...], sampled: int, *, real_trips: bool = True
+) -> MapView:
+    """Return the map of some evaluations of one city.
+
+    Args:
+        sampled: How many requests to show.
+        real_trips: Whether their recorded trips are shown too.
+    """
     network = evaluations[0].truth.network
     projection = project(network)
     strokes = road_strokes(network, projection)
@@ -115,12 +125,13 @@ def map_view(evaluations: tuple[Evaluation, ...], sampled: int) -> MapView:
         "".join(strokes[r] for r in np.flatnonzero(once & (tone == k)).tolist())
         for k in range(ZONE_TONES))
     differences = [_use_difference(found) for found in evaluations]
+    trips, recorded = _sampled_trips(evaluations, projection, sampled)
     km = _round_km(projection.width / projection.scale * 111.2 / 4)
     return MapView(
         width=projection.width, height=projection.height, zones=zones,
         more=tuple(_classes(strokes, d) for d in differences),
         less=tuple(_classes(strokes, -d) for d in differences),
-        trips=tuple(_sampled_trips(evaluations, projection, sampled)),
+        trips=tuple(trips), recorded=tuple(recorded) if real_trips else (),
         scale_km=km, scale_units=km / 111.2 * projection.scale,
     )
 
@@ -132,11 +143,16 @@ def _round_km(target: float) -> float:
 
 
 def _use_difference(found: Evaluation) -> Float64[np.ndarray, " R"]:
-    """Return, road by road, the generated share of all visits minus the real one."""
+    """Return, road by road, the generated share of all visits minus the real one.
+
+    It is 0 where only few recorded trips pass: the map would show where single ones went.
+    """
     roads = found.truth.network.roads
     shares = [np.bincount(trips.road, minlength=roads) / max(len(trips.road), 1)
               for trips in (found.rating.trips, found.truth.trips)]
-    return np.asarray(shares[0] - shares[1])
+    difference = np.asarray(shares[0] - shares[1])
+    difference[few_visited(found.truth.trips, roads)] = 0
+    return difference
 
 
 def _classes(strokes: list[str], difference: Float64[np.ndarray, " R"]) -> tuple[str, ...]:
@@ -151,19 +167,21 @@ def _classes(strokes: list[str], difference: Float64[np.ndarray, " R"]) -> tuple
 
 def _sampled_trips(
     evaluations: tuple[Evaluation, ...], projection: Projection, sampled: int
-) -> list[dict[str, Any]]:
-    """Return requests of the first run that have a real partner, evenly drawn from all of them."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return requests of the first run that have a real partner, and these partners.
+
+    They are evenly drawn from all of them.
+    """
     first = evaluations[0]
     pairs = first.rating.pairs
     if not len(pairs) or not sampled:
-        return []
+        return [], []
     chosen = pairs[np.unique(np.linspace(0, len(pairs) - 1, sampled).astype(int))]
     partner = chosen[:, 1]
     columns = [_answers(first, first.rating.query[chosen[:, 0]], partner, found, projection)
                for found in evaluations]
-    return [{"real": _line(first.truth.trips, int(trip), first, projection),
-             "runs": [column[row] for column in columns]}
-            for row, trip in enumerate(partner.tolist())]
+    recorded = [_line(first.truth.trips, trip, first, projection) for trip in partner.tolist()]
+    return [{"runs": [column[row] for column in columns]} for row in range(len(chosen))], recorded
 
 
 def _answers(
@@ -183,6 +201,7 @@ def _answers(
     for place, row in enumerate(judged):
         line = lines[row]
         assert line is not None
+        del line["departure"]  # told with the recorded trip alone
         line |= {"dtw": round(float(distances.dtw_km[place]), 2),
                  "hausdorff": round(float(distances.hausdorff_km[place]), 2),
                  "edr": round(float(distances.edr[place]), 2)}

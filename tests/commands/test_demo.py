@@ -1,6 +1,7 @@
 """`hoserkd demo` and `hoserkd bundle` on the smallest city."""
 
 import json
+import platform
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded_trips import holders_of, holders_of_recorded_trips, members
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,52 @@ def test_bundle_tells_facts_and_keeps_home_to_itself(
     assert not list(opened.rglob("entered_at_s.npy"))
     assert (opened / "evaluation" / "report.html").is_file()
     assert (opened / "metrics" / "steps.csv").read_text().startswith("step,name,value\n")
+
+
+def test_bundle_holds_recorded_trips_only_where_they_are_asked_for(
+    made: Path, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    from hoserkd.engine.city.storage import load_city
+
+    city = load_city(made / "cities" / "smoke")
+    generated = list(made.glob("store/runs/*/generated/*.csv"))
+    bundle = made / "distilled.tar.zst"
+    assert {"evaluation/report.html", "evaluation/distilled-trips.geojson"} <= members(
+        bundle).keys()
+    assert holders_of_recorded_trips(bundle, city, generated) == {}
+    assert b"This bundle holds none of them" in members(bundle)["LICENCES.md"]
+    assert json.loads(members(bundle)["manifest.json"])["about"]["recorded_trips"] is False
+    words = (str(made), str(made.parent), str(Path.home()), platform.node())
+    assert holders_of(bundle, *(word for word in words if len(word) > 5)) == {}
+    whole = tmp_path / "whole.tar.zst"
+    answer = run_cli("bundle", "distilled", "--with-real-trips", "--output", whole,
+                     "--store", made / "store", "--data-dir", made)
+    assert answer.exit_code == 0, answer.stderr
+    found = holders_of_recorded_trips(whole, city, generated)
+    assert found.keys() >= {"evaluation/report.html", "evaluation/distilled-trips.geojson"}
+    assert b"THIS BUNDLE HOLDS SOME OF THEM" in members(whole)["LICENCES.md"]
+
+
+def test_bundle_leaves_out_what_it_does_not_know(
+    made: Path, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    from hoserkd.store.runs import RunStore
+
+    folder = Path(RunStore(made / "store").run("distilled", kind="train").directory) / "generated"
+    recorded = made / "sources" / "smoke" / "test.csv"
+    foreign = {"mine.csv": recorded.read_bytes(), "notes.txt": b"x", "report.html": b"<html>",
+               "old.geojson": b'{"features": [{"properties": {"name": "mine"}}]}'}
+    for name, content in foreign.items():
+        (folder / name).write_bytes(content)
+    try:
+        answer = run_cli("bundle", "distilled", "--output", tmp_path / "it.tar.zst", "--store",
+                         made / "store", "--data-dir", made)
+    finally:
+        for name in foreign:
+            (folder / name).unlink()
+    assert answer.exit_code == 0, answer.stderr
+    assert not {f"generated/{name}" for name in foreign} & members(tmp_path / "it.tar.zst").keys()
+    assert "left out, as they could hold recorded trips: generated/mine.csv" in answer.stderr
 
 
 def test_bundle_verify_damaged_fails_and_lists_faults(

@@ -57,7 +57,7 @@ def test_a_study_trains_every_arm_and_answers(ready, store, tmp_path):
     files = {path.name for path in (tmp_path / "answer").iterdir()}
     assert files == {"study.md", "study.json", "study.svg"}
     written = json.loads((tmp_path / "answer" / "study.json").read_text())
-    assert written == document
+    assert written == {**document, "output": "answer"}
     assert document["summary"][0] in (tmp_path / "answer" / "study.md").read_text()
 
     again = ready("study", *SMALL, "--name", "s1", "--store", store.directory)

@@ -33,6 +33,7 @@ def test_an_input_is_never_replaced_not_even_by_force(tmp_path: Path) -> None:
     ("a.json", b'{"mine": 1}'), ("a.md", b"# hoserkd is fine"), ("a.svg", b"<svg/>"),
     ("a.png", b"\x89PNG"), ("a.zip", b"precious"), ("a.tar.zst", b"\x28\xb5\x2f\xfd"),
     ("a.geojson", b'{"type": "FeatureCollection", "features": []}'), ("a.pth", b"weights"),
+    ("gene.csv", b"origin_road_id,destination_road_id,source_origin_time,gene_trace_road_id\n"),
     ("a.pt2", b"PK\x03\x04"), ("a.txt", b""), ("a.csv", b""),
 ])
 def test_a_file_of_the_users_is_replaced_by_force_alone(

@@ -122,9 +122,9 @@ def test_the_map_draws_every_street_once_and_samples_requests(report):
     view = map_view(tuple(run.evaluation for run in report.runs), 5)
     network = report.first.truth.network
     assert sum(path.count("M") for path in view.zones) == network.roads // 2
-    assert len(view.trips) == 5
-    for trip in view.trips:
-        assert trip["real"]["roads"] >= 2
+    assert len(view.trips) == len(view.recorded) == 5
+    for trip, recorded in zip(view.trips, view.recorded, strict=True):
+        assert recorded["roads"] >= 2
         assert len(trip["runs"]) == 2
     assert 0 < view.scale_units <= view.width / 4 + 1
 

@@ -1,6 +1,8 @@
 (function () {
   "use strict";
   var data = JSON.parse(document.getElementById("data").textContent);
+  // Apart, so that the recorded trips can be taken out of a page that is handed on.
+  var recorded = JSON.parse(document.getElementById("recorded").textContent);
   var city = document.getElementById("city");
   var lines = document.getElementById("lines");
   var svg = "http://www.w3.org/2000/svg";
@@ -40,13 +42,14 @@
     var box = whole;
     if (document.getElementById("near").checked) {
       var xs = [], ys = [];
-      [trip.real].concat(trip.runs).forEach(function (made) {
+      [recorded[at]].concat(trip.runs).forEach(function (made) {
         if (!made || !made.points) { return; }
         made.points.split(" ").forEach(function (point) {
           var xy = point.split(",");
           xs.push(+xy[0]); ys.push(+xy[1]);
         });
       });
+      if (!xs.length) { xs = [0, whole[2]]; ys = [0, whole[3]]; }
       var left = Math.min.apply(null, xs), right = Math.max.apply(null, xs);
       var top = Math.min.apply(null, ys), bottom = Math.max.apply(null, ys);
       var shape = whole[2] / whole[3];
@@ -77,18 +80,22 @@
     document.getElementById("which").textContent = "trip " + (at + 1) + " / " + data.trips.length;
     var trip = data.trips[at];
     frame(trip);
-    var when = document.createElement("span");
-    when.textContent = "departure " + trip.real.departure;
-    box.appendChild(when);
-    if (document.getElementById("trips").checked) {
-      line(trip.real, "halo");
-      line(trip.real, "real");
+    var real = recorded[at];
+    var shown = real || trip.runs.filter(function (made) { return made && made.points; })[0];
+    if (real) {
+      var when = document.createElement("span");
+      when.textContent = "departure " + real.departure;
+      box.appendChild(when);
+    }
+    if (document.getElementById("trips").checked && shown) {
+      line(real, "halo");
+      line(real, "real");
       trip.runs.forEach(function (made, k) {
         line(made, "made" + (k ? " dashed" : ""), "stroke:var(--run" + (k % 6 + 1) + ")");
       });
-      ends(trip.real);
+      ends(shown);
     }
-    told(box, "var(--ink)", "real", trip.real);
+    if (real) { told(box, "var(--ink)", "real", real); }
     trip.runs.forEach(function (made, k) { told(box, "var(--run" + (k % 6 + 1) + ")", data.names[k], made); });
   }
 

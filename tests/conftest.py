@@ -6,8 +6,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _REAL_DATA = os.environ.get("HOSERKD_REAL_DATA")
+_PYTHONS = [sys.executable, *filter(None, os.environ.get("HOSERKD_CONSUMERS", "").split(":"))]
 
 if not config.jaxtyping_disable:
     shape_checks.install()
@@ -148,6 +152,29 @@ def store(tmp_path: Path):  # type: ignore[no-untyped-def]
     from hoserkd.store.runs import RunStore
 
     return RunStore(tmp_path / "store")
+
+
+@cache
+def _python_with(modules: tuple[str, ...]) -> str | None:
+    line = f"import {', '.join(modules)}"
+    return next((python for python in _PYTHONS if subprocess.run(
+        [python, "-c", line], capture_output=True, check=False).returncode == 0), None)
+
+
+@pytest.fixture(scope="session")
+def python_with() -> Callable[..., str]:
+    """Return a function that finds a Python with all of some modules, or skips the test.
+
+    Looked at are this one and those that HOSERKD_CONSUMERS names, joined by `:`.
+    """
+
+    def find(*modules: str) -> str:
+        found = _python_with(modules)
+        if found is None:
+            pytest.skip(f"needs a Python with {', '.join(modules)}: name one in HOSERKD_CONSUMERS")
+        return found
+
+    return find
 
 
 @pytest.fixture

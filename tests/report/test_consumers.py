@@ -10,8 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ import pytest
 from hoserkd.commands.exports import export_trips
 
 pytestmark = pytest.mark.consumers
-PYTHONS = [sys.executable, *filter(None, os.environ.get("HOSERKD_CONSUMERS", "").split(":"))]
 NODE = os.environ.get("HOSERKD_CONSUMERS_NODE")
 """A folder whose node_modules holds @kepler.gl/processors and @kepler.gl/layers."""
 
@@ -37,6 +35,16 @@ lines = geopandas.read_file(path)
 found = {"rows": len(lines), "epsg": lines.crs.to_epsg(),
          "valid": bool(lines.geometry.is_valid.all()), "kinds": sorted(set(lines.geom_type)),
          "sources": sorted(set(lines["source"]))}
+"""
+ZONED = """
+import geopandas, pandas
+lines, points = geopandas.read_parquet(path + "/fast-trips.geoparquet"), pandas.read_parquet(
+    path + "/fast-points.parquet")
+texts = pandas.read_csv(path + "/fast-points.csv")["datetime"]
+found = {"start": str(lines["start"].dtype), "points": str(points["datetime"].dtype),
+         "same": bool((pandas.to_datetime(texts, utc=True) == points["datetime"]).all()),
+         "first": [lines["start"].iloc[0].isoformat(),
+                   geopandas.read_file(path + "/fast-trips.geojson")["start"].iloc[0].isoformat()]}
 """
 MOVINGPANDAS = """
 import pandas, movingpandas
@@ -81,26 +89,18 @@ console.log(JSON.stringify({ played, rows: lines.length, fields: read.fields.map
 """
 
 
-@cache
-def _python_with(module: str) -> str | None:
-    """Return the first Python that can import a module."""
-    for python in PYTHONS:
-        done = subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False)
-        if done.returncode == 0:
-            return python
-    return None
+@pytest.fixture
+def read_back(python_with):
+    """Return a function that tells what a script finds in a file with a library."""
 
+    def read(module: str, script: str, path: Path) -> dict:
+        code = f"import json, sys\npath = sys.argv[1]\n{script}\nprint(json.dumps(found))"
+        done = subprocess.run([python_with(module), "-W", "ignore", "-c", code, str(path)],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
 
-def read_back(module: str, script: str, path: Path) -> dict:
-    """Return what the script found in a file with the library `module`."""
-    python = _python_with(module)
-    if python is None:
-        pytest.skip(f"needs {module}: name a Python that has it in HOSERKD_CONSUMERS")
-    code = f"import json, sys\npath = sys.argv[1]\n{script}\nprint(json.dumps(found))"
-    done = subprocess.run([python, "-W", "ignore", "-c", code, str(path)], capture_output=True,
-                          text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return read
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def lengths_km(found):
 
 @pytest.mark.parametrize(("script", "name"), [
     (GEOPANDAS, "fast-trips.geoparquet"), (GEOJSON, "fast-trips.geojson")])
-def test_geopandas_reads_the_lines(found, files, script, name):
+def test_geopandas_reads_the_lines(read_back, found, files, script, name):
     read = read_back("geopandas", script, files / name)
     assert read["rows"] == len(found.rating.trips) + len(found.rating.pairs)
     assert read["epsg"] == 4326
@@ -134,9 +134,29 @@ def test_geopandas_reads_the_lines(found, files, script, name):
     assert read["sources"] == ["fast", "real"]
 
 
+def test_pandas_and_geopandas_read_instants_where_the_zone_is_known(
+    read_back, report, tmp_path
+):
+    zone = "America/Los_Angeles"
+    first = report.runs[0]
+    network = replace(first.evaluation.truth.network, timezone=zone)
+    truth = replace(first.evaluation.truth, network=network)
+    moved = replace(first, evaluation=replace(first.evaluation, truth=truth))
+    for kind in ("geojson", "points-csv", "points-parquet", "geoparquet"):
+        export_trips(replace(report, runs=(moved,)), tmp_path, kind)
+    read = read_back("geopandas", ZONED, tmp_path)
+    assert read["start"].endswith(f"{zone}]")
+    assert read["points"].endswith(f"{zone}]")
+    assert read["same"]
+    assert read["first"][0] == read["first"][1]
+    assert read["first"][0].endswith("-07:00")
+
+
 @pytest.mark.parametrize(("module", "script"), [("movingpandas", MOVINGPANDAS), ("skmob", SKMOB)])
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_the_points_give_the_trips_with_their_lengths(found, files, module, script, suffix):
+def test_the_points_give_the_trips_with_their_lengths(
+    read_back, found, files, module, script, suffix
+):
     read = read_back(module, script, files / f"fast-points.{suffix}")
     expected = lengths_km(found)
     assert set(expected) <= set(read["ids"])
@@ -151,7 +171,7 @@ def rising_times(lines):
         a[3] <= b[3] for line in lines for a, b in itertools.pairwise(line))
 
 
-def test_the_widget_of_kepler_takes_the_timed_lines(found, files):
+def test_the_widget_of_kepler_takes_the_timed_lines(read_back, found, files):
     read = read_back("keplergl", KEPLERGL, files / "fast-trips.kepler.geojson")
     assert read["rows"] == found.counts["queries"]
     assert rising_times(read["points"])

@@ -16,6 +16,7 @@ from hoserkd.engine.city.road_warnings import matrix_warnings, road_warnings, zo
 from hoserkd.engine.city.roadmap import Roadmap, read_roadmap
 from hoserkd.engine.city.statistics import city_statistics, time_statistics
 from hoserkd.engine.city.storage import (
+    CONTENT,
     SPLITS,
     TRIP_ARRAYS,
     CityWriter,
@@ -96,8 +97,10 @@ def prepare_city(
     if directory.exists() and directory.samefile(source):
         raise UsageError(f"{directory}: is the source, which must stay as it is",
                          hint="name another folder with --city")
+    # A damaged manifest no longer tells that it is a city's; the folders beside it do.
+    ours = any(directory.glob(f"{CONTENT}*"))
     check_outputs([directory / "manifest.json", directory / "rejected.csv"],
-                  inputs=inputs.values(), force=force)
+                  inputs=inputs.values(), force=force or ours)
     with _lock(directory, observer, stop):
         settings = {name: getattr(config, name) for name in SETTINGS}
         digests = _digests(inputs, observer, stop)

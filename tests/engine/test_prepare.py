@@ -23,7 +23,7 @@ from hoserkd.engine.city.storage import load_city, pack_trips, read_manifest, sa
 from hoserkd.engine.config import CityConfig
 from hoserkd.engine.events import Note, Progress
 from hoserkd.engine.types import TrajectorySet
-from hoserkd.errors import DataError, InterruptedRunError
+from hoserkd.errors import DataError, InterruptedRunError, UsageError
 
 RECORDED = Path(__file__).parents[1] / "data" / "hoser"
 
@@ -321,7 +321,7 @@ def test_a_folder_one_level_too_high_is_answered_with_the_right_one(tmp_path: Pa
 
 def test_a_file_in_the_citys_place_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "c").write_text("in the way")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(UsageError, match="cannot be written"):
         prepared(write_source(tmp_path / "s"), tmp_path / "c")
 
 

@@ -4,8 +4,9 @@
     CITY/content-<hash>/network/*.npy
     CITY/content-<hash>/trips/{train,val,test}/{offset,road,entered_at_s}.npy
 
-A city that is being rewritten stays whole for its readers: the manifest moves on at once, and a
-process that was killed leaves at most a folder that nothing names, swept by the next one.
+A city that is prepared again stays whole for its readers: the manifest is replaced at once, and the
+old content folder stays until its last reader is done (`holding.py`). A process that was killed
+leaves at most a folder that no manifest names, which the next one removes.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from hoserkd.engine.city.checks import check_network, check_trips, checked_times
+from hoserkd.engine.city.holding import Hold, remove_unless_held
 from hoserkd.engine.files import file_sha256, read_json, write_json
 from hoserkd.engine.names import is_hash
 from hoserkd.engine.npy import NOT_AN_ARRAY, save_npy
@@ -41,6 +43,7 @@ NETWORK_ARRAYS = (
     "end_lonlat", "shape_offset", "shape_lonlat", "adjacency", "adjacency_attr", "zone",
     "zone_transitions",
 )
+HOLD_TRIES = 5
 TRIP_ARRAYS = ("offset", "road", "entered_at_s")
 
 
@@ -55,6 +58,8 @@ class City:
     network: RoadNetwork
     times: TimeStatistics
     manifest: dict[str, Any]
+    hold: Hold | None = field(default=None, repr=False, compare=False)
+    """Keeps the content folder as long as this city is in use, whatever is prepared meanwhile."""
 
     @property
     def has_trips(self) -> bool:
@@ -70,6 +75,10 @@ class City:
         """
         if name not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {name}")
+        if not (self.directory / str(self.manifest["content"])).is_dir():
+            raise DataError(
+                f"{self.directory}: the city was replaced or removed since it was loaded",
+                hint="start the command again")
         if not self.has_trips:
             raise DataError(
                 f"{self.directory}: holds no {name} trips, as a city out of a bundle does not",
@@ -107,7 +116,7 @@ def load_city(directory: str | Path, timezone: str | None = None) -> City:
         DataError: the folder holds no city, or one of another version, or a damaged one.
     """
     directory = Path(directory)
-    manifest = read_manifest(directory)
+    manifest, hold = _held_manifest(directory)
     try:
         arrays: dict[str, Any] = {
             name: _load_array(directory, manifest, f"network/{name}") for name in NETWORK_ARRAYS
@@ -134,9 +143,24 @@ def load_city(directory: str | Path, timezone: str | None = None) -> City:
             network=network,
             times=checked_times(manifest["times"]),
             manifest=manifest,
+            hold=hold,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(directory / "manifest.json", f"{error!r}") from error
+
+
+def _held_manifest(directory: Path) -> tuple[dict[str, Any], Hold | None]:
+    """Return the manifest and a hold on the content that it names."""
+    for _ in range(HOLD_TRIES):
+        manifest = read_manifest(directory)
+        try:
+            return manifest, Hold(directory / str(manifest["content"]))
+        except FileNotFoundError:
+            # Prepared again between the two lines; or it is not there at all, which loading says.
+            continue
+        except OSError:
+            break
+    return manifest, None
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -246,15 +270,25 @@ class CityWriter:
         whole = {"format": FORMAT, **manifest, "sha256": sha256, "content": content,
                  "arrays": self.arrays}
         target = self.directory / content
-        if target.exists():
-            # Out of sight before it is taken apart: the same content, perhaps damaged.
-            old = self._staging.with_suffix(".old")
-            shutil.rmtree(old, ignore_errors=True)  # of a commit that the disk had no room for
-            target.rename(old)
-        self._staging.rename(target)
+        if target.exists() and self._is_in(target):
+            # Others may be reading it under its path.
+            shutil.rmtree(self._staging)
+        else:
+            if target.exists():
+                # Damaged. The rename hides it before it is removed.
+                old = self._staging.with_suffix(".old")
+                shutil.rmtree(old, ignore_errors=True)  # of a commit that the disk had no room for
+                target.rename(old)
+            self._staging.rename(target)
         write_json(self.directory / "manifest.json", whole)
         sweep(self.directory, keep=content)
         return whole
+
+    def _is_in(self, content: Path) -> bool:
+        """Return whether a folder holds these arrays, byte for byte."""
+        return all((content / f"{name}.npy").is_file()
+                   and file_sha256(content / f"{name}.npy") == said["sha256"]
+                   for name, said in self.arrays.items())
 
     def _content_sha256(self, manifest: dict[str, Any]) -> str:
         digest = hashlib.sha256()
@@ -281,11 +315,12 @@ def write_city(directory: Path) -> Iterator[CityWriter]:
 
 
 def sweep(directory: Path, keep: str) -> None:
-    """Remove content folders that nothing names; the caller holds the city's lock."""
+    """Remove content folders that nothing names and nobody reads; the caller holds the city's
+    lock."""
     for path in directory.iterdir():
         stale = path.name.startswith((CONTENT, f".{CONTENT}")) and path.name != keep
         if stale and path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            remove_unless_held(path)
 
 
 def save_city(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hoserkd.engine.city.storage import City
     from hoserkd.engine.config import EngineConfig
     from hoserkd.engine.events import Observer
+    from hoserkd.engine.identity import Identity
     from hoserkd.engine.teacher.signal import TeacherSource
     from hoserkd.engine.train import TrainResult
     from hoserkd.engine.training.distributed import Ranks
@@ -125,24 +126,33 @@ class TrainJob:
 
         config = self.context.config
         told = starting_config(config, self.town, self.init_from)
-        sources = self.sources(config, self.observer)
+        # The student may be what a file decides, and a HOSER teacher has to share its features.
+        sources = self.sources(told, self.observer)
         device = resolve_device(config.device).type
+        made_from = self.context.made_from(self.town, student=self.given_student())
 
         def begin() -> "RunRecorder":
             return self.context.start_run(
-                "train", name, made_from=self.context.made_from(self.town), device=device,
-                config=told)
+                "train", name, made_from=made_from, device=device, config=told)
 
         return self.record(begin, config, sources, resume=False)
 
     def go_on(self, run: "RunRecord") -> "tuple[TrainResult, RunPlace]":
         """Go on with a run; its distillation settings hold, and a warning says where they differ.
 
-        A run that was stopped before its first checkpoint starts again.
+        A run that was killed before its first checkpoint starts again, from the same weights.
+
+        Raises:
+            CheckpointError: the student that it was to start from is gone, or another one now.
         """
+        from hoserkd.engine.identity import check_unchanged
         from hoserkd.engine.train import resumed_config
 
         config = resumed_config(self.context.config, self.town, Path(run.directory), self.observer)
+        if config is None and (given := run.made_from.student) is not None:
+            self.init_from = given.place
+            check_unchanged(f"run {run.name}", given, self.given_student(),
+                            "put it back, or start a new run with --init-from")
         sources = self.sources(config or self.context.config, self.observer)
         return self.record(lambda: self.context.resume_run(run.run_id),
                            config or self.context.config, sources, resume=config is not None)
@@ -162,6 +172,19 @@ class TrainJob:
             result = self.train(config, sources, place, self.context.observing(recorder), resume)
             recorder.artifact(result.best, "model")
         return result, place
+
+    def given_student(self) -> "Identity | None":
+        """Return which student the training starts from; None: from fresh weights, or it is gone.
+
+        Raises:
+            CheckpointError: the file holds no student, or one of another city.
+        """
+        if self.init_from is None or not self.init_from.is_file():
+            return None
+        from hoserkd.engine.identity import student_identity
+        from hoserkd.engine.student.storage import load_student
+
+        return student_identity(load_student(self.init_from, self.town), self.init_from)
 
     @property
     def observer(self) -> "Observer":

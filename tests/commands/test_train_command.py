@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+TINY = ("--set", "student.hidden_dim=16", "--set", "student.road_id_dim=8",
+        "--set", "student.attribute_dim=2")
 SMALL = ("--set", "city.demo_roads=60", "--set", "city.demo_trips=50")
 
 
@@ -138,6 +140,37 @@ def test_init_from_a_bundle_starts_from_its_student(prepared, tmp_path, store):
     assert record.best_name == "val_loss"
 
 
+def test_a_run_killed_before_its_first_checkpoint_starts_again_from_the_given_weights(
+        prepared, store, monkeypatch, tmp_path):
+    from safetensors.torch import load_file
+
+    words = ["--profile", "smoke", "--no-distill", "--store", store.directory]
+    assert prepared("train", *words, "--name", "first", "--max-steps", "1").exit_code == 0
+    given = tmp_path / "given.safetensors"
+    given.write_bytes((Path(store.run("first").directory) / "best.safetensors").read_bytes())
+    words += ["--init-from", given, "--max-steps", "2"]
+    assert prepared("train", *words, "--name", "straight").exit_code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("hoserkd.engine.training.loop.Training.close_step", interrupt)
+        assert prepared("train", *words, "--name", "killed").exit_code == 130
+    assert not (Path(store.run("killed").directory) / "last.ckpt").exists()
+    resume = ["train", "--resume", "--name", "killed", "--store", store.directory]
+    given.rename(tmp_path / "away")
+    gone = prepared(*resume)
+    assert gone.exit_code == 2
+    assert "run killed was begun with student given" in gone.stderr
+    (tmp_path / "away").rename(given)
+    answer = prepared(*resume)
+    assert answer.exit_code == 0, answer.stderr
+    one, two = (load_file(Path(store.run(name).directory) / "best.safetensors")
+                for name in ("straight", "killed"))
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_init_from_a_public_checkpoint_is_told_as_what_it_is(run_cli, store, tmp_path):
     recorded = Path(__file__).parent.parent / "data" / "hoser"
     places = ["--store", store.directory, "--city", tmp_path / "city"]
@@ -148,6 +181,13 @@ def test_init_from_a_public_checkpoint_is_told_as_what_it_is(run_cli, store, tmp
     assert "decides: student.hidden_dim" in trained.stderr
     student = json.loads(store.run("public").config_json)["student"]
     assert student["features"] == "aaai2025"
+    geographic = run_cli("train", "--no-distill", "--name", "geo", "--max-steps", "1", *places,
+                         *TINY)
+    assert geographic.exit_code == 0, geographic.stderr
+    mixed = run_cli("train", "--init-from", recorded / "best.pth", "--max-steps", "1", *places,
+                    "--set", "distill.source=hoser", "--teacher", "geo")
+    assert mixed.exit_code == 2
+    assert "the teacher's features are geographic, the student's aaai2025" in mixed.stderr
     exported = run_cli("runs", "export", "public", "--hoser", tmp_path / "again.pth", *places)
     assert exported.exit_code == 0, exported.stderr
     assert "right angles" not in exported.stderr

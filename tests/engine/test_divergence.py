@@ -117,10 +117,10 @@ def test_a_validation_loss_that_is_not_finite_chooses_no_weights(
     if kind == "student":
         whole = loop.Training.close_epoch
 
-        def close_epoch(self, seconds):
+        def close_epoch(self):
             judge = self._judge
             self._judge = lambda: judge() | {"loss_road": math.inf, "accuracy": 1.0}
-            whole(self, seconds)
+            whole(self)
 
         monkeypatch.setattr(loop.Training, "close_epoch", close_epoch)
     else:

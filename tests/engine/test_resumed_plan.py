@@ -1,5 +1,8 @@
 """What a resumed training says where its optimisation settings differ, and what then holds."""
 
+import shutil
+from types import SimpleNamespace
+
 import pytest
 import torch
 from toy_training import STUDENT, Listener, StopAfter, ToyTeacher, toy_city, toy_config
@@ -79,6 +82,33 @@ def test_fewer_steps_than_are_done_are_refused(city, tmp_path):
     with pytest.raises(ConfigError, match=r"has done 4 optimiser steps.* it would have 2"):
         resume(city, tmp_path, toy_config(**BASE, max_steps=2))
     assert resume(city, tmp_path, toy_config(**BASE, max_steps=4)).of(StepDone) == []
+
+
+def test_a_run_that_now_ends_where_no_validation_was_due_is_validated_there(city, tmp_path):
+    seldom = {**BASE, "epochs": 4, "validate_every": 2}
+    with pytest.raises(InterruptedRunError):
+        train_student(toy_config(**seldom), city, directory=tmp_path, stop=StopAfter(3))
+    state = load_checkpoint(tmp_path / "last.ckpt")
+    assert (state.state.step, state.state.judged) == (4, 3)
+    shutil.copytree(tmp_path, tmp_path / "first")
+    # As a checkpoint has it that was written between two epochs.
+    state.state.step = 3
+    save_checkpoint(tmp_path / "first" / "last.ckpt", state)
+    listener = resume(city, tmp_path / "first", toy_config(**seldom, max_steps=3))
+    assert listener.of(StepDone) == []
+    assert [(e.epoch, e.step) for e in listener.of(EpochDone)] == [(0, 3)]
+
+
+def test_the_time_before_a_stop_counts_for_the_epoch(city, tmp_path, monkeypatch):
+    clock = iter(range(10_000))
+    monkeypatch.setattr("hoserkd.engine.training.loop.time", SimpleNamespace(
+        perf_counter=lambda: float(next(clock))))
+    with pytest.raises(InterruptedRunError):
+        train_student(toy_config(**BASE), city, directory=tmp_path, stop=StopAfter(1))
+    before = load_checkpoint(tmp_path / "last.ckpt").state.epoch_s
+    listener = resume(city, tmp_path, toy_config(**BASE))
+    # One look at the clock when the training is made, and one at the epoch's end.
+    assert listener.of(EpochDone)[0].metrics["epoch_s"] == before + 1 > 1
 
 
 def test_a_checkpoint_of_an_older_version_resumes_without_a_word(city, tmp_path):

@@ -50,10 +50,10 @@ def test_the_setting_chooses_the_students_weights(criterion, epoch, city, tmp_pa
     answers = iter(FOUND)
     whole = loop.Training.close_epoch
 
-    def close_epoch(self, seconds):
+    def close_epoch(self):
         judge = self._judge
         self._judge = lambda: judge() | next(answers)
-        whole(self, seconds)
+        whole(self)
         self._judge = judge
 
     monkeypatch.setattr(loop.Training, "close_epoch", close_epoch)

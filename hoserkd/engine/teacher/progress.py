@@ -29,6 +29,8 @@ class Progress:
     reported_loss: float = 0.0
     """Of `loss_sum`, what the reports of steps have told."""
     reported_tokens: int = 0
+    epoch_s: float = 0.0
+    """Seconds spent on the epoch so far."""
     best_epoch: int = -1
     """-1: none has been judged."""
     best_loss: float = math.inf

@@ -147,6 +147,7 @@ class _Training:
             clip=teacher.clip), self._amp)
         self._progress = Progress()
         self._saved_step: int | None = None
+        self._clock = time.perf_counter()
         self._order = TEACHER[teacher.best]
         self._epoch_steps = len(token_batches(self._train.length, teacher.batch_tokens))
         self._total = teacher.epochs * self._epoch_steps
@@ -170,12 +171,11 @@ class _Training:
         progress, epochs = self._progress, self._config.teacher.epochs
         self._keep_best()
         while progress.epoch < epochs:
-            start = time.perf_counter()
             self._epoch(stop)
-            self._judge(time.perf_counter() - start)
+            self._judge()
             progress.epoch += 1
             progress.batch, progress.loss_sum, progress.token_sum = 0, 0.0, 0
-            progress.reported_loss, progress.reported_tokens = 0.0, 0
+            progress.reported_loss, progress.reported_tokens, progress.epoch_s = 0.0, 0, 0.0
             self.save()
             self._keep_best()
         card = add_to_card(self._directory, {"anomalies": self._judge_anomalies(stop)})
@@ -228,7 +228,7 @@ class _Training:
         self._observer.notify(StepDone(progress.step, progress.epoch, self._total, {
             "loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens_per_s": speed}))
 
-    def _judge(self, epoch_s: float) -> None:
+    def _judge(self) -> None:
         """Measure the held-out figures, and note whether they are the best.
 
         Raises:
@@ -238,9 +238,10 @@ class _Training:
         self._check_state()
         found = held_out(self._model, self._val, self._config.teacher.batch_tokens)
         self._check_figures({"validation loss": found.loss})
-        metrics = {"epoch_s": epoch_s, "train_loss": progress.loss_sum / progress.token_sum,
-                   "val_loss": found.loss, "val_perplexity": found.perplexity,
-                   "val_token_accuracy": found.accuracy}
+        self._count_time()
+        metrics = {"epoch_s": progress.epoch_s,
+                   "train_loss": progress.loss_sum / progress.token_sum, "val_loss": found.loss,
+                   "val_perplexity": found.perplexity, "val_token_accuracy": found.accuracy}
         self._observer.notify(EpochDone(progress.epoch, progress.step, metrics))
         figures = {"loss": found.loss, "accuracy": found.accuracy}
         if is_better(figures, progress.best_figures, self._order):
@@ -315,6 +316,12 @@ class _Training:
         progress.loss_sum, progress.token_sum = meter.sums()
         progress.reported_loss, progress.reported_tokens = meter.reported
 
+    def _count_time(self) -> None:
+        """Add the time since the last call to the epoch's, which a checkpoint carries over."""
+        now = time.perf_counter()
+        self._progress.epoch_s += now - self._clock
+        self._clock = now
+
     def save(self) -> None:
         """Write all that resuming needs, whole or not at all.
 
@@ -324,6 +331,7 @@ class _Training:
         progress = self._progress
         self._check_figures({"summed loss": progress.loss_sum})
         self._check_state()
+        self._count_time()
         content = {
             "format": OWN_CHECKPOINT, "card": json.dumps(self._card.to_json()),
             "settings": self._settings, "model": self._model.state_dict(),

@@ -89,12 +89,26 @@ class Training:
         self.lengths = np.diff(feed.trajectories.offset) - 1
         # A resumed training begins at its checkpoint.
         self._saved_step = state.step
+        self._clock = time.perf_counter()
+        if self._lacks_validation:
+            state.judged = state.step - 1
 
     @property
     def finished(self) -> bool:
         """Whether all steps are done and the last of them has been judged."""
         state = self.state
         return state.step >= self.plan.total_steps and state.judged == state.step
+
+    @property
+    def _lacks_validation(self) -> bool:
+        """Whether an epoch was closed without the validation that the present plan wants here.
+
+        So it is where a training that validates seldom is resumed with fewer epochs. A validation
+        at an epoch's end takes the epoch's sums away.
+        """
+        state = self.state
+        return (0 < state.step == state.judged and state.step % self.plan.steps_per_epoch == 0
+                and bool(state.sums) and self.plan.validates_at(state.step))
 
     @property
     def epoch(self) -> int:
@@ -121,24 +135,21 @@ class Training:
         if record.step % self.plan.train.checkpoint_every == 0:
             self.save_last()
 
-    def close_epoch(self, seconds: float) -> None:
+    def close_epoch(self) -> None:
         """Validate where it is due, keep the best weights, and save."""
         state, epoch = self.state, self.epoch
         if not self.plan.validates_at(state.step):
-            state.epoch_s += seconds
             state.judged = state.step
             return
         self._flush()
         self._check_state()
-        started = time.perf_counter()
         try:
             judged = self._judge()
         except InterruptedRunError:
-            state.epoch_s += seconds
             self.save_last()
             raise self._interrupted() from None
         self._check_judged(judged)
-        state.epoch_s += seconds + time.perf_counter() - started
+        self._count_time()
         self._observer.notify(EpochDone(epoch, state.step, {
             "epoch_s": state.epoch_s,
             "train_loss": self.learner.figures(state.sums)["loss"],
@@ -162,6 +173,7 @@ class Training:
         """
         self._flush()
         self._check_state()
+        self._count_time()
         learner, path = self.learner, self._directory / LAST
         if learner.ranks.first:
             save_checkpoint(path, Checkpoint(
@@ -182,6 +194,12 @@ class Training:
                 state.best_step == state.step:
             self._save_best(path, self.state)
             self._observer.notify(CheckpointSaved(str(path), "best", self.state.step))
+
+    def _count_time(self) -> None:
+        """Add the time since the last call to the epoch's, which a checkpoint carries over."""
+        now = time.perf_counter()
+        self.state.epoch_s += now - self._clock
+        self._clock = now
 
     def _asked_to_stop(self) -> bool:
         # Several processes must agree, which costs a message: they ask at every parcel alone.
@@ -244,7 +262,6 @@ def fit(training: Training) -> None:
     learner.model.train()
     training.keep_best()
     while not training.finished:
-        started = time.perf_counter()
         epoch, groups = training.epoch, training.remaining_groups()
         shares = [learner.ranks.shares(group) for group in groups]
         batches = feed.source.prefetch([trips for share in shares for trips in share])
@@ -259,4 +276,4 @@ def fit(training: Training) -> None:
             learner.timer.end()
             training.close_step(StepRecord(
                 step + 1, epoch, sums, norm, values, sum(map(len, group))))
-        training.close_epoch(time.perf_counter() - started)
+        training.close_epoch()

@@ -43,6 +43,7 @@ from hoserkd.engine.training.checkpoint import (
     restore_rng,
 )
 from hoserkd.engine.training.distributed import Ranks
+from hoserkd.engine.training.hoser_teacher import check_features
 from hoserkd.engine.training.journal import Journal
 from hoserkd.engine.training.learner import AUXILIARY, Learner
 from hoserkd.engine.training.loop import Feed, Training, fit
@@ -143,6 +144,7 @@ def train_student(
         DivergenceError: a loss or gradient was not a number.
         CheckpointError: the checkpoint or `init_from` belongs to something else.
         ConfigError: the checkpoint has more steps than the settings allow.
+        TeacherError: a HOSER that teaches follows another feature convention than the student.
         DataError: the city has no training or validation trips.
     """
     for split in ("train", "val"):
@@ -159,6 +161,8 @@ def train_student(
         else:
             student = _starting_student(config, city, init_from, observer)
         config = config_of(config, student.meta)
+        for source in (teacher_sources or {}).values():
+            check_features(source, config.student)
         work = _Work(config, city, student, device, teacher_sources or {}, ranks,
                      observer if ranks.first else SILENT, stop)
         training = work.training(directory, checkpoint)

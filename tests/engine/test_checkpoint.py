@@ -87,6 +87,15 @@ def test_another_format_is_refused(tmp_path):
         load_checkpoint(tmp_path / "last.ckpt")
 
 
+@pytest.mark.parametrize("content", [
+    {"format": 1}, {"format": 1, "model": {}, "optimiser": {}, "state": {"unheard": 1},
+                    "settings": {}, "rng": {}}])
+def test_a_checkpoint_of_other_contents_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match="the checkpoint lacks something"):
+        load_checkpoint(tmp_path / "last.ckpt")
+
+
 def test_a_file_that_would_run_code_is_refused(tmp_path):
     class Harmful:
         def __reduce__(self):

@@ -91,6 +91,18 @@ def test_a_teacher_of_another_feature_convention_is_refused(city, big_teacher):
         build_teacher_sources(config, city, big_teacher)
 
 
+def test_a_file_to_start_from_is_held_to_the_teachers_feature_convention(
+        city, big_teacher, tmp_path):
+    """The settings agree with the teacher; the weights that decide do not."""
+    other = toy_config(student=STUDENT.model_copy(update={"features": "aaai2025"}), max_steps=1)
+    given = train_student(other, city, directory=tmp_path / "given").best
+    config = toy_config(DistillConfig(source="hoser"))
+    sources = build_teacher_sources(config, city, big_teacher)
+    with pytest.raises(TeacherError, match="geographic, the student's aaai2025"):
+        train_student(config, city, directory=tmp_path / "run", teacher_sources=sources,
+                      init_from=given)
+
+
 def test_the_last_of_all_heads_is_the_student_itself(city):
     tables, batch = batch_of(city)
     model = new_student(DEEP, city.network)
@@ -149,7 +161,8 @@ def test_self_distillation_reports_every_head_and_leaves_a_plain_student(city, t
     result = train_student(toy_config(SELF, DEEP), city, directory=tmp_path, observer=listener)
     step = listener.of(StepDone)[0].metrics
     assert step.keys() >= {"loss_gt_head_0", "loss_gt_head_1", "loss_gt_head_last",
-                           "loss_soft_student_0", "loss_soft_student_1"}
+                           "loss_soft_student_0", "loss_soft_student_1", "temperature"}
+    assert "lambda_kl" not in step
     hard = [step[f"loss_gt_head_{head}"] for head in ("last", 0, 1)]
     soft = [step["loss_soft_student_0"], step["loss_soft_student_1"]]
     assert step["loss"] == pytest.approx(sum(hard) / 3 + 0.4 * sum(soft) / 2)

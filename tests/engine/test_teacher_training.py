@@ -1,4 +1,5 @@
 import math
+import shutil
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -290,6 +291,29 @@ def test_damaged_checkpoint_is_a_clear_error(city, trained, tmp_path):
     (tmp_path / "t" / "last.ckpt").write_bytes(content[: len(content) // 2])
     with pytest.raises(TeacherError, match="damaged checkpoint"):
         train_teacher(config(), city, tmp_path / "t", Silent(), never_stop, resume=True)
+
+
+@pytest.mark.parametrize("damage", [{"progress": {"unheard": 1}}, {"rng": None}])
+def test_checkpoint_of_another_version_is_a_clear_error(city, trained, tmp_path, damage):
+    content = torch.load(trained[0].directory / "last.ckpt", weights_only=True)
+    (tmp_path / "t").mkdir()
+    torch.save(content | damage, tmp_path / "t" / "last.ckpt")
+    with pytest.raises(TeacherError, match="a checkpoint of another version"):
+        train_teacher(config(), city, tmp_path / "t", Silent(), never_stop, resume=True)
+
+
+def test_teacher_whose_checkpoint_knows_no_criterion_counts_as_trained_by_the_loss(
+        city, trained, tmp_path):
+    content = torch.load(trained[0].directory / "last.ckpt", weights_only=True)
+    for name in ("best_metrics", "epoch_s"):
+        del content["progress"][name]
+    del content["settings"]["best"]
+    shutil.copytree(trained[0].directory, tmp_path / "t")
+    torch.save(content, tmp_path / "t" / "last.ckpt")
+    assert not train_teacher(config(), city, tmp_path / "t", Silent(), never_stop).trained
+    other = config(SMALL.model_copy(update={"best": "accuracy"}))
+    with pytest.raises(TeacherError, match="best was 'loss', is now 'accuracy'"):
+        train_teacher(other, city, tmp_path / "t", Silent(), never_stop)
 
 
 def test_largest_learning_rate_ends_with_a_clear_error(city, tmp_path):

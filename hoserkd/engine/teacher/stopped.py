@@ -8,11 +8,14 @@ import torch
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import EngineConfig, TeacherConfig
 from hoserkd.engine.teacher.export import OWN_CHECKPOINT
+from hoserkd.engine.teacher.progress import Progress
 from hoserkd.engine.teacher.storage import CARD, WEIGHTS
 from hoserkd.engine.training.checkpoint import UNREADABLE
 from hoserkd.errors import TeacherError
 
 LAST = "last.ckpt"
+PARTS = ("settings", "model", "optimiser", "rng", "progress")
+"""What a checkpoint holds, each a mapping."""
 RESUMABLE = ("n_layer", "n_head", "n_embd", "dropout", "block_size", "cell_size_deg", "epochs",
              "batch_tokens", "learning_rate", "weight_decay", "warmup_share", "clip", "best")
 """Settings that have to be the same where a training is resumed."""
@@ -75,4 +78,10 @@ def read_last(path: Path) -> dict[str, Any] | None:
                            hint="begin anew with --force") from error
     if not isinstance(content, dict) or content.get("format") != OWN_CHECKPOINT:
         raise TeacherError(f"{path}: not a checkpoint of train-teacher")
+    lacking = [name for name in PARTS if not isinstance(content.get(name), dict)]
+    unknown = set() if lacking else content["progress"].keys() - set(Progress.__slots__)
+    if lacking or unknown:
+        raise TeacherError(f"{path}: a checkpoint of another version: "
+                           f"{', '.join(lacking or sorted(unknown))}",
+                           hint="resume it with the version of hoserkd that wrote it")
     return content

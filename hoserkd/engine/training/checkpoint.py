@@ -109,5 +109,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if found != FORMAT:
         raise CheckpointError(f"{path}: expected a checkpoint of format {FORMAT}, found {found}",
                               hint="resume it with the version of hoserkd that wrote it")
-    return Checkpoint(content["model"], content["optimiser"], TrainState(**content["state"]),
-                      content["settings"], content["rng"])
+    try:
+        return Checkpoint(content["model"], content["optimiser"], TrainState(**content["state"]),
+                          content["settings"], content["rng"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: the checkpoint lacks something, or holds what this "
+                              f"version does not know: {error}",
+                              hint="resume it with the version of hoserkd that wrote it"
+                              ) from error

@@ -11,6 +11,7 @@ from hoserkd.engine.config import StudentConfig
 from hoserkd.engine.identity import Identity, student_identity
 from hoserkd.engine.student.storage import LoadedStudent, load_student
 from hoserkd.engine.student.tables import build_network_tables
+from hoserkd.engine.teacher.signal import TeacherSource
 from hoserkd.engine.training.losses import segment_ids
 from hoserkd.engine.types import StepBatch, TeacherSignal
 from hoserkd.errors import TeacherError
@@ -25,7 +26,8 @@ class HoserTeacher:
     ) -> None:
         """Encode the road network once."""
         self.identity, self.form = identity, "online"
-        tables = build_network_tables(city.network, student.meta.config.features, device)
+        self.features = student.meta.config.features
+        tables = build_network_tables(city.network, self.features, device)
         self._model = student.model.to(device).eval().requires_grad_(False)
         self._encoding = self._model.encode_network(tables)
 
@@ -46,6 +48,18 @@ class HoserTeacher:
         return TeacherSignal(step, offset, logits[index], None)
 
 
+def check_features(teacher: TeacherSource, student: StudentConfig) -> None:
+    """Check that a teacher which reads the student's batches reads their features rightly.
+
+    Raises:
+        TeacherError: it is a HOSER that follows another feature convention than the student.
+    """
+    if isinstance(teacher, HoserTeacher) and teacher.features != student.features:
+        raise TeacherError(
+            f"{teacher.identity.place}: the teacher's features are {teacher.features}, the "
+            f"student's {student.features}", hint=f"set student.features={teacher.features}")
+
+
 def load_hoser_teacher(
     path: Path, city: City, student: StudentConfig, device: torch.device,
     name: str | None = None,
@@ -61,12 +75,10 @@ def load_hoser_teacher(
     """
     loaded = load_student(path, city)
     theirs = loaded.meta.config
-    if theirs.features != student.features:
-        raise TeacherError(
-            f"{path}: the teacher's features are {theirs.features}, the student's "
-            f"{student.features}", hint=f"set student.features={theirs.features}")
+    teacher = HoserTeacher(loaded, city, device, student_identity(loaded, path, name))
+    check_features(teacher, student)
     shape = ("hidden_dim", "road_id_dim", "attribute_dim", "heads", "layers")
     same = all(getattr(theirs, name) == getattr(student, name) for name in shape)
     warning = (f"{path}: the teacher has the student's own architecture; expect little from it"
                if same else None)
-    return HoserTeacher(loaded, city, device, student_identity(loaded, path, name)), warning
+    return teacher, warning

@@ -101,7 +101,7 @@ class Journal:
             self._observer.notify(StepDone(
                 record.step, record.epoch, self._total_steps,
                 {**self._figures(named), **speed,
-                 **self._values(record.values, row[-1], "asked" in named)},
+                 **self._values(record.values, row[-1], named)},
                 timings.get(record.step, {}),
             ))
 
@@ -115,10 +115,14 @@ class Journal:
             f"not a number: {what}")
 
     @staticmethod
-    def _values(values: StepValues, norm: float, distilled: bool) -> dict[str, float]:
+    def _values(
+        values: StepValues, norm: float, sums: Mapping[str, float]
+    ) -> dict[str, float]:
         shown = {"learning_rate": values.learning_rate}
         if math.isfinite(norm):
             shown["grad_norm"] = norm
-        if distilled:
-            shown |= {"temperature": values.temperature, "lambda_kl": values.lambda_kl}
+        if "informative" in sums:
+            shown["temperature"] = values.temperature
+        if "asked" in sums:  # self-distillation has weights of its own
+            shown["lambda_kl"] = values.lambda_kl
         return shown

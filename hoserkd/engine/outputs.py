@@ -31,7 +31,7 @@ _TABLES = tuple(header.encode() for header in (
     "origin,destination,departure,rid_list,time_list,log_prob,reached,reason",
     "origin,destination,origin_away_m,destination_away_m",
     '"traj_id","source","datetime","lng","lat","road_id"',
-    "run_id,seq,", "run_id,name,kind,", "split,row,cause,detail"))
+    "run_id,seq,", "run_id,name,kind,", "run_id,file,lines,byte,", "split,row,cause,detail"))
 """First lines of the CSV files that hoserkd writes."""
 _PUBLIC = (b"origin_road_id,destination_road_id,source_origin_time,gene_trace_road_id",
            "-public.csv")
@@ -39,7 +39,7 @@ _PUBLIC = (b"origin_road_id,destination_road_id,source_origin_time,gene_trace_ro
 _COLUMNS = (("rid_list", "time_list", "log_prob", "reached", "reason"),
             ("traj_id", "source", "datetime", "lng", "lat", "road_id"),
             ("traj_id", "source", "pair", "geometry"), ("run_id", "seq"),
-            ("run_id", "kind", "config_json"))
+            ("run_id", "kind", "config_json"), ("run_id", "file", "lines", "byte"))
 """Columns of the Parquet files that hoserkd writes; there may be more."""
 _JSON = re.compile(
     rb'\{\s*"schema_version":\s*\d+,\s*"(kind|study|run_id)":|\{\s*"format":\s*\d+,\s*"name":')

@@ -37,8 +37,8 @@ def export_tables(store: RunStore, run_ids: Sequence[str], folder: Path, form: s
     """Write every table's rows on these runs, one file a table, and return the files.
 
     Args:
-        form: `csv` or `parquet`. In CSV, text that a spreadsheet would take for a formula gets a
-            leading quote; Parquet holds it as it is.
+        form: `csv` or `parquet`. Times are marked as the UTC that they are. In CSV, text that a
+            spreadsheet would take for a formula gets a leading quote; Parquet holds it as it is.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -52,7 +52,7 @@ def export_tables(store: RunStore, run_ids: Sequence[str], folder: Path, form: s
         for table, path in table_files(folder, form).items():
             temporary = folder / f".{path.name}.tmp"
             target = str(temporary).replace("'", "''")
-            cells = _harmless_cells(connection, table) if form == "csv" else "*"
+            cells = _cells(connection, table, form)
             connection.execute(
                 f"COPY (SELECT {cells} FROM {table} WHERE run_id IN (SELECT unnest(?::VARCHAR[])) "
                 f"ORDER BY ALL) TO '{target}' {FORMS[form]}", [list(run_ids)])
@@ -61,13 +61,22 @@ def export_tables(store: RunStore, run_ids: Sequence[str], folder: Path, form: s
     return files
 
 
-def _harmless_cells(connection: Any, table: str) -> str:
-    """Return the table's columns, those of text so that no spreadsheet runs what they hold."""
-    signs = ", ".join(f"chr({ord(sign)})" for sign in FORMULA_SIGNS)
+def _cells(connection: Any, table: str, form: str) -> str:
+    """Return the table's columns: times with their zone, and text that no spreadsheet runs."""
     said = connection.execute(f"SELECT column_name, column_type FROM (DESCRIBE {table})").fetchall()
-    return ", ".join(
-        f"CASE WHEN {name}[1] IN ({signs}) THEN chr(39) || {name} ELSE {name} END AS {name}"
-        if kind == "VARCHAR" else name for name, kind in said)
+    return ", ".join(_cell(name, kind, form) for name, kind in said)
+
+
+def _cell(name: str, kind: str, form: str) -> str:
+    if kind == "TIMESTAMP":
+        said = (f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ')" if form == "csv"
+                else f"({name} AT TIME ZONE 'UTC')")
+        return f"{said} AS {name}"
+    if kind == "VARCHAR" and form == "csv":
+        signs = ", ".join(f"chr({ord(sign)})" for sign in FORMULA_SIGNS)
+        return (f"CASE WHEN {name}[1] IN ({signs}) THEN chr(39) || {name} ELSE {name} END "
+                f"AS {name}")
+    return name
 
 
 def export_tensorboard(store: RunStore, run: RunRecord, folder: Path, name: str | None = None

@@ -1,5 +1,7 @@
+import csv
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -162,12 +164,19 @@ def test_repair_counts_what_it_read(run_cli: Callable, two_runs: RunStore) -> No
 def test_export_writes_every_table(run_cli: Callable, two_runs: RunStore, tmp_path) -> None:  # type: ignore[no-untyped-def]
     import pyarrow.parquet
 
-    answer = run_cli("runs", "export", "distilled", "--csv", tmp_path / "c", "--parquet",
-                     tmp_path / "p", "--json")
+    words = ("runs", "export", "distilled", "--csv", tmp_path / "c", "--parquet", tmp_path / "p")
+    answer = run_cli(*words, "--json")
+    assert run_cli(*words).exit_code == 0, "its own files are replaced"
     assert len(json.loads(answer.stdout)["files"]) == 2 * (len(TABLES) - 1)
     assert (tmp_path / "c" / "metrics.csv").read_text().splitlines()[1].endswith(",loss,0.5")
-    assert pyarrow.parquet.read_table(tmp_path / "p" / "runs.parquet")["name"].to_pylist() == [
-        "distilled"]
+    runs = pyarrow.parquet.read_table(tmp_path / "p" / "runs.parquet")
+    assert runs["name"].to_pylist() == ["distilled"]
+    started = two_runs.run("distilled").started_at
+    assert runs["started_at"].type.tz == "UTC"
+    assert runs["started_at"].cast("int64").to_pylist() == [round(started.timestamp() * 1e6)]
+    with (tmp_path / "c" / "runs.csv").open() as file:
+        [row] = csv.DictReader(file)
+    assert datetime.fromisoformat(row["started_at"]) == started
 
 
 def test_export_to_nothing_says_what_is_missing(run_cli: Callable, two_runs: RunStore) -> None:

@@ -264,8 +264,10 @@ def gc(
     resume_files: bool = typer.Option(
         False, "--resume-files", help="Also what only a resume needs, from finished runs."),
     yes: bool = typer.Option(False, "--yes", "-y", help="Remove; else only show what would go."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Only show what would go, which is the default."),
 ) -> None:
-    """Clear old runs away that came to nothing; tagged ones and those others build on stay.
+    """Remove old runs that failed or were stopped; tagged ones and those others build on stay.
 
     Example: hoserkd runs gc --older-than 7 --yes
     """
@@ -274,6 +276,8 @@ def gc(
     from hoserkd.store.retention import Retention, clear, find_waste
     from hoserkd.text import size_text
 
+    if yes and dry_run:
+        raise UsageError("runs gc: --yes and --dry-run contradict each other", hint="give one")
     console, store = open_console(), open_store()
     retention = Retention(ended_statuses(status), timedelta(days=older_than), resume_files)
     waste = find_waste(store, retention, datetime.now(UTC))

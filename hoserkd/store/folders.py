@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import pwd
 import re
 import secrets
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 
 from hoserkd.engine.bounded_json import read_json_object
 from hoserkd.engine.files import write_json
+from hoserkd.errors import StoreError
 from hoserkd.store.events import check_labels
 from hoserkd.store.recorder import RUN_FILE, read_header
 from hoserkd.store.records import RunRecord
@@ -24,6 +26,9 @@ from hoserkd.store.references import check_name
 from hoserkd.store.spool import SPOOL, is_at_work
 
 LABELS_FILE = "labels.json"
+DELETED = ".deleted-"
+"""Begins the name of a run's folder that is being removed."""
+MOST_DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +81,75 @@ def is_written_somewhere(folder: Path) -> bool:
     return is_at_work(folder / SPOOL, host)
 
 
+def check_removable(folder: Path) -> None:
+    """Check that this user may remove a run's folder with all that is in it.
+
+    Raises:
+        StoreError: it belongs to somebody else, or a folder in it cannot be written to.
+    """
+    for place in (folder.parent, folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+            raise StoreError(f"{place}: may not be changed by this user, so {folder.name} stays",
+                             hint=f"it belongs to {owner_of(folder)}, who can remove it")
+    if not is_mine(folder):
+        raise StoreError(f"{folder}: belongs to {owner_of(folder)}, who can remove it")
+
+
+def is_mine(path: Path) -> bool:
+    """Return whether this user owns a file or folder; a link itself, not what it points to."""
+    return path.lstat().st_uid == os.geteuid()
+
+
+def owner_of(path: Path) -> str:
+    """Return the name of a file's owner, or the number where the name is not known."""
+    number = path.lstat().st_uid
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
 def remove_folder(folder: Path) -> None:
-    """Remove a run's folder; the new name hides what is half removed from everybody."""
-    gone = folder.with_name(f".deleted-{folder.name}")
-    folder.rename(gone)
-    shutil.rmtree(gone)
+    """Remove a run's folder; the new name hides what is half removed from everybody.
+
+    If nothing of it can be removed it gets its name back.
+
+    Raises:
+        StoreError: it cannot be removed.
+    """
+    check_removable(folder)
+    gone = folder.with_name(f"{DELETED}{folder.name}")
+    held = sum(1 for _ in folder.rglob("*"))
+    try:
+        folder.rename(gone)
+        shutil.rmtree(gone)
+    except OSError as error:
+        if gone.exists() and sum(1 for _ in gone.rglob("*")) == held:
+            gone.rename(folder)
+        raise StoreError(f"{folder}: cannot be removed: {error.strerror}",
+                         hint=f"it belongs to {owner_of(folder.parent)}") from error
 
 
 def make_folder(runs: Path, now_s: float) -> Path:
-    """Make the folder of a run that begins at `now_s` and return it; its name is the run's id."""
+    """Make the folder of a run that begins at `now_s` and return it; its name is the run's id.
+
+    Raises:
+        StoreError: there can be no folder at that place.
+    """
     stamp = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%d-%H%M%S")
-    while True:
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StoreError(f"{runs}: cannot hold runs: it, or a folder above it, is a file or a link "
+                         "to nothing", hint="name another folder with --store") from error
+    for _ in range(MOST_DRAWS):
         folder = runs / f"{stamp}-{secrets.token_hex(2)}"
         # Another run of the same second may have drawn the same digits.
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
+            folder.mkdir()
             return folder
+    raise StoreError(f"{runs}: {MOST_DRAWS} names of runs of this second are taken",
+                     hint="try again in a second")
 
 
 def default_name(kind: str, profile: str, folder: Path) -> str:

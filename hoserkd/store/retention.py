@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from hoserkd.store.folders import DELETED, is_mine
 from hoserkd.store.recorder import RUN_FILE
 from hoserkd.store.records import RunRecord, Status
 from hoserkd.store.runs import RunStore
@@ -63,7 +64,10 @@ def plan_clearing(
 
 
 def find_waste(store: RunStore, retention: Retention, now: datetime) -> list[Waste]:
-    """Return all that can go: whole runs, resume files, leftovers of removals and repairs."""
+    """Return all that can go: whole runs, resume files, leftovers of removals and repairs.
+
+    What another user owns stays, and links, which lead out of the store.
+    """
     going, finished = plan_clearing(store.runs(), retention, now)
     waste = [Waste(store.folder(run.run_id), folder_size(store.folder(run.run_id)),
                    f"{run.status} run {run.name}", run.run_id) for run in going]
@@ -72,13 +76,13 @@ def find_waste(store: RunStore, retention: Retention, now: datetime) -> list[Was
                   for name in RESUME_FILES
                   if (path := store.folder(run.run_id) / name).is_file()]
     leftovers: Iterable[Path] = (
-        *store.runs_directory.glob(".deleted-*"), *store.directory.glob("*.duckdb.old"),
+        *store.runs_directory.glob(f"{DELETED}*"), *store.directory.glob("*.duckdb.old"),
         *(path for path in store.directory.glob("*.new.duckdb*") if _age(path, now) > FORGOTTEN))
     waste += [Waste(path, folder_size(path), "leftover") for path in leftovers]
     waste += [Waste(path, folder_size(path), "run killed before it began")
               for path in store.runs_directory.glob("[!.]*")
               if path.is_dir() and not (path / RUN_FILE).exists() and _age(path, now) > FORGOTTEN]
-    return waste
+    return [item for item in waste if not item.path.is_symlink() and is_mine(item.path)]
 
 
 def _age(path: Path, now: datetime) -> timedelta:

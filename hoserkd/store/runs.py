@@ -25,6 +25,7 @@ from hoserkd.store.database import (
 )
 from hoserkd.store.events import check_header
 from hoserkd.store.folders import (
+    check_removable,
     default_name,
     is_written_somewhere,
     lag_s,
@@ -67,6 +68,9 @@ READ_PATIENCE_S = 10.0
 SYNC_PATIENCE_S = 0.2
 STALE_S = 1.0
 """News older than this are worth waiting for; else a reader takes the database as it is."""
+FRESH_BYTES = 64 << 20
+"""Up to so many bytes of spools are read in memory where the database cannot be brought up to date;
+that takes under two seconds."""
 STALE_PATIENCE_S = 2.0
 
 
@@ -319,13 +323,17 @@ class RunStore:
         """Remove runs with all their files.
 
         Raises:
-            StoreError: one of them is being written; then nothing is removed.
+            StoreError: one of them is being written or is another user's; then nothing is
+                removed.
         """
         runs = [self.run(reference) for reference in references]
         for run in runs:
             if run.status == "running":
                 raise StoreError(f"run {run.name} ({run.run_id}) is running",
                                  hint="stop it first: Ctrl-C in its terminal")
+        # All are checked before the first is touched.
+        for run in runs:
+            check_removable(self.folder(run.run_id))
         for run in runs:
             remove_folder(self.folder(run.run_id))
         self._synced = None
@@ -420,7 +428,7 @@ class RunStore:
         try:
             # Many readers at once: one brings the news in, the others do not queue up for it.
             wait = self._left_open or self.lag_s() > STALE_S
-            self.sync(STALE_PATIENCE_S if wait else 0.0)
+            late = self.sync(STALE_PATIENCE_S if wait else 0.0).skipped and self._is_behind()
         except UnwritableError:
             # A full disk or another's folder can be read all the same.
             if not self.database.exists():
@@ -428,18 +436,51 @@ class RunStore:
                     ingest(connection, self.runs_directory)
                     yield connection
                 return
+            late = False
+        if late and self._spool_bytes() <= FRESH_BYTES:
+            # Somebody keeps the database open; the runs' own records hold all that it lacks.
+            with empty_database() as connection:
+                ingest(connection, self.runs_directory)
+                yield connection
+            return
         if not self.database.exists():
             raise BusyError(f"{self.database}: another process is making the run store",
                             hint="try again in a moment")
         with open_database(self.database, read_only=True,
                            patience_s=READ_PATIENCE_S) as connection:
             if is_current(connection):
+                if late:
+                    self._refuse_missing(connection)
                 yield connection
                 return
         # Made by an older version, and not ours to bring up to date.
         with empty_database() as connection:
             ingest(connection, self.runs_directory)
             yield connection
+
+    def _is_behind(self) -> bool:
+        """Return whether there are news, and the database has not been filled for a while."""
+        if not self.database.exists():
+            return True
+        return self.lag_s() > 0 and time.time() - self.database.stat().st_mtime > STALE_S
+
+    def _spool_bytes(self) -> int:
+        return sum(folder.size for folder in scan_folders(self.runs_directory).values())
+
+    def _refuse_missing(self, connection: Any) -> None:
+        """Refuse to answer from a database that lacks whole runs: the newest ones.
+
+        Raises:
+            BusyError: somebody kept it open all the while, so they could not be read in.
+        """
+        known = {row[0] for row in connection.execute(
+            "SELECT run_id FROM runs UNION SELECT run_id FROM quarantine").fetchall()}
+        missing = scan_folders(self.runs_directory).keys() - known
+        if missing:
+            raise BusyError(
+                f"{self.database}: another program keeps it open, and {len(missing)} "
+                f"run{'s are' if len(missing) > 1 else ' is'} not in it yet",
+                hint="close that program, or try again when it is done")
 
     def _records(self, connection: Any, where: str, parameters: Sequence[Any]) -> list[RunRecord]:
         return [self._record(row) for row in tables.read_runs(connection, where, parameters)]

@@ -35,6 +35,8 @@ SHORT = frozenset({"bundle", "tune"})
 WITH_VALUE = {"--set": "sets", "--store": "store", "--data-dir": "data_dir", "--seed": "seed"}
 SWITCHES = {"--json": "json_output", "--quiet": "quiet", "-q": "quiet", "--verbose": "verbosity",
             "-v": "verbosity", "--show-config": "show_config"}
+WITHOUT_VALUE = {"--resume": "--resume=yes"}
+"""Options whose value may be left out, which Typer does not know: what they then mean."""
 COMPLETE = "_HOSERKD_COMPLETE"
 """Set by the shell's completion script that Typer writes."""
 EPILOG = "`hoserkd --help` shows the options that every command takes."
@@ -132,7 +134,7 @@ def hoist(arguments: Sequence[str]) -> tuple[GlobalOptions, list[str]]:
             name = SWITCHES[word]
             found[name] = int(str(found.get(name, 0))) + 1 if name == "verbosity" else True
         else:
-            rest.append(word)
+            rest.append(WITHOUT_VALUE.get(word, word))
     return GlobalOptions(sets=tuple(sets), **found), rest  # type: ignore[arg-type]
 
 

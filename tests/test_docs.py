@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded_trips import holders_of, holders_of_recorded_trips
+
+from hoserkd.engine.city.storage import load_city
 
 ROOT = Path(__file__).resolve().parents[1]
 HELP = ROOT / "tests/data/help"
@@ -137,6 +140,11 @@ def test_tutorial_commands_run_as_written(
         run_line(run_cli, line)
     assert (place / "report" / "report.html").is_file()
     assert len((place / "trips.csv").read_text().splitlines()) == 3
+    bundle = place / "distilled.tar.zst"
+    city = load_city(place / "work" / "cities" / "my-city")
+    generated = place.glob("work/store/runs/*/generated/*.csv")
+    assert holders_of_recorded_trips(bundle, city, generated) == {}
+    assert holders_of(bundle, str(place), f"/{place.owner()}/") == {}
 
 
 def test_commands_page_runs_as_written_and_names_every_command(worked: Path) -> None:

@@ -17,6 +17,7 @@ from typer.models import ParameterInfo
 
 from hoserkd import __version__
 from hoserkd.commands.context import SESSION, Context, Session, open_context, session
+from hoserkd.commands.options import AUTO, YES
 from hoserkd.engine.bounded_json import parse_json
 from hoserkd.engine.files import read_json_object
 from hoserkd.errors import InterruptedRunError, UsageError
@@ -79,10 +80,9 @@ class Way:
     def walk(self) -> dict[str, Any]:
         """Go all stages and return the figures of the two students."""
         self.stage("prepare", given={}, force=self.anew)
-        begun = self.home / "teachers" / self.context.config.teacher.name / "last.ckpt"
         anew = self.anew or ("train-teacher" in self.done
                              and not self.is_done("train-teacher", "", {}))
-        self.stage("train-teacher", given={}, force=anew, resume=begun.exists() and not anew)
+        self.stage("train-teacher", given={}, force=anew, resume=None if anew else AUTO)
         self.stage("precompute", given={}, force=self.anew)
         trained = {name: self.train(name) for name in STUDENTS}
         # By id: somebody may have called another run so meanwhile.
@@ -104,7 +104,7 @@ class Way:
         stopped = [run for run in self.runs() if run.name == name
                    and run.status in ("stopped", "dead") and self.done.get("precompute")]
         if stopped and not self.is_done("train", name, given):
-            return self.stage("train", name, given, profile=None, resume=True,
+            return self.stage("train", name, given, profile=None, resume=YES,
                               name=stopped[0].run_id)
         return self.stage("train", name, given)
 

@@ -1,5 +1,7 @@
 """The options that several commands share, with what the shell offers for them."""
 
+from typing import Any
+
 import typer
 
 from hoserkd.commands.completion import (
@@ -9,6 +11,25 @@ from hoserkd.commands.completion import (
     complete_teacher,
     one_of,
 )
+from hoserkd.errors import UsageError
+
+YES, AUTO = "yes", "auto"
+"""What `--resume` may say: continue what was stopped; or that, and begin where nothing was."""
+
+
+def resume_option(what: str) -> Any:
+    """Return `--resume[=auto]` of a command that continues `what`; None: it is not given."""
+    return typer.Option(
+        None, "--resume", metavar="[=auto]", callback=_checked_resume,
+        help=f"Continue {what}; --resume=auto begins where there is nothing to continue, so that "
+             "a batch job that is requeued keeps its command line.")
+
+
+def _checked_resume(value: str | None) -> str | None:
+    if value not in (None, YES, AUTO):
+        raise UsageError(f"--resume={value}: expected --resume or --resume=auto")
+    return value
+
 
 Profile = typer.Option(None, "--profile", metavar="NAME|FILE", help="Settings to start from.",
                        autocompletion=complete_profile)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hoserkd.commands.context import Context, open_context
-from hoserkd.commands.options import City, Device, Force, Profile, Teacher
+from hoserkd.commands.options import City, Device, Force, Profile, Teacher, resume_option
 from hoserkd.commands.study_bench import Bench
 from hoserkd.commands.trainings import RESULT, full_teacher
 from hoserkd.errors import UsageError
@@ -30,9 +30,8 @@ def study(
         metavar="N,...", help="Seeds of the trainings, such as 42,43,44.")] = None,
     steps: Annotated[int | None, typer.Option(
         help="Optimiser steps of a training, at most.")] = None,
-    resume: Annotated[bool, typer.Option(
-        "--resume", help="Go on with the study; what is trained stays, also with more seeds, "
-        "shares or arms.")] = False,
+    resume: str | None = resume_option(
+        "the study: what is trained stays, also with more seeds, shares or arms"),
     city: str | None = City,
     teacher: str | None = Teacher,
     device: str | None = Device,
@@ -58,7 +57,7 @@ def study(
         output = output.expanduser().absolute()
         check_outputs([output / name for name in FILES], force=force)
     bench = Bench(context, load_city(context.city_dir(city)), city)
-    bench.check(resume)
+    bench.check(resume is not None)
     bench.prepare_teachers(auto)
     with bench.trainings.recording("study") as recorder:
         report = bench.work(recorder)

@@ -1,6 +1,7 @@
 """`hoserkd train`: one student, vanilla or distilled."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +16,10 @@ from hoserkd.commands.context import (
     settings_of_run,
 )
 from hoserkd.commands.model_files import open_model_file
-from hoserkd.commands.options import City, Device, Profile, Teacher
+from hoserkd.commands.options import AUTO, YES, City, Device, Profile, Teacher, resume_option
 from hoserkd.commands.processes import joined_processes
 from hoserkd.commands.trainings import asks_teacher, full_teacher, teacher_place
-from hoserkd.errors import InterruptedRunError, StoreError, UsageError
+from hoserkd.errors import ConfigError, InterruptedRunError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,6 +52,8 @@ SHOWN = (
     ("teacher_accuracy", "teacher's own accuracy"),
 )
 
+UNFINISHED = ("stopped", "failed", "dead")
+
 
 def train(
     profile: str | None = Profile,
@@ -60,8 +63,7 @@ def train(
         "--distill/--no-distill", help="With the teacher, or vanilla.")] = None,
     name: Annotated[str | None, typer.Option(
         help="What to call the run; with --resume, which run.")] = None,
-    resume: Annotated[bool, typer.Option(
-        "--resume", help="Go on with a stopped run: the one named, else the latest.")] = False,
+    resume: str | None = resume_option("a stopped run: the one named, else the latest"),
     device: str | None = Device,
     max_steps: Annotated[int | None, typer.Option(
         help="Stop after so many optimiser steps.")] = None,
@@ -75,19 +77,23 @@ def train(
 
     Example: hoserkd train --profile beijing --no-distill --name vanilla
     """
-    if resume and init_from is not None:
+    if resume == YES and init_from is not None:
         raise UsageError("--resume and --init-from exclude each other",
-                         hint="a resumed run has its weights already")
-    resumed = find_stopped_run(profile, name) if resume else None
+                         hint="a resumed run has its weights already; --resume=auto takes both")
     flags = {"distill.enabled": distill, "teacher.name": full_teacher(teacher),
              "device": device, "train.max_steps": max_steps}
-    context = open_context("train", None if resumed else profile, flags,
-                           stored=resumed_settings(resumed) if resumed else None)
     from hoserkd.engine.city.storage import load_city
 
     started = time.perf_counter()
+    if resume == AUTO:
+        resumed = run_of_name(name) if name else stopped_alike(
+            open_context("train", profile, flags), city)
+    else:
+        resumed = find_stopped_run(profile, name) if resume else None
+    context = open_context("train", None if resumed else profile, flags,
+                           stored=resumed_settings(resumed) if resumed else None)
     if init_from is not None:
-        init_from = open_model_file(context.paths, init_from).file
+        init_from = None if resumed else open_model_file(context.paths, init_from).file
     town = load_city(context.city_dir(city))
     with joined_processes(context.config.device) as ranks:
         job = TrainJob(context, town, city, init_from, auto, ranks)
@@ -248,11 +254,43 @@ def find_stopped_run(profile: str | None, reference: str | None) -> "RunRecord":
         return run
     wanted = None if profile is None else Path(profile).stem
     for run in store.runs(kind="train"):
-        if run.status in ("stopped", "failed", "dead") and wanted in (None, run.profile):
+        if run.status in UNFINISHED and wanted in (None, run.profile):
             return run
     of_profile = "" if wanted is None else f" of profile {wanted}"
     raise StoreError(f"there is no unfinished training{of_profile} to go on with",
                      hint="`hoserkd runs list` shows all; --name says which")
+
+
+def run_of_name(name: str) -> "RunRecord | None":
+    """Return the training of this very name, finished or not; None: there is none yet.
+
+    Raises:
+        StoreError: it is still running.
+    """
+    store = open_store()
+    runs = (run for run in store.runs(kind="train") if name in (run.name, run.run_id))
+    found = next(runs, None)
+    return None if found is None else find_stopped_run(None, found.run_id)
+
+
+def stopped_alike(context: Context, city: str | None) -> "RunRecord | None":
+    """Return the latest training that these settings began on this city and nobody finished.
+
+    None: there is none, or another process is at work on it.
+    """
+    from hoserkd.engine.city.storage import read_manifest
+    from hoserkd.engine.study import decisive
+
+    def key(config: "EngineConfig") -> tuple[object, ...]:
+        return config.teacher.name, decisive(config, None)
+
+    sha256 = str(read_manifest(context.city_dir(city))["sha256"])
+    for run in context.store.runs(kind="train"):
+        if run.status in UNFINISHED and not run.study and run.data_sha256 == sha256:
+            with suppress(ConfigError):  # of another version
+                if key(context.config_of(run)) == key(context.config):
+                    return run
+    return None
 
 
 def resumed_settings(run: "RunRecord") -> StoredSettings:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hoserkd.commands.context import Context, open_context, option_name
-from hoserkd.commands.options import City, Device, Profile
+from hoserkd.commands.options import AUTO, YES, City, Device, Profile, resume_option
 from hoserkd.engine.names import is_path
 from hoserkd.errors import ConfigError, InterruptedRunError
 
@@ -27,7 +27,7 @@ def train_teacher(
     city: str | None = City,
     name: str | None = typer.Option(None, "--name", metavar="NAME|DIR",
                                     help="What to call the teacher, or where to put it."),
-    resume: bool = typer.Option(False, "--resume", help="Go on with a training that stopped."),
+    resume: str | None = resume_option("a training that stopped"),
     force: bool = typer.Option(False, "--force", help="Train anew over what is there."),
     device: str | None = Device,
 ) -> None:
@@ -42,13 +42,14 @@ def train_teacher(
 
     town = load_city(context.city_dir(city))
     directory = context.finder(TEACHERS).destination(_destination(context))
-    state = training_state(context.config, town, directory, resume=resume, force=force)
+    again = resume == YES or (resume == AUTO and (directory / LAST).is_file())
+    state = training_state(context.config, town, directory, resume=again, force=force)
     if state == "finished":
         _show(context, _train(context, town, directory, [], resume=False, force=False), None)
         return
     with _recorder(context, town, directory, again=state == "stopped") as recorder:
         try:
-            result = _train(context, town, directory, [recorder], resume=resume, force=force)
+            result = _train(context, town, directory, [recorder], resume=again, force=force)
         except InterruptedRunError as stopped:
             # Its settings decide what fits its checkpoint, so they have to be given again.
             raise InterruptedRunError(

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from hoserkd.commands.context import open_console, open_context, open_store
-from hoserkd.commands.options import City, Force, Profile, Teacher
+from hoserkd.commands.options import City, Force, Profile, Teacher, resume_option
 from hoserkd.commands.trainings import full_teacher
 from hoserkd.errors import StoreError, UsageError
 
@@ -46,7 +46,7 @@ def search(
     storage: Annotated[str | None, typer.Option(
         metavar="FILE|URL", help="Where the study is kept: a journal file or an Optuna URL; "
         "beside the run store if not given.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study.")] = False,
+    resume: str | None = resume_option("the study"),
     city: str | None = City,
     teacher: str | None = Teacher,
     worker: Annotated[int, typer.Option(hidden=True, min=0)] = 0,
@@ -68,7 +68,8 @@ def search(
     from hoserkd.commands.tune_views import render
     from hoserkd.engine.city.storage import load_city
 
-    bench = Bench(context, load_city(context.city_dir(city)), resume=resume, worker=worker)
+    bench = Bench(context, load_city(context.city_dir(city)), resume=resume is not None,
+                  worker=worker)
     if worker:
         bench.help_out(parent)
         return

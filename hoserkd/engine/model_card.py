@@ -75,6 +75,7 @@ def _how(facts: CardFacts) -> str:
              f"{train.epochs}, at most {train.max_steps} steps"),
             ("batch", f"{train.batch_size} trips x {train.accumulation}"),
             ("learning rate", train.learning_rate), ("weight decay", train.weight_decay),
+            ("weights kept of the best epoch by", f"validation {train.best}"),
             ("features", facts.config.student.features)]
     if (quantiles := facts.config.student.time_quantiles) is not None:
         rows.append(("quantiles of the time", ", ".join(f"{q:g}" for q in quantiles)))

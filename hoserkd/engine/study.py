@@ -13,7 +13,7 @@ from hoserkd.engine.identity import Identity
 from hoserkd.engine.metrics.paired import holm
 from hoserkd.engine.seeds import Comparison, Verdict, paired
 from hoserkd.engine.tasks import Task, Train
-from hoserkd.engine.training.loop import epoch_steps
+from hoserkd.engine.training.schedule import epoch_steps
 from hoserkd.engine.trips.shares import share_size
 from hoserkd.errors import DivergenceError
 

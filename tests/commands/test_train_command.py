@@ -95,6 +95,8 @@ def test_resume_goes_on_with_a_run_and_keeps_its_settings(prepared):
     fewer = prepared("train", "--resume", "--name", "cut", "--max-steps", "3")
     assert fewer.exit_code == 2
     assert "has done 8 optimiser steps" in fewer.stderr
+    shown = json.loads(prepared("runs", "show", "cut", "--json").stdout)
+    assert shown["run"]["status"] == "finished", "a mistyped command does not change the run"
 
 
 def test_resume_without_an_unfinished_run_says_so(prepared):

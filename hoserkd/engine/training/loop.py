@@ -22,7 +22,7 @@ from hoserkd.engine.training.checkpoint import (
 from hoserkd.engine.training.finite import not_finite
 from hoserkd.engine.training.journal import Journal, StepRecord
 from hoserkd.engine.training.learner import Learner
-from hoserkd.engine.training.schedule import Plan
+from hoserkd.engine.training.schedule import Plan, epoch_steps
 from hoserkd.engine.training.selection import STUDENT, is_better
 from hoserkd.engine.trips.batches import TripSource, epoch_batches
 from hoserkd.engine.types import TrajectorySet
@@ -33,12 +33,6 @@ Judge = Callable[[], dict[str, float]]
 """Returns the metrics of the validation split."""
 SaveBest = Callable[[Path, TrainState], None]
 """Writes the weights as a model file."""
-
-
-def epoch_steps(trips: int, batch_size: int, accumulation: int) -> int:
-    """Return how many optimiser steps a pass over so many trips takes."""
-    batches = -(-trips // batch_size)
-    return -(-batches // accumulation)
 
 
 @dataclass(frozen=True, slots=True)

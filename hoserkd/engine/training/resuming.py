@@ -25,7 +25,8 @@ from hoserkd.engine.config_base import field_findings
 from hoserkd.engine.events import Note, Observer, Silent
 from hoserkd.engine.student.storage import StudentMeta
 from hoserkd.engine.training.checkpoint import Checkpoint
-from hoserkd.engine.training.schedule import Plan
+from hoserkd.engine.training.schedule import Plan, epoch_steps
+from hoserkd.engine.trips.shares import share_size
 from hoserkd.errors import CheckpointError, ConfigError
 
 SILENT = Silent()
@@ -100,6 +101,7 @@ def restored_config(
     Raises:
         CheckpointError: the city, the seed or the batches differ, so that the order of trips
             would be another.
+        ConfigError: the training has done more steps than it is to have now.
     """
     stored, asked = checkpoint.settings, settings_of(config, city)
     top_k = stored["fixed"].get(TOP_K, config.data.candidate_top_k)
@@ -109,6 +111,7 @@ def restored_config(
     if wrong:
         raise CheckpointError("the run cannot be resumed with other settings: " + "; ".join(wrong),
                               hint="give the settings of its start, or start a new run")
+    _check_steps(checkpoint.state.step, config, city)
     distill, student = _section(checkpoint, "distill", DistillConfig), _section(
         checkpoint, "student", StudentConfig)
     differing = differences("distill", stored["distill"], asked["distill"])
@@ -128,6 +131,17 @@ def restored_config(
     })
 
 
+def _check_steps(done: int, config: EngineConfig, city: City) -> None:
+    train, data = config.train, config.data
+    trips = share_size(len(city.split("train")), data.train_share)
+    plan = Plan(train, config.distill, epoch_steps(trips, train.batch_size, train.accumulation))
+    if done > plan.total_steps:
+        raise ConfigError(
+            f"the run has done {done} optimiser steps; with train.epochs {train.epochs} and "
+            f"train.max_steps {train.max_steps} it would have {plan.total_steps}",
+            hint=f"give --max-steps {done} or more, or more train.epochs")
+
+
 def differences(section: str, stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     """Return where two versions of a section differ, the first being the one that holds."""
     return [f"{section}.{key} is {json.dumps(value)}, not {json.dumps(asked.get(key))}"
@@ -135,17 +149,8 @@ def differences(section: str, stored: dict[str, Any], asked: dict[str, Any]) -> 
 
 
 def tell_changes(checkpoint: Checkpoint, plan: Plan, observer: Observer) -> None:
-    """Tell what of the optimisation changes where a training is resumed, with both plans.
-
-    Raises:
-        ConfigError: the training has done more steps than it is to have now.
-    """
+    """Tell what of the optimisation changes where a training is resumed, with both plans."""
     step = checkpoint.state.step
-    if step > plan.total_steps:
-        raise ConfigError(
-            f"the run has done {step} optimiser steps; with train.epochs {plan.train.epochs} and "
-            f"train.max_steps {plan.train.max_steps} it would have {plan.total_steps}",
-            hint=f"give --max-steps {step} or more, or more train.epochs")
     stored: Mapping[str, Any] | None = checkpoint.settings.get("train")
     if stored is None:  # written by an older version
         return

@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from hoserkd.engine.config import DistillConfig, TrainConfig
 
 
+def epoch_steps(trips: int, batch_size: int, accumulation: int) -> int:
+    """Return how many optimiser steps a pass over so many trips takes."""
+    batches = -(-trips // batch_size)
+    return -(-batches // accumulation)
+
+
 def learning_rate(step: int, total: int, base: float, warmup_share: float) -> float:
     """Return the learning rate of a step: a linear rise, then a cosine towards 0.
 

@@ -245,7 +245,7 @@ def test_open_bundle_another_process_was_quicker_is_taken(
         whole(path, directory)
 
     monkeypatch.setattr(bundle, "unpack_bundle", slower)
-    assert open_bundle(sound, tmp_path / "cache").model.read_bytes() == b"weights"
+    assert open_bundle(str(sound), str(tmp_path / "cache")).model.read_bytes() == b"weights"
     sound.write_bytes(sound.read_bytes() + b"x")
     with pytest.raises(BundleError, match="not unpacked"):
         open_bundle(sound, tmp_path / "cache")

@@ -91,7 +91,6 @@ def test_every_public_function_takes_a_path_as_text_too() -> None:
 def test_paths_as_text_are_read_and_written(tmp_path: Path) -> None:
     from test_deployment import random_student, toy_city
 
-    from hoserkd.engine.bundle import write_bundle
     from hoserkd.engine.city.storage import save_city
     from hoserkd.engine.config import StudentConfig
     from hoserkd.engine.student.storage import save_student
@@ -106,9 +105,6 @@ def test_paths_as_text_are_read_and_written(tmp_path: Path) -> None:
     student = random_student(city, config)
     save_student(tmp_path / "model.safetensors", student.model, student.meta)
     assert engine.load_student(str(tmp_path / "model.safetensors"), city).meta.roads == 12
-    write_bundle(tmp_path / "b.zip", {"model.safetensors": tmp_path / "model.safetensors"}, {})
-    opened = engine.open_bundle(str(tmp_path / "b.zip"), into=str(tmp_path / "into"))
-    assert opened.model.is_file()
     ids = city.network.road_id
     (tmp_path / "od.csv").write_text(
         f"origin,destination,departure\n{ids[0]},{ids[1]},2024-05-06T08:00:00Z\n")

@@ -14,7 +14,7 @@ from hoserkd.commands.options import Force, RunCity
 
 if TYPE_CHECKING:
     from hoserkd.engine.bundle_archive import Content
-    from hoserkd.store.records import RunRecord
+    from hoserkd.store.records import EvaluationRecord, RunRecord
 
 
 class BundleGroup(TyperGroup):
@@ -170,10 +170,11 @@ def _results(context: Context, record: "RunRecord", *, real_trips: bool) -> "dic
     from hoserkd.report.recorded import without_recorded_trips
 
     found: dict[str, Content] = {}
-    for run in (record, *_children(context, record)):
+    for run in (record, *_current_children(context, record)):
         for folder in FOLDERS:
             inside = folder_members(Path(run.directory) / folder, folder)
             found = inside | _elsewhere(context, run, folder) | found
+    found = _of_these_weights(context, record, found)
     if real_trips:
         return found
     kept: dict[str, Content] = {}
@@ -189,6 +190,25 @@ def _results(context: Context, record: "RunRecord", *, real_trips: bool) -> "dic
             f"left out, as they could hold recorded trips: {', '.join(sorted(left_out))} "
             "(evaluate again to have them without, or pack them by --with-real-trips)")
     return kept
+
+
+def _of_these_weights(
+    context: Context, record: "RunRecord", members: "Mapping[str, Content]"
+) -> "dict[str, Content]":
+    """Return the members without trips that say that other weights made them."""
+    from hoserkd.engine.bundle_contents import BEST
+    from hoserkd.engine.student.storage import stored_student_sha256
+    from hoserkd.engine.trips.maker import note_path, read_note
+
+    student = stored_student_sha256(Path(record.directory) / BEST)
+    earlier: set[str] = set()
+    for name, path in members.items():
+        note = read_note(path) if isinstance(path, Path) else None
+        if note is not None and note.maker.student.sha256 != student:
+            earlier |= {name, str(note_path(Path(name)))}
+    if earlier:
+        context.console.warn(f"left out, as other weights made them: {', '.join(sorted(earlier))}")
+    return {name: path for name, path in members.items() if name not in earlier}
 
 
 def _check_city(record: "RunRecord", manifest: Mapping[str, Any]) -> None:
@@ -253,10 +273,33 @@ def _figures(context: Context, record: "RunRecord") -> "dict[str, Content]":
 def _evaluations(context: Context,
                  record: "RunRecord") -> list[tuple[str, Mapping[str, Any]]]:
     """Return what was judged of a run, not what was judged beside it."""
-    runs = [record, *_children(context, record)]
+    runs = [record, *_current_children(context, record)]
     return [(found.label, found.payload) for run in runs
-            for found in context.store.evaluations(run.run_id)
+            for found in _judgements(context, run, record)]
+
+
+def _judgements(
+    context: Context, run: "RunRecord", record: "RunRecord"
+) -> "list[EvaluationRecord]":
+    """Return what `run` judged of `record`."""
+    return [found for found in context.store.evaluations(run.run_id)
             if found.payload.get("run_id", record.run_id) == record.run_id]
+
+
+def _current_children(context: Context, record: "RunRecord") -> "list[RunRecord]":
+    """Return the children that worked with the weights that the run has now, or do not say."""
+    from hoserkd.commands.run_views import MODEL_HASH
+    from hoserkd.engine.bundle_contents import BEST
+    from hoserkd.engine.files import file_sha256
+
+    model = Path(record.directory) / BEST
+    current = file_sha256(model) if model.is_file() else None
+    kept = []
+    for run in _children(context, record):
+        models = {found.payload.get(MODEL_HASH) for found in _judgements(context, run, record)}
+        if models <= {None, current}:
+            kept.append(run)
+    return kept
 
 
 def _card(context: Context, record: "RunRecord", manifest: Mapping[str, Any],

@@ -194,8 +194,8 @@ def _judge(
 
     taken, models = {}, {}
     for target in targets:
-        student = bench.student(target)
-        taken[target.name] = bench.trips(target, student)
+        student, content = bench.student(target)
+        taken[target.name] = bench.trips(target, student, content)
         judged = bench.judgement(student)
         if judged is not None:
             models[target.name] = judged

@@ -168,6 +168,7 @@ class GenerateJob:
         columns: str,
     ) -> None:
         from hoserkd.engine.city.storage import load_city
+        from hoserkd.engine.files import file_sha256
         from hoserkd.engine.generate import draw_queries
         from hoserkd.engine.identity import student_identity
         from hoserkd.engine.student.storage import load_student
@@ -181,6 +182,8 @@ class GenerateJob:
         self.public = columns == "public"
         self.town = load_city(found.city, config.city.timezone)
         context.tell_other_city(self.town)
+        # The hash first: a training may replace the file in between (see `Bench.student`).
+        self.model_sha256 = file_sha256(found.file) if found.file.is_file() else None
         self.student = load_student(found.file, self.town)
         queries = draw_queries(self.town, od, num, config.seed, most=config.generate.num,
                                most_away_m=config.generate.max_snap_m)
@@ -223,7 +226,7 @@ class GenerateJob:
             content = file_sha256(path)
             recorder.artifact(path, "export" if self.public else "generated", sha256=content)
             figures = quality.figures() | watch.figures() | snapping
-            recorder.evaluation(figures, label="generated")
+            recorder.evaluation(figures | {"model_sha256": self.model_sha256}, label="generated")
         if run is not None and run.status != "running" and not self.public:
             context.store.attach(run.run_id, path, "generated", content)
         payload = {"run_id": recorder.run_id, "model": self.found.file, "output": path,

@@ -126,6 +126,8 @@ class TakenTrips:
     trips: "GeneratedTrips"
     maker: "TripsMaker | None"
     """Who made them; None: the file does not say."""
+    model_sha256: str | None = None
+    """Hash of the student file that made them; None: the target is a file of trips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,22 +142,30 @@ class Bench:
     folder: Path
     """Where trips go that belong to no run."""
 
-    def student(self, target: Target) -> "LoadedStudent | None":
-        """Return the run's best student, or the one in the file given; None for a file of trips.
+    def student(self, target: Target) -> "tuple[LoadedStudent | None, str | None]":
+        """Return the run's best student, or that of the file given, and the hash of its file.
+
+        Both are None for a file of trips.
 
         Raises:
             CheckpointError: the run has none yet, or it is of another city.
         """
         if target.model is None:
-            return None
+            return None, None
+        from hoserkd.engine.files import file_sha256
         from hoserkd.engine.student.storage import load_student
 
         if not target.model.is_file():
             raise CheckpointError(f"run {target.name} has no model yet ({target.model})",
                                   hint="let its training finish an epoch")
-        return load_student(target.model, self.city)
+        # The hash first: where a training replaces the file in between, its judgement counts as one
+        # of earlier weights, and not as one of weights that were never judged.
+        content = file_sha256(target.model)
+        return load_student(target.model, self.city), content
 
-    def trips(self, target: Target, student: "LoadedStudent | None") -> TakenTrips:
+    def trips(
+        self, target: Target, student: "LoadedStudent | None", model_sha256: str | None = None
+    ) -> TakenTrips:
         """Return the trips of a target: its file's, or those that its model makes.
 
         A model's trips are read where a file of its folder holds the very trips that it would make
@@ -166,7 +176,8 @@ class Bench:
         queries = self._queries()
         maker = self._maker(target, student, queries)
         found = self._made_before(target, maker)
-        return found or self._generate(target, student, queries, maker)
+        found = found or self._generate(target, student, queries, maker)
+        return replace(found, model_sha256=model_sha256)
 
     def _read(self, target: Target) -> TakenTrips:
         from hoserkd.engine.trips.generated import load_generated
@@ -294,8 +305,8 @@ def judged_run(
     if maker is not None:
         facts |= {"trips made by": str(maker.student), "requests": str(maker.requests),
                   "search": maker.search, "seed of the trips": str(maker.seed)}
-    if target.model is not None:
-        facts |= {"model sha256": file_sha256(target.model)}
+    if taken.model_sha256 is not None:
+        facts |= {"model sha256": taken.model_sha256}
     if target.run is None:
         if target.model is not None:
             facts |= {"model": placeless_path(target.source or target.model)}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hoserkd.engine.city.storage import City
-    from hoserkd.engine.student.storage import LoadedStudent
+    from hoserkd.engine.student.storage import LoadedStudent, StudentMeta
     from hoserkd.engine.teacher.card import TeacherCard
 
 Kind = Literal["city", "teacher", "student"]
@@ -120,9 +120,13 @@ def student_sha256(student: "LoadedStudent") -> str:
     Who trained it, when, and with which result does not count: the same weights under another
     name, or in a bundle, are the same student.
     """
-    meta = student.meta
+    return decisive_sha256(student.model.state_dict(), student.meta)
+
+
+def decisive_sha256(weights: "Mapping[str, Tensor]", meta: "StudentMeta") -> str:
+    """Return `student_sha256` of weights with their description."""
     decisive = {
-        "weights": weights_sha256(student.model.state_dict()),
+        "weights": weights_sha256(weights),
         "config": meta.config.model_dump(mode="json", exclude={"dropout"}),
         "times": [meta.times.log1p_mean, meta.times.log1p_std],
     }

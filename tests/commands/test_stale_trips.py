@@ -127,3 +127,24 @@ def test_a_table_of_sets_made_unlike_says_so(run_cli, train, city, tmp_path):
     assert "search: astar and sample" in told
     for page in ("report.html", "report.md", "evaluation.json"):
         assert "were not made alike" in (tmp_path / "out" / page).read_text("utf-8")
+
+
+def test_a_bundle_holds_no_trips_and_figures_of_earlier_weights(run_cli, train, city, tmp_path):
+    train("first", 1)
+    assert run_cli("generate", "--run", "first", *city).exit_code == 0
+    assert run_cli("evaluate", "first", *city, *QUICK).exit_code == 0
+    train("first", 2)
+    assert run_cli("generate", "--run", "first", *city, "--num", 4).exit_code == 0
+    answer = run_cli("bundle", "first", *city, "--output", tmp_path / "first.zip", "--json")
+    assert answer.exit_code == 0, answer.stderr
+    assert ("left out, as other weights made them: generated/test-astar.csv, "
+            "generated/test-astar.csv.json") in answer.stderr
+    names = json.loads(answer.stdout)["files"].keys()
+    trips = [name for name in names if name.startswith("generated/")]
+    assert len(trips) == 2
+    assert not [name for name in names if name.startswith("evaluation/")]
+    assert run_cli("bundle", "unpack", tmp_path / "first.zip", tmp_path / "open").exit_code == 0
+    judged = json.loads((tmp_path / "open/metrics/evaluations.json").read_text())
+    assert [found["label"] for found in judged] == ["generated"]
+    for name in trips:
+        assert "test-astar-" in name

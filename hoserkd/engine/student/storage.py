@@ -19,6 +19,7 @@ from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import DataConfig, StudentConfig
 from hoserkd.engine.config_base import field_findings
 from hoserkd.engine.files import parse_json, replacing
+from hoserkd.engine.identity import decisive_sha256
 from hoserkd.engine.student.hoser import Hoser
 from hoserkd.engine.student.public_checkpoint import PublicCheckpoint, read_public_checkpoint
 from hoserkd.engine.teacher.pickles import is_torch_file
@@ -118,6 +119,16 @@ def load_student(path: str | Path, city: City) -> LoadedStudent:
             hint="use the prepared city that the model was trained on (--city)",
         )
     return LoadedStudent(_filled(path, meta, weights), meta)
+
+
+def stored_student_sha256(path: Path) -> str:
+    """Return `identity.student_sha256` of a student file of ours, without its city.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or no student.
+    """
+    meta, weights = _read(path)
+    return decisive_sha256(weights, meta)
 
 
 def _weights(model: Hoser) -> dict[str, Tensor]:

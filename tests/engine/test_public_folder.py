@@ -140,6 +140,18 @@ def test_classes_that_the_public_code_would_misread_get_other_names(
     assert np.unique(written, return_inverse=True)[1].tolist() == two.highway.tolist()
 
 
+def test_student_that_counts_lists_as_written_finds_its_own_classes(
+    content: PublicFolder, tmp_path: Path
+) -> None:
+    network = content.city.network
+    verbatim = np.arange(network.roads) % 11
+    save_roads(tmp_path, replace(network, highway_verbatim=verbatim), 11)
+    with (tmp_path / "roadmap.geo").open() as file:
+        written = [row["highway"] for row in csv.DictReader(file)]
+    assert written[:11] == [f"class_{rank:02d}" for rank in range(11)]
+    assert np.unique(written, return_inverse=True)[1].tolist() == verbatim.tolist()
+
+
 def test_student_of_the_older_time_encoding_is_refused_with_the_reason(
     content: PublicFolder, folder: Path, tmp_path: Path
 ) -> None:

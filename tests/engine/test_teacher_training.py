@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_resume import equal
 from torch.nn import functional as F
 from toy_teacher import toy_city, toy_config, toy_model
 
@@ -214,20 +215,27 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(city, trained,
     assert not same(weights(result.directory), weights(tmp_path / "other"))
 
 
-@pytest.mark.parametrize("stop_at", [1, 5])
-def test_stopped_training_goes_on_to_the_same_bits(stop_at, city, trained, tmp_path):
+@pytest.mark.parametrize("stops", [(0,), (1,), (5,), (2, 0, 3)])
+def test_stopped_training_goes_on_to_the_same_bits(stops, city, trained, tmp_path):
     result, listener = trained
-    asked = iter(range(10_000))
-    with pytest.raises(InterruptedRunError, match="state is saved"):
-        train_teacher(config(), city, tmp_path / "t", Silent(), lambda: next(asked) == stop_at)
+    done = 0
+    for number, steps in enumerate(stops):
+        asked = iter(range(10_000))
+        with pytest.raises(InterruptedRunError, match="state is saved"):
+            train_teacher(config(), city, tmp_path / "t", Silent(),
+                          lambda n=steps, asked=asked: next(asked) == n, resume=bool(number))
+        done += steps
     with pytest.raises(TeacherError, match="was stopped"):
         train_teacher(config(), city, tmp_path / "t", Silent(), never_stop)
     resumed = Listener()
     train_teacher(config(), city, tmp_path / "t", resumed, never_stop, resume=True)
-    assert resumed.of(Rewound)[0].step == stop_at
+    assert resumed.of(Rewound)[0].step == done
     assert same(weights(result.directory), weights(tmp_path / "t"))
+    one, two = (torch.load(each / "last.ckpt", weights_only=True)
+                for each in (result.directory, tmp_path / "t"))
+    equal(*({k: v for k, v in each.items() if k != "card"} for each in (one, two)))
     # Also what a report and an epoch tell of the steps on both sides of the stop.
-    told = {e.step: e.metrics["loss"] for e in listener.of(StepDone) if e.step > stop_at}
+    told = {e.step: e.metrics["loss"] for e in listener.of(StepDone) if e.step > done}
     assert {e.step: e.metrics["loss"] for e in resumed.of(StepDone)} == told
     assert (resumed.of(EpochDone)[-1].metrics["train_loss"]
             == listener.of(EpochDone)[-1].metrics["train_loss"])

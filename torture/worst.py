@@ -227,6 +227,25 @@ def _empty_lines() -> Iterator[bytes]:
         yield b"\n" * (1 << 20)
 
 
+def _parquet(rows: int, roads: int) -> Callable[[Path], Callable[[], object]]:
+    """Trips of one road over and over, which Parquet writes in a few bytes each."""
+    def make(place: Path) -> Callable[[], object]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from hoserkd.engine.trips.reading import read_trips
+
+        values = pa.ListArray.from_arrays(
+            pa.array(np.arange(rows + 1) * roads, pa.int32()),
+            pa.array(np.zeros(rows * roads, np.int64)))
+        path = place / "train.parquet"
+        pq.write_table(pa.table({"rid_list": values, "time_list": values}), path,
+                       compression="zstd", row_group_size=rows)
+        return lambda: sum(int(piece.points.sum()) for piece, _ in read_trips(path))
+
+    return make
+
+
 def _partition(text: str) -> Callable[[Path], Callable[[], object]]:
     def make(place: Path) -> Callable[[], object]:
         from hoserkd.engine.city.zones import read_partition
@@ -324,6 +343,9 @@ CASES = (
     Case("trips", "zstd of one trip of 2 billion roads", False,
          _trips("train.csv.zst", _long_line)),
     Case("trips", "gzip of 1 GiB of empty lines", True, _trips("train.csv.gz", _empty_lines)),
+    Case("trips", "Parquet: 600,000 trips of 30 roads", True, _parquet(600_000, 30)),
+    Case("trips", "Parquet: a trip of 100 million roads in 1 kB", False,
+         _parquet(1, 100_000_000)),
     Case("zones", f"a zone for each of {ROADS:,} roads", True, _partition("4095\n" * ROADS)),
     Case("zones", "300 MB in place of zone ids", False, _partition("0 " * 150_000_000)),
     Case("zones", "transitions between 4,096 zones", True, _transitions(4096)),

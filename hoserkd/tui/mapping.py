@@ -1,6 +1,7 @@
 """A city's roads and some generated trips, read straight from their files for the map."""
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from jaxtyping import Float64, Int64
 
 from hoserkd.engine.files import read_json_object
 
+ROAD = re.compile(r"(-?[0-9]{1,18})|np\.u?int[0-9]+\((-?[0-9]{1,18})\)")
+"""A road id, or one as numpy 2 prints it in a list."""
 MOST_TRIPS = 500
 """Trips of a file that the map can step through."""
 
@@ -76,7 +79,10 @@ def read_city_map(directory: Path) -> CityMap:
 
 
 def read_trips(path: Path, city: CityMap) -> tuple[MapTrip, ...]:
-    """Return the first trips of a generated CSV file; those on unknown roads are left out.
+    """Return the first trips of a generated CSV file; those with other roads are left out.
+
+    The dashboard loads no engine, so it does not use its reader of trips: it shows what is written
+    as hoserkd or the public code write it, and skips every other row.
 
     Raises:
         OSError, ValueError, KeyError: the file is no such file.
@@ -88,8 +94,17 @@ def read_trips(path: Path, city: CityMap) -> tuple[MapTrip, ...]:
 
 def _trips(rows: "csv.DictReader[str]", city: CityMap) -> Iterator[MapTrip]:
     for row in rows:
-        ids = [int(word) for word in row["rid_list"].strip("[] ").split(",") if word.strip()]
+        text = row.get("rid_list") or row.get("gene_trace_road_id") or ""
+        ids = _road_ids(text)
         if ids and all(road in city.index for road in ids):
-            yield MapTrip(tuple(city.index[road] for road in ids), row.get("departure", ""),
-                          ids[-1] == int(row.get("destination") or ids[-1]),
-                          row.get("reason", ""), float(row.get("log_prob") or "nan"))
+            wanted = row.get("destination") or row.get("destination_road_id") or str(ids[-1])
+            yield MapTrip(tuple(city.index[road] for road in ids),
+                          row.get("departure") or row.get("source_origin_time") or "",
+                          _road_ids(wanted) == ids[-1:], row.get("reason") or "",
+                          float(row.get("log_prob") or "nan"))
+
+
+def _road_ids(text: str) -> list[int]:
+    """Return the ids of a list; none where one of them is not written as an id is."""
+    found = [ROAD.fullmatch(word.strip()) for word in text.strip("[] ").split(",")]
+    return [int(match[1] or match[2]) for match in found if match] if all(found) else []

@@ -73,6 +73,7 @@ def checks(tmp_path: Path, **files: str | bytes) -> dict[str, Any]:
 
 def test_columns_that_agree_are_not_warned_of(tmp_path: Path) -> None:
     assert checks(tmp_path) == {}
+    assert checks(tmp_path / "slow", geo=geo(maxspeed=lambda road: 20 if road % 2 else 50)) == {}
 
 
 def swapped(road: int) -> str:
@@ -92,6 +93,8 @@ def backwards(road: int) -> str:
     ({"length": lambda _: 0}, "length-against-polyline", 36, "All these lengths are 0."),
     ({"coordinates": swapped}, "coordinate-order", 36, "must be [lon, lat]"),
     ({"coordinates": backwards}, "end-against-start", 24, "against the direction of driving?"),
+    ({"maxspeed": lambda _: "8.3"}, "speed-against-class", 36, "Is maxspeed in m/s?"),
+    ({"maxspeed": lambda _: "110"}, "speed-against-class", 36, "residential with 110 km/h"),
     ({"coordinates": lambda r: swapped(r) if r == 5 else json.dumps(ends(r))},
      "end-against-start", 2, "m apart"),
 ])

@@ -227,6 +227,16 @@ def test_rows_of_a_list_that_is_bad_do_not_move_the_others(tmp_path: Path) -> No
     assert trips.entered_at_s.tolist() == SECONDS
 
 
+def test_a_few_bytes_of_parquet_that_stand_for_millions_of_roads_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hoserkd.engine.trips.parquet.FREE_VALUES", 1000)
+    values = pa.ListArray.from_arrays(pa.array([0, 20_000], pa.int32()), np.zeros(20_000, np.int64))
+    path = typed(tmp_path / "t.parquet", rid_list=values, time_list=values)
+    with pytest.raises(DataError, match=r"has 20,000 values in 1 rows of a row group"):
+        source(path)
+
+
 @pytest.mark.parametrize("twice", [["rid_list", "gene_trace_road_id"], ["rid_list", "rid_list"]])
 def test_two_columns_of_one_meaning_are_refused(tmp_path: Path, twice: list[str]) -> None:
     path = tmp_path / "t.csv"

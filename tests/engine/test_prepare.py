@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import resource
@@ -8,7 +9,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 from source_folder import (
     RING,
     Listener,
@@ -157,6 +161,20 @@ def test_two_forms_of_one_file_are_an_error(tmp_path: Path) -> None:
     shutil.copy(source / "train.csv", source / "train.csv.gz")
     with pytest.raises(DataError, match=r"train\.csv, train\.csv\.gz are all there"):
         prepared(source, tmp_path / "c")
+
+
+def test_a_source_in_other_forms_and_cases_is_the_same_city(tmp_path: Path) -> None:
+    plain = write_source(tmp_path / "plain")
+    other = write_source(tmp_path / "other")
+    (other / "roadmap.geo").rename(other / "roadmap.GEO")
+    (other / "roadmap.rel.gz").write_bytes(gzip.compress((other / "roadmap.rel").read_bytes()))
+    (other / "val.CSV.Zst").write_bytes(zstandard.compress((other / "val.csv").read_bytes()))
+    trips = pa_csv.read_csv(other / "train.csv").rename_columns(
+        ["mm_id", "entity_id", "traj_id", "gene_trace_road_id", "gene_trace_datetime"])
+    pq.write_table(trips, other / "train.Parquet")
+    for name in ("roadmap.rel", "val.csv", "train.csv"):
+        (other / name).unlink()
+    assert prepared(other, tmp_path / "b").sha256 == prepared(plain, tmp_path / "a").sha256
 
 
 def test_a_missing_source_folder_is_an_error_with_a_hint(tmp_path: Path) -> None:

@@ -186,10 +186,10 @@ def test_the_compiled_loops_stay_inside_their_arrays(text: bytes) -> None:
             return np.zeros(shape, dtype).view(kind)
 
         seen, problem = raw.view(kind), made(lines, dtype=np.uint8)
-        bounds, details = made(lines, 2, 2), (made(lines), made(lines))
+        bounds, details = made(lines, 2, 2, dtype=np.int32), (made(lines), made(lines))
         place = np.array([-1, -1, -1, 0, 1]).view(kind)
-        loops.cut_lines(seen, len(text), place, bounds, problem, *details)
-        cells = [np.ascontiguousarray(bounds.view(np.ndarray)[:, k]).view(kind) for k in (0, 1)]
+        loops.cut_lines(seen, len(text), place, bounds, problem, made(lines, dtype=np.int32))
+        cells = [bounds.view(np.ndarray)[:, k].astype(np.int64).view(kind) for k in (0, 1)]
         found = [made(lines) for _ in range(4)]
         for times in (False, True):
             loops.parse_singles(seen, cells[times], times, *found[2 * times:2 * times + 2])

@@ -222,6 +222,11 @@ def test_map_of_a_prepared_city_and_its_generated_trips(
     (trip,) = read_trips(tmp_path / "t.csv", city)
     assert trip.roads == (0, 1)
     assert trip.reached
+    (tmp_path / "public.csv").write_text(
+        "gene_trace_road_id,gene_trace_datetime\n"
+        f'"[np.int64({roads[0]}), {roads[1]}]","[]"\n"[{roads[0]}.5]","[]"\n')
+    (public,) = read_trips(tmp_path / "public.csv", city)
+    assert public.roads == (0, 1)
 
 
 def test_map_of_a_run_is_that_of_the_city_it_was_made_on_wherever_it_lies_now(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
-from hoserkd.engine.city.roadmap import Roadmap
+from hoserkd.engine.city.roadmap import FREE_FLOW_KMH, Roadmap
 from hoserkd.engine.city.warnings import ColumnWarning
 from hoserkd.engine.geo import great_circle_m, unwrap_lonlat
 
@@ -24,6 +24,8 @@ UNITS = {"kilometres": 1e-3, "miles": 1 / 1609.344, "feet": 1 / 0.3048, "centime
 UNIT_SPREAD = 1.2
 FIT_BAD, FIT_BETTER = 0.04, 3.0
 """Lengths that fit the polylines so badly, and so much better with their axes exchanged."""
+LEAST_SPEEDS, SLOW_SPEED = 10, 0.45
+"""So many speeds are needed to tell their unit, and so slow is half of what is usual."""
 LEAST_ROADS_A_ZONE = 10
 LEAST_TOGETHER = 0.1
 
@@ -36,6 +38,7 @@ def road_warnings(roadmap: Roadmap) -> Iterator[ColumnWarning]:
     yield from _axes(roadmap, lonlat, polyline_m)
     yield from _joints(roadmap, lonlat)
     yield from _relations(roadmap)
+    yield from _speeds(roadmap)
 
 
 def zone_warnings(
@@ -190,3 +193,22 @@ def _relations(roadmap: Roadmap) -> Iterator[ColumnWarning]:
         yield ColumnWarning(
             "relation-repeated", roadmap.repeated_relations, rows, "relations of roadmap.rel "
             "repeat earlier ones and were left out", roadmap.repeated_example)
+
+
+def _speeds(roadmap: Roadmap) -> Iterator[ColumnWarning]:
+    """Hold the speeds that `maxspeed` gives against what is usual on roads of their class."""
+    usual = np.array([FREE_FLOW_KMH.get(name, np.nan) for name in roadmap.highway_names])[
+        roadmap.highway]
+    given = np.flatnonzero(np.isfinite(usual) & (usual != roadmap.free_flow_kmh))
+    share = roadmap.free_flow_kmh[given] / usual[given]
+    if len(given) < LEAST_SPEEDS or SLOW_SPEED < np.median(share) < 1 / SLOW_SPEED:
+        return
+    slow = bool(np.median(share) < 1)
+    wrong = given[share <= SLOW_SPEED] if slow else given[share >= 1 / SLOW_SPEED]
+    road = int(wrong[0])
+    yield ColumnWarning(
+        "speed-against-class", len(wrong), len(given),
+        "roads of roadmap.geo with a maxspeed have less than half or more than twice the speed "
+        "that is usual on their class of road",
+        f"road {roadmap.road_id[road]}, {roadmap.highway_names[roadmap.highway[road]]} with "
+        f"{roadmap.free_flow_kmh[road]:g} km/h", "Is maxspeed in m/s?" if slow else "")

@@ -273,9 +273,7 @@ def _cell(text, i):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def cut_lines(  # type: ignore[no-untyped-def]
-    text, stop, place, bounds, problem, detail_a, detail_b
-):
+def cut_lines(text, stop, place, bounds, problem, counts):  # type: ignore[no-untyped-def]
     """Find the wanted cells of the whole lines of `text[:stop]`, which ends with a newline.
 
     A line with a quote that is not closed ends at its newline all the same, so one bad line
@@ -285,6 +283,7 @@ def cut_lines(  # type: ignore[no-untyped-def]
         place: For each column of the file its place among the wanted ones; -1: not wanted.
         bounds: By line and wanted column, filled with where the cell begins and ends.
         problem: By line, filled with OK, BLANK or UNPARSABLE.
+        counts: By line, filled with the number of its cells.
     """
     width = len(place)
     i = 0
@@ -307,11 +306,8 @@ def cut_lines(  # type: ignore[no-untyped-def]
             i += 1
             if text[i - 1] == NEWLINE:
                 break
-        problem[line] = OK
-        if not good or cells != width:
-            problem[line] = UNPARSABLE
-            detail_a[line] = BAD_CELLS
-            detail_b[line] = cells
+        problem[line] = OK if good and cells == width else UNPARSABLE
+        counts[line] = cells
         line += 1
 
 

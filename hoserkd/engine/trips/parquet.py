@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int64, UInt8
 
+from hoserkd.engine.city.source import file_size
 from hoserkd.engine.trips import kernels
 from hoserkd.engine.trips.columns import Column, find_columns
 from hoserkd.engine.trips.reading import MOST_SHOWN, SHORTEST_POINT, Cell, Singles, singles
@@ -23,7 +24,11 @@ from hoserkd.errors import DataError
 
 BATCH_ROWS = 1 << 14
 MAX_VALUES = 1 << 28
-"""Values of a column in one row group: 2 GiB once unpacked, from a file that may be tiny."""
+"""Values of a column in one row group; Arrow writes a million rows to each, of 29 roads or so."""
+MAX_TRIP_VALUES = 1 << 14
+"""Values a row on average: three times the longest trip that is thinkable."""
+FREE_VALUES = 1 << 22
+"""So many are read however few the rows are."""
 MOST_ID = 10**18
 """Ids of text have at most 18 digits; neither have those that are numbers more."""
 FIRST_S, LAST_S = -62_135_596_800, 253_402_300_799
@@ -62,6 +67,7 @@ def read_parquet(
 
 
 def _open(path: Path) -> pq.ParquetFile:
+    file_size(path)
     with _readable(path):
         return pq.ParquetFile(path)
 
@@ -79,15 +85,18 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _check_size(path: Path, metadata: pq.FileMetaData) -> None:
-    """Refuse row groups that a few bytes could blow up beyond memory."""
+    """Refuse row groups that a few bytes blow up beyond memory: Parquet counts what repeats."""
     for group in range(metadata.num_row_groups):
         part = metadata.row_group(group)
+        most = min(MAX_VALUES, max(FREE_VALUES, MAX_TRIP_VALUES * part.num_rows))
         for index in range(part.num_columns):
-            if part.column(index).num_values > MAX_VALUES:
+            column = part.column(index)
+            if column.num_values > most:
                 raise DataError(
-                    f"{path}: column {part.column(index).path_in_schema} has more than "
-                    f"{MAX_VALUES:,} values in one row group",
-                    hint="write the file again with smaller row groups")
+                    f"{path}: column {column.path_in_schema} has {column.num_values:,} values in "
+                    f"{part.num_rows:,} rows of a row group, at most {most:,} are read",
+                    hint="is it a file with one trip a row? if so, write it with smaller row "
+                         "groups")
 
 
 @dataclass(frozen=True, slots=True)

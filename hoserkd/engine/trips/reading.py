@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int32, Int64, UInt8
 
 from hoserkd.engine.city.source import SourceStream, open_source
 from hoserkd.engine.trips import kernels
@@ -193,13 +193,15 @@ class _Cutter:
         """Return the rows of whole lines, the first of which is `row`, and how many lines."""
         lines = text.count(b"\n")
         raw: UInt8[np.ndarray, " bytes"] = np.frombuffer(text, np.uint8)
-        bounds = np.zeros((lines, len(self._columns), 2), np.int64)
-        problem = np.zeros(lines, np.uint8)
-        detail_a, detail_b = np.zeros(lines, np.int64), np.zeros(lines, np.int64)
-        kernels.cut_lines(raw, len(raw), self._place, bounds, problem, detail_a, detail_b)
+        # Small types: a file of nothing but line ends has as many lines as bytes.
+        bounds = np.zeros((lines, len(self._columns), 2), np.int32)
+        problem, cells = np.zeros(lines, np.uint8), np.zeros(lines, np.int32)
+        kernels.cut_lines(raw, len(raw), self._place, bounds, problem, cells)
         kept = np.flatnonzero(problem != kernels.BLANK)
+        uneven = problem[kept] != kernels.OK
+        detail = np.where(uneven, cells[kept], 0).astype(np.int64)
         return CsvRows(raw, kept + row, self._columns, bounds[kept], problem[kept],
-                       detail_a[kept], detail_b[kept]), lines
+                       np.full(len(kept), kernels.BAD_CELLS), detail), lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,7 @@ class CsvRows:
     row: Int64[np.ndarray, " N"]
     columns: dict[str, Column]
     """In the order of the second axis of `bounds`."""
-    bounds: Int64[np.ndarray, "N W 2"]
+    bounds: Int32[np.ndarray, "N W 2"]
     problem: UInt8[np.ndarray, " N"]
     detail_a: Int64[np.ndarray, " N"]
     detail_b: Int64[np.ndarray, " N"]
@@ -258,7 +260,7 @@ class CsvRows:
         return repr(self._cell(*self._bounds(name)[index].tolist())[:MOST_SHOWN])
 
     def _bounds(self, name: str) -> Int64[np.ndarray, "N 2"]:
-        return np.ascontiguousarray(self.bounds[:, list(self.columns).index(name)])
+        return self.bounds[:, list(self.columns).index(name)].astype(np.int64)
 
     def _cell(self, begin: int, end: int) -> str:
         text = self.text[begin:end].tobytes().decode("utf-8", errors="replace")

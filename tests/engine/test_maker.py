@@ -139,6 +139,15 @@ def test_note_that_is_none_is_taken_for_none(tmp_path, text):
     assert read_note(tmp_path / "trips.parquet") is None
 
 
+def test_note_without_the_hash_of_its_file_is_taken_for_none(two_way_city, made, tmp_path):
+    *_, trips, maker = made
+    path = tmp_path / "trips.csv"
+    save_generated(path, trips, two_way_city.network, maker)
+    said = json.loads(note_path(path).read_text())
+    note_path(path).write_text(json.dumps({**said, "file_sha256": None}))
+    assert read_note(path) is None
+
+
 def test_place_never_holds_the_trips_of_another_maker(two_way_city, made, tmp_path):
     student, queries, trips, maker = made
     few = maker_of(two_way_city, student, queries.select(slice(3)))

@@ -37,8 +37,9 @@ from hoserkd.engine.student.storage import load_student
 from hoserkd.engine.teacher.export import ExportOptions, export_checkpoint
 from hoserkd.engine.teacher.storage import load_teacher
 from hoserkd.engine.trips.generated import load_generated
+from hoserkd.engine.trips.maker import other_maker, read_note
 from hoserkd.engine.trips.reading import read_trips
-from hoserkd.errors import HoserkdError
+from hoserkd.errors import DataError, HoserkdError
 from hoserkd.settings import load_profile, resolve_settings
 
 BOUNDS = (41.10, -8.70, 41.17, -8.60)
@@ -229,6 +230,31 @@ def _generated(suffix: str) -> Callable[[bytes, Path], None]:
     return read
 
 
+def _trips_note(data: bytes, folder: Path) -> None:
+    (folder / "trips.csv").write_bytes(_GENERATED)
+    (folder / "trips.csv.json").write_bytes(data)
+    note = read_note(folder / "trips.csv")
+    if note is None:
+        raise DataError("no note")
+    assert read_note(folder / "trips.csv") == note
+    assert len(note.maker.sha256) == 64
+    assert not note.maker.differences(note.maker)
+    assert other_maker(folder / "trips.csv", note.maker)
+
+
+def _note_seeds() -> list[bytes]:
+    from hoserkd.engine.config import GenerateConfig
+    from hoserkd.engine.identity import Identity
+    from hoserkd.engine.trips.maker import TripsNote, trips_maker
+
+    city = workshop().city
+    queries = draw_queries(city, "test-trips", None, 0)
+    maker = trips_maker(Identity("student", "x", "1" * 64), city, queries, "test",
+                        GenerateConfig(), 0)
+    note = TripsNote(maker, len(queries), "2" * 64).to_json()
+    return [json.dumps({**note, "file_sha256": "3" * 64}).encode()]
+
+
 _GENERATED = (
     b"origin,destination,departure,rid_list,time_list,log_prob,reached,reason\n"
     b'0,2,2024-01-01T00:00:00Z,"[0, 1, 2]","2024-01-01T00:00:00Z,2024-01-01T00:00:10Z,'
@@ -345,6 +371,8 @@ READERS: Mapping[str, Reader] = MappingProxyType({
     "od-parquet": Reader(_parquet, _od(".parquet"), ("PAR1",)),
     "generated-csv": Reader(lambda: [_GENERATED], _generated(".csv"),
                             ("reached", "log_prob", "gene_trace_road_id", *_CSV)),
+    "generated-note": Reader(_note_seeds, _trips_note,
+                             ("made_by", "settings", "sha256", "count", *_JSON)),
     "generated-parquet": Reader(_parquet, _generated(".parquet"), ("PAR1",)),
     "city-json": Reader(lambda: [workshop().city_files()["manifest.json"]], _city_manifest,
                         ("content", "arrays", "../", *_JSON)),

@@ -7,6 +7,7 @@ anew, and settings and seeds change.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from hoserkd import __version__
 from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import GenerateConfig
 from hoserkd.engine.files import file_sha256, parse_json, write_json
-from hoserkd.engine.identity import Identity, city_identity
+from hoserkd.engine.identity import Identity, Kind, city_identity
 from hoserkd.engine.search.od import ZONES
 from hoserkd.engine.search.queries import Queries
 from hoserkd.engine.types import GeneratedTrips
@@ -30,6 +31,7 @@ METADATA_KEY = "hoserkd"
 """Key of the note in a Parquet file's metadata."""
 MOST_BYTES = 1 << 20
 """A note is smaller than this; whatever is larger was not written here."""
+MOST_LETTERS = 1000
 DIGITS = 8
 """Digits of the hash in file names."""
 LIMITS = ("max_steps", "time_limit_s", "search_time_limit_s")
@@ -90,15 +92,14 @@ class TripsMaker:
     def from_json(cls, value: Any) -> Self | None:
         """Return what `to_json` wrote, or None where `value` is no such thing."""
         try:
-            student = Identity.from_json("student", value["student"])
-            city = Identity.from_json("city", value["city"])
             asked = value["requests"]
-            requests = RequestSet(str(asked["source"]), int(asked["count"]), str(asked["sha256"]))
-            if student is None or city is None:
-                return None
-            return cls(student, city, requests, str(value["search"]), dict(value["settings"]),
-                       int(value["seed"]), int(value["version"]))
-        except (KeyError, TypeError, ValueError, OverflowError):
+            requests = RequestSet(_word(asked["source"]), _whole(asked["count"]),
+                                  _word(asked["sha256"]))
+            settings = {_word(name): _plain(each) for name, each in value["settings"].items()}
+            return cls(_artefact("student", value["student"]), _artefact("city", value["city"]),
+                       requests, _word(value["search"]), settings, _whole(value["seed"]),
+                       _whole(value["version"]))
+        except (AttributeError, KeyError, TypeError, ValueError):
             return None
 
     def differences(self, other: "TripsMaker") -> dict[str, str]:
@@ -114,6 +115,33 @@ class TripsMaker:
                       for name in names}
         return {name: f"{mine} and {theirs}" for name, (mine, theirs) in pairs.items()
                 if mine != theirs}
+
+
+def _artefact(kind: Kind, value: Any) -> Identity:
+    return Identity(kind, _word(value["name"]), _word(value["sha256"]))
+
+
+def _word(value: Any) -> str:
+    """Return a text of a file's, which may be shown to people; a long one was not written here."""
+    if not isinstance(value, str) or len(value) > MOST_LETTERS:
+        raise ValueError("no name")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or abs(value) >= 1 << 64:
+        raise ValueError("no whole number")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return _word(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("no number")
+        return value
+    return value if value is None or isinstance(value, bool) else _whole(value)
 
 
 def trips_maker(
@@ -237,9 +265,10 @@ def read_note(path: Path) -> TripsNote | None:
         maker = TripsMaker.from_json(value["made_by"])
         if maker is None:
             return None
-        return TripsNote(maker, int(value["trips"]), str(value["trips_sha256"]),
-                         value.get("file_sha256"))
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        # A note beside a file is of that file alone if it has its hash.
+        content = None if beside is None else _word(value["file_sha256"])
+        return TripsNote(maker, _whole(value["trips"]), _word(value["trips_sha256"]), content)
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -309,7 +309,13 @@ def _notes(
     generated: GeneratedTrips, rating: Rating, floor: GeneratedTrips
 ) -> tuple[str, ...]:
     notes = []
-    left = len(generated) - len(rating.trips)
+    nowhere = (generated.origin < 0) | (generated.destination < 0)
+    if nowhere.any():
+        notes.append(f"{nowhere.sum()} of {len(generated)} queries ask for a road that the city "
+                     "lacks or a point too far from any road: they count neither as completed nor "
+                     "as not, and enter no distribution")
+    searched = ~nowhere & (generated.origin != generated.destination)
+    left = int((searched & (np.diff(generated.offset) < 2)).sum())
     if left:
         notes.append(f"{left} of {len(generated)} queries were not answered by a path of two "
                      "roads or more; they count as not completed and enter no distribution")

@@ -15,9 +15,9 @@ from two_way_town import CORNER, SIDE, STEP, two_way_town
 from wild_cities import CITIES, WildCity
 
 from hoserkd.engine.city.storage import load_city, pack_trips, save_city
-from hoserkd.engine.config import GenerateConfig
+from hoserkd.engine.config import EvaluateConfig, GenerateConfig
 from hoserkd.engine.geo import great_circle_m
-from hoserkd.engine.library import search_trips
+from hoserkd.engine.library import judge_trips, search_trips
 from hoserkd.engine.metrics.task import completion
 from hoserkd.engine.search.frontier import reachable
 from hoserkd.engine.search.od import POINT_COLUMNS, draw_queries
@@ -126,6 +126,19 @@ def test_points_that_are_absurdly_far_are_answered_but_not_reached(
     beside = save_snapping(path, queries, two_way_city.network).read_text().splitlines()
     assert beside[1].split(",")[0] == beside[2].split(",")[0] == str(queries.origin[0])
     assert beside[2].split(",")[1] == beside[3].split(",")[0] == ""
+
+
+def test_requests_for_points_too_far_are_noted_by_the_evaluation(two_way_city, new_tiny_student,
+                                                                 tmp_path):
+    path = write(tmp_path / "od.csv", [(*HERE, *THERE), (*HERE, *FAR)])
+    queries = draw_queries(two_way_city, str(path), None, 0)
+    trips = search_trips(new_tiny_student(two_way_city), two_way_city, queries)
+    found = judge_trips(trips, two_way_city, config=EvaluateConfig(bootstrap=0, model_trips=0))
+    assert found.counts["unknown_roads"] == 1
+    assert found.figures["completion"].value == 1
+    assert ("1 of 2 queries ask for a road that the city lacks or a point too far from any road: "
+            "they count neither as completed nor as not, and enter no distribution") in found.notes
+    assert not any("count as not completed" in note for note in found.notes)
 
 
 def test_limit_of_snapping_is_a_setting(two_way_city, tmp_path):

@@ -137,7 +137,8 @@ def contents(context: Context, record: "RunRecord", packing: Packing,
     city_dir = context.city_dir(packing.city)
     manifest = read_manifest(city_dir)
     _check_city(record, manifest)
-    header = {**read_header(directory), "name": record.name, "tags": list(record.tags),
+    header = {**read_header(directory), "made_from": record.made_from.to_json(),
+              "name": record.name, "tags": list(record.tags),
               "notes": record.notes, "status": record.status}
     settings = context.config_of(record).model_dump(mode="json")
     terms = data_terms(packing.licence, settings)
@@ -316,6 +317,6 @@ def _card(context: Context, record: "RunRecord", manifest: Mapping[str, Any],
         started=record.started_at.strftime("%Y-%m-%d %H:%M UTC"),
         duration=duration_text(record.duration_s), device=record.device,
         versions=record.versions, git_revision=record.git_revision, city=manifest, terms=terms,
-        recorded_trips=real_trips,
+        made_from=record.made_from, recorded_trips=real_trips,
         test=next((payload for label, payload in judged if label == "test"), {}),
         evaluations=[(label, payload) for label, payload in judged if label != "test"]))

@@ -18,7 +18,15 @@ from hoserkd.commands.context import (
 from hoserkd.commands.model_files import open_model_file
 from hoserkd.commands.options import AUTO, YES, City, Device, Profile, Teacher, resume_option
 from hoserkd.commands.processes import joined_processes
-from hoserkd.commands.trainings import asks_teacher, full_teacher, teacher_place
+from hoserkd.commands.trainings import (
+    asks_teacher,
+    find_teacher,
+    full_teacher,
+    resumed_teacher,
+    student_at,
+    teacher_sources,
+    trained_by,
+)
 from hoserkd.errors import ConfigError, InterruptedRunError, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +95,7 @@ def train(
     started = time.perf_counter()
     if resume == AUTO:
         resumed = run_of_name(name) if name else stopped_alike(
-            open_context("train", profile, flags), city)
+            open_context("train", profile, flags), city, init_from)
     else:
         resumed = find_stopped_run(profile, name) if resume else None
     context = open_context("train", None if resumed else profile, flags,
@@ -96,12 +104,22 @@ def train(
         init_from = None if resumed else open_model_file(context.paths, init_from).file
     town = load_city(context.city_dir(city))
     with joined_processes(context.config.device) as ranks:
-        job = TrainJob(context, town, city, init_from, auto, ranks)
+        job = TrainJob(context, town, Given(city, full_teacher(teacher), init_from, auto), ranks)
         result, run = job.go_on(resumed) if resumed else job.start(name)
     if ranks.first:
         seconds = time.perf_counter() - started
         context.console.result(
             payload(result, run, seconds), lambda: render(context, result, run, seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the command line names besides the settings; None: not given."""
+
+    city: str | None
+    teacher: str | None
+    init_from: Path | None
+    auto: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +134,11 @@ class RunPlace:
 class TrainJob:
     """One training within the run store. Of several processes the first alone records."""
 
-    def __init__(self, context: Context, town: "City", city: str | None,
-                 init_from: Path | None, auto: bool, ranks: "Ranks") -> None:
+    def __init__(self, context: Context, town: "City", given: Given, ranks: "Ranks") -> None:
         self.context = context
         self.town = town
-        self.city = city
-        self.init_from = init_from
-        self.auto = auto
+        self.given = given
+        self.init_from = given.init_from
         self.ranks = ranks
 
     def start(self, name: str | None) -> "tuple[TrainResult, RunPlace]":
@@ -131,15 +147,17 @@ class TrainJob:
         from hoserkd.engine.train import starting_config
 
         config = self.context.config
-        told = starting_config(config, self.town, self.init_from)
         # The student may be what a file decides, and a HOSER teacher has to share its features.
-        sources = self.sources(told, self.observer)
+        told = starting_config(config, self.town, self.init_from)
+        teacher = find_teacher(self.context, told, self.town) if asks_teacher(told) else None
+        sources = self.sources(told, teacher)
         device = resolve_device(config.device).type
-        made_from = self.context.made_from(self.town, student=self.given_student())
+        made_from = self.context.made_from(self.town, teacher, self.given_student())
 
         def begin() -> "RunRecorder":
             return self.context.start_run(
-                "train", name, made_from=made_from, device=device, config=told)
+                "train", name, trained_by(self.context, made_from), made_from=made_from,
+                device=device, config=told)
 
         return self.record(begin, config, sources, resume=False)
 
@@ -154,14 +172,21 @@ class TrainJob:
         from hoserkd.engine.identity import check_unchanged
         from hoserkd.engine.train import resumed_config
 
-        config = resumed_config(self.context.config, self.town, Path(run.directory), self.observer)
-        if config is None and (given := run.made_from.student) is not None:
+        begun = resumed_config(self.context.config, self.town, Path(run.directory), self.observer)
+        if begun is None and (given := run.made_from.student) is not None:
             self.init_from = given.place
             check_unchanged(f"run {run.name}", given, self.given_student(),
                             "put it back, or start a new run with --init-from")
-        sources = self.sources(config or self.context.config, self.observer)
-        return self.record(lambda: self.context.resume_run(run.run_id),
-                           config or self.context.config, sources, resume=config is not None)
+        config, teacher = begun or self.context.config, None
+        if asks_teacher(config):
+            recorded = None if begun is None else run.made_from.teacher
+            teacher = (find_teacher(self.context, config, self.town) if recorded is None else
+                       resumed_teacher(self.context, config, self.town, f"run {run.name}",
+                                       recorded, self.given.teacher))
+        sources = self.sources(config, teacher)
+        made_from = self.context.made_from(self.town, teacher, run.made_from.student)
+        return self.record(lambda: self.context.resume_run(run.run_id, made_from), config,
+                           sources, resume=begun is not None)
 
     def record(
         self, begin: "Callable[[], RunRecorder]", config: "EngineConfig",
@@ -176,7 +201,8 @@ class TrainJob:
             place = RunPlace(recorder.run_id, recorder.name, recorder.directory)
             self.ranks.from_first(place)
             result = self.train(config, sources, place, self.context.observing(recorder), resume)
-            recorder.artifact(result.best, "model")
+            recorder.artifact(result.best, "model",
+                              sha256=student_at(result.best, self.town).sha256)
         return result, place
 
     def given_student(self) -> "Identity | None":
@@ -187,10 +213,7 @@ class TrainJob:
         """
         if self.init_from is None or not self.init_from.is_file():
             return None
-        from hoserkd.engine.identity import student_identity
-        from hoserkd.engine.student.storage import load_student
-
-        return student_identity(load_student(self.init_from, self.town), self.init_from)
+        return student_at(self.init_from, self.town)
 
     @property
     def observer(self) -> "Observer":
@@ -200,17 +223,15 @@ class TrainJob:
         return self.context.observer if self.ranks.first else Silent()
 
     def sources(
-        self, config: "EngineConfig", observer: "Observer"
+        self, config: "EngineConfig", teacher: "Identity | None"
     ) -> "Mapping[str, TeacherSource] | None":
         """Return the teacher's answers, or None for a vanilla run."""
-        if not asks_teacher(config):
+        if teacher is None:
             return None
-        from hoserkd.engine.build import build_teacher_sources
-
-        return build_teacher_sources(
-            config, self.town, teacher_place(self.context, config), auto=self.auto,
+        return teacher_sources(
+            "the training", config, self.town, teacher, auto=self.given.auto,
             command=self.precompute_command(config.teacher.name),
-            observer=observer, stop=self.context.stop, ranks=self.ranks)
+            observer=self.observer, stop=self.context.stop, ranks=self.ranks)
 
     def train(
         self, config: "EngineConfig", sources: "Mapping[str, TeacherSource] | None",
@@ -237,7 +258,7 @@ class TrainJob:
     @property
     def city_option(self) -> str:
         """Return ` --city CITY` as it was given, or nothing."""
-        return "" if self.city is None else f" --city {self.city}"
+        return "" if self.given.city is None else f" --city {self.given.city}"
 
 
 def find_stopped_run(profile: str | None, reference: str | None) -> "RunRecord":
@@ -273,22 +294,28 @@ def run_of_name(name: str) -> "RunRecord | None":
     return None if found is None else find_stopped_run(None, found.run_id)
 
 
-def stopped_alike(context: Context, city: str | None) -> "RunRecord | None":
-    """Return the latest training that these settings began on this city and nobody finished.
+def stopped_alike(
+    context: Context, city: str | None, init_from: Path | None = None
+) -> "RunRecord | None":
+    """Return the latest training of these settings, city, teacher and first weights that stopped.
 
     None: there is none, or another process is at work on it.
     """
-    from hoserkd.engine.city.storage import read_manifest
+    from hoserkd.engine.city.storage import load_city
     from hoserkd.engine.study import decisive
+    from hoserkd.engine.train import starting_config
 
-    def key(config: "EngineConfig") -> tuple[object, ...]:
-        return config.teacher.name, decisive(config, None)
-
-    sha256 = str(read_manifest(context.city_dir(city))["sha256"])
+    town = load_city(context.city_dir(city))
+    file = None if init_from is None else open_model_file(context.paths, init_from).file
+    started = None if file is None else student_at(file, town)
+    config = starting_config(context.config, town, file)
+    teacher = find_teacher(context, config, town) if asks_teacher(config) else None
+    wanted = decisive(config, teacher)
     for run in context.store.runs(kind="train"):
-        if run.status in UNFINISHED and not run.study and run.data_sha256 == sha256:
+        alike = run.data_sha256 == town.sha256 and run.made_from.student == started
+        if run.status in UNFINISHED and not run.study and alike:
             with suppress(ConfigError):  # of another version
-                if key(context.config_of(run)) == key(context.config):
+                if decisive(context.config_of(run), run.made_from.teacher) == wanted:
                     return run
     return None
 

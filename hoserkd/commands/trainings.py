@@ -3,12 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hoserkd.commands.context import Context, find_paths, session
 from hoserkd.engine.names import is_path
-from hoserkd.errors import StoreError
+from hoserkd.errors import CheckpointError, StoreError, TeacherError
 from hoserkd.store.references import UnknownRunError
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class Trainings:
             result = train_student(
                 task.config, self.town, directory=recorder.directory, teacher_sources=sources,
                 observer=listening, stop=stop, resume=(recorder.directory / LAST).is_file())
-            recorder.artifact(result.best, "model")
+            recorder.artifact(result.best, "model",
+                              sha256=student_at(result.best, self.town).sha256)
             if self._measure is None:
                 return result.metrics
             metrics = result.metrics | self._measure(task, result, self._screen, stop)
@@ -132,6 +134,68 @@ def trained_by(context: Context, made_from: "MadeFrom") -> list[str]:
     """Return the runs that trained the teacher and the student that a training builds on."""
     return [run.run_id for identity in (made_from.teacher, made_from.student)
             if identity is not None for run in context.store.makers(identity.sha256)[:1]]
+
+
+def student_at(path: Path, town: "City") -> "Identity":
+    """Return which student a file holds.
+
+    Raises:
+        CheckpointError: none, or one of another city.
+    """
+    from hoserkd.engine.identity import student_identity
+    from hoserkd.engine.student.storage import load_student
+
+    return student_identity(load_student(path, town), path)
+
+
+def resumed_teacher(
+    context: Context, config: "EngineConfig", town: "City", whose: str, recorded: "Identity",
+    given: str | None,
+) -> "Identity":
+    """Return the teacher that has taught so far, wherever it lies now.
+
+    Args:
+        whose: What is resumed, such as `run distilled`; begins the messages.
+        recorded: Who has taught so far.
+        given: `--teacher`; None: it is looked for where it was, by hash and by name.
+
+    Raises:
+        TeacherError: it is not here; tells all that was tried.
+        CheckpointError: `given` is another teacher; shows both hashes.
+    """
+    from hoserkd.engine.identity import check_unchanged
+    from hoserkd.engine.places import TEACHERS
+
+    if given is not None:
+        teacher = config.teacher.model_copy(update={"name": given})
+        found = find_teacher(context, config.model_copy(update={"teacher": teacher}), town)
+        check_unchanged(whose, recorded, found, f"leave --teacher out, or name the {recorded.kind} "
+                        "of that hash")
+        return found
+    if recorded.kind == "student":
+        return _resumed_hoser(context, config, town, whose, recorded)
+    return replace(recorded, place=context.finder(TEACHERS).recorded(recorded, whose))
+
+
+def _resumed_hoser(
+    context: Context, config: "EngineConfig", town: "City", whose: str, recorded: "Identity"
+) -> "Identity":
+    tried: list[str] = []
+    made = [Path(run.directory) / BEST for run in context.store.makers(recorded.sha256)]
+    with contextlib.suppress(StoreError):
+        made.append(teacher_place(context, config))
+    for path in dict.fromkeys([*([recorded.place] if recorded.place else []), *made]):
+        try:
+            found = student_at(path, town)
+        except CheckpointError as error:
+            tried.append(error.message)
+            continue
+        if found == recorded:
+            return replace(recorded, place=path)
+        tried.append(f"{path} ({found})")
+    raise TeacherError(f"{whose} was taught by {recorded}, which is not here: tried "
+                       + "; ".join(tried),
+                       hint="put the student of that hash back, or begin a new run")
 
 
 def find_teacher(context: Context, config: "EngineConfig", town: "City") -> "Identity":

@@ -30,10 +30,14 @@ class Bench:
     """A study at work within the run store."""
 
     def __init__(self, context: Context, town: "City", *, resume: bool, worker: int) -> None:
+        from hoserkd.engine.tuning.storage import check_place, study_place
         from hoserkd.engine.tuning.study import Study
 
         self.context = context
         self.town = town
+        tune = context.config.tune
+        # Before the teacher is asked for: a wrong file costs the user less time here.
+        check_place(study_place(context.store.studies_directory, tune.study, tune.storage))
         measured = "throughput" in context.config.tune.objectives
         self.trainings = Trainings(context, town, context.config.tune.study,
                                    measure=self.measure if measured else None)

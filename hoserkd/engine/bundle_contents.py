@@ -19,7 +19,7 @@ BEST = "best.safetensors"
 FOLDERS = ("generated", "evaluation")
 RUN_KEYS = ("run_id", "name", "kind", "profile", "status", "started_at", "ended_at", "seed",
             "device", "tags", "notes", "parents", "study", "git_revision", "versions",
-            "config_sha256", "data_sha256")
+            "config_sha256", "data_sha256", "made_from")
 """Of `run.json`; who ran it where (host, process, command line) stays at home."""
 
 LICENCE_NOTE = """\

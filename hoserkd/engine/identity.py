@@ -110,12 +110,16 @@ def teacher_identity(card: "TeacherCard", directory: Path | None = None) -> Iden
 
 
 def student_identity(student: "LoadedStudent", path: Path, name: str | None = None) -> Identity:
-    """Return which student was loaded from `path`; its name is the file's if none is given."""
-    return Identity("student", name or path.stem, student_sha256(student), path.absolute())
+    """Return which student was loaded from `path`; without a name it is called as its run."""
+    called = name or student.meta.run_id or path.stem
+    return Identity("student", called, student_sha256(student), path.absolute())
 
 
 def student_sha256(student: "LoadedStudent") -> str:
-    """Return the hash of all that decides a student's answers: weights, settings, time scale.
+    """Return the hash of all that decides a student's answers.
+
+    That is its weights, its settings, the scale of its times, and among how many candidates it
+    chooses.
 
     Who trained it, when, and with which result does not count: the same weights under another
     name, or in a bundle, are the same student.
@@ -129,6 +133,7 @@ def decisive_sha256(weights: "Mapping[str, Tensor]", meta: "StudentMeta") -> str
         "weights": weights_sha256(weights),
         "config": meta.config.model_dump(mode="json", exclude={"dropout"}),
         "times": [meta.times.log1p_mean, meta.times.log1p_std],
+        "candidates": meta.candidate_top_k,
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

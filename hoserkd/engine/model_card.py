@@ -8,10 +8,14 @@ from typing import Any
 from safetensors import SafetensorError
 
 from hoserkd.engine.config import EngineConfig
+from hoserkd.engine.identity import Identity, MadeFrom
 from hoserkd.engine.weights import count_weights
 from hoserkd.errors import BundleError
 from hoserkd.placeless import placeless_path
 from hoserkd.text import markdown_text
+
+KINDS = {"lmtad": "distilled from LM-TAD", "hoser": "distilled from another HOSER",
+         "self": "distilled from its own last layer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class CardFacts:
     git_revision: str
     city: Mapping[str, Any]
     """Manifest of the prepared city; empty where it is not known."""
+    made_from: MadeFrom = field(default_factory=MadeFrom)
+    """Its teacher and the student that it started from."""
     test: Mapping[str, float] = field(default_factory=dict)
     """Figures of the held-out split."""
     terms: str = ""
@@ -60,7 +66,8 @@ def model_card(facts: CardFacts) -> str:
 
 
 def _head(facts: CardFacts) -> str:
-    kind = "distilled from LM-TAD" if facts.config.distill.enabled else "vanilla"
+    distill = facts.config.distill
+    kind = KINDS[distill.source] if distill.enabled else "vanilla"
     return (f"# {markdown_text(facts.name)}\n\n"
             f"A HOSER trajectory model ({kind}) with {facts.parameters:,} parameters. Given a "
             "road, a destination and a departure time it tells the probability of each next road "
@@ -81,9 +88,18 @@ def _how(facts: CardFacts) -> str:
         rows.append(("quantiles of the time", ", ".join(f"{q:g}" for q in quantiles)))
     if distill.enabled:
         rows += [("lambda_kl", distill.lambda_kl), ("temperature", distill.temperature),
-                 ("window", distill.window), ("collisions", distill.collisions),
-                 ("teacher", placeless_path(facts.config.teacher.name))]
+                 ("window", distill.window), ("collisions", distill.collisions)]
+    if distill.enabled and distill.source != "self":
+        named = placeless_path(facts.config.teacher.name)
+        rows.append(("teacher", _identified(facts.made_from.teacher, named)))
+    if facts.made_from.student is not None:
+        rows.append(("started from", _identified(facts.made_from.student, "")))
     return "## How it was trained\n\n" + _table(("setting", "value"), rows)
+
+
+def _identified(identity: Identity | None, name: str) -> str:
+    """Return name and hash of an artefact, or `name` alone where its record says no more."""
+    return name if identity is None else f"{identity.name}, hash {identity.sha256[:16]}"
 
 
 def _data(facts: CardFacts) -> str:

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from hoserkd.engine.events import (
     StopRequested,
     never_stop,
 )
+from hoserkd.engine.identity import Identity, MadeFrom, city_identity, student_identity
 from hoserkd.engine.student.hoser import Hoser
 from hoserkd.engine.student.storage import (
     LoadedStudent,
@@ -49,7 +50,9 @@ from hoserkd.engine.training.learner import AUXILIARY, Learner
 from hoserkd.engine.training.loop import Feed, Training, fit
 from hoserkd.engine.training.optim import Optimiser
 from hoserkd.engine.training.resuming import (
+    check_teacher,
     differences,
+    made_from_of,
     meta_of,
     outputs_of,
     restored_config,
@@ -151,19 +154,23 @@ def train_student(
         if len(city.split(split)) == 0:
             raise DataError(f"{city.directory}: the {split} split holds no trips",
                             hint="training needs training and validation trips")
-    device = resolve_device(config.device)
+    device, sources = resolve_device(config.device), teacher_sources or {}
     seed_everything(config.seed)
     with deterministic_algorithms(config.train.deterministic, device):
         checkpoint = load_checkpoint(directory / LAST) if resume else None
         if checkpoint is not None:
             config = restored_config(config, city, checkpoint, observer)
+            check_teacher(checkpoint, sources.get("train"), observer)
             student = _resumed_student(config, city, checkpoint, directory)
+            started_from = made_from_of(checkpoint).student
         else:
             student = _starting_student(config, city, init_from, observer)
+            started_from = None if init_from is None else student_identity(student, init_from)
         config = config_of(config, student.meta)
-        for source in (teacher_sources or {}).values():
+        for source in sources.values():
             check_features(source, config.student)
-        work = _Work(config, city, student, device, teacher_sources or {}, ranks,
+        student = _made_from(student, city, sources.get("train"), started_from)
+        work = _Work(config, city, student, device, sources, ranks,
                      observer if ranks.first else SILENT, stop)
         training = work.training(directory, checkpoint)
         with matrix_precision(work.acceleration.tf32):
@@ -225,8 +232,15 @@ class _Work:
         return Training(
             learner, feed, plan, state, journal,
             lambda: self.judges.judge(self.model, "val", heads), self.save_best, directory,
-            settings_of(config, self.city) | {"outputs": outputs_of(self.meta)},
+            self._remembered(),
             self.observer, self.stop)
+
+    def _remembered(self) -> dict[str, Any]:
+        """Return what a checkpoint remembers of the settings and of what they worked on."""
+        remembered = settings_of(self.config, self.city) | {
+            "outputs": outputs_of(self.meta), "made_from": self.meta.made_from}
+        source = self.sources.get("train")
+        return remembered if source is None else remembered | {"signal": source.form}
 
     def auxiliary_heads(self, checkpoint: Checkpoint | None) -> AuxiliaryHeads | None:
         """Return the heads of self-distillation, with the checkpoint's weights if it has any."""
@@ -259,6 +273,7 @@ class _Work:
             network_sha256=network_sha256(self.city.network),
             candidate_top_k=self.config.data.candidate_top_k,
             best_by=self.config.train.best,
+            made_from=self.meta.made_from,
         ))
 
     def judged(self, training: Training, directory: Path) -> TrainResult:
@@ -333,6 +348,15 @@ def _starting_student(
         config=config.student, roads=network.roads, highway_types=len(network.highway_names),
         zones=network.zones, times=city.times)
     return LoadedStudent(new_student(config.student, network), meta)
+
+
+def _made_from(
+    student: LoadedStudent, city: City, source: TeacherSource | None, started_from: Identity | None
+) -> LoadedStudent:
+    """Return the student with a description that says what its training is made from."""
+    made_from = MadeFrom(city_identity(city), None if source is None else source.identity,
+                         started_from)
+    return replace(student, meta=replace(student.meta, made_from=made_from.to_json()))
 
 
 def _resumed_student(

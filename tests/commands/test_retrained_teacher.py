@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 
 from hoserkd.engine.places import CITIES, TEACHERS
 from hoserkd.store.runs import RunStore
@@ -114,7 +115,6 @@ def test_precompute_asks_the_retrained_teacher_anew(
     assert city.sha256[:16] in places[0]
 
 
-@pytest.mark.skip
 def test_a_training_hears_the_teacher_that_its_record_names(
     run_cli: Callable[..., Any], store: RunStore, home: Path
 ) -> None:
@@ -126,3 +126,92 @@ def test_a_training_hears_the_teacher_that_its_record_names(
     assert found.teacher.place == home / "teachers" / "smoke"
     assert found.city == CITIES.identify(home / "cities" / "smoke")
     assert found.data_dir == home
+
+
+CUT = ("--name", "cut", "--set", "train.epochs=3")
+
+
+def test_a_resumed_training_refuses_the_teacher_that_took_the_name_of_its_own(
+    run_cli: Callable[..., Any], retrain: Callable[[], tuple[str, str]], store: RunStore,
+    home: Path
+) -> None:
+    assert run_cli("train", *CUT, "--max-steps", "2", *SMOKE).exit_code == 0
+    shutil.copytree(home / "teachers" / "smoke", home / "kept")
+    before, now = retrain()
+    line = ("train", "--resume", "--name", "cut", "--max-steps", "4", "--auto", "--json")
+    ended = store.run("cut").ended_at
+    refused = run_cli(*line)
+    assert refused.exit_code == 2
+    place = home / "teachers" / "smoke"
+    assert f"run cut was made with teacher smoke (hash {before})" in refused.stderr
+    assert f"its recorded place {place} (hash {now})" in refused.stderr
+    assert "--teacher NAME|DIR" in refused.stderr
+    named = run_cli(*line, "--teacher", "smoke")
+    assert named.exit_code == 2
+    assert f"run cut was begun with teacher smoke (hash {before})" in named.stderr
+    assert f"now this one is teacher smoke (hash {now}) in {place}" in named.stderr
+    # What was refused has not touched the run.
+    assert store.run("cut").ended_at == ended
+    kept = run_cli(*line, "--teacher", home / "kept")
+    assert kept.exit_code == 0, kept.stderr
+    assert store.run("cut").made_from.teacher.place == home / "kept"  # type: ignore[union-attr]
+    (home / "kept").rename(home / "teachers" / "older")
+    by_hash = run_cli(*line[:-4], "--max-steps", "5", "--json")
+    assert by_hash.exit_code == 0, by_hash.stderr
+    assert json.loads(by_hash.stdout)["steps"] == 5
+
+
+def test_a_hoser_that_teaches_is_known_by_its_weights(
+    run_cli: Callable[..., Any], store: RunStore, home: Path, tmp_path: Path
+) -> None:
+    def big(seed: int) -> Any:
+        answer = run_cli("train", "--no-distill", "--name", "big", "--max-steps", "1", "--seed",
+                         seed, "--set", "student.layers=2", "--json", *SMOKE)
+        assert answer.exit_code == 0, answer.stderr
+        return json.loads(answer.stdout)
+
+    first = big(1)
+    answer = run_cli("train", *CUT, "--set", "distill.source=hoser", "--teacher", "big",
+                     "--max-steps", "1", *SMOKE)
+    assert answer.exit_code == 0, answer.stderr
+    run = store.run("cut")
+    assert run.parents == (first["run_id"],)
+    assert run.made_from.teacher is not None
+    assert (run.made_from.teacher.kind, run.made_from.teacher.name) == ("student", "big")
+    # The name means the newer run by now; the resumed one hears the older.
+    big(2)
+    line = ("train", "--resume", "--name", "cut", "--max-steps", "2")
+    resumed = run_cli(*line)
+    assert resumed.exit_code == 0, resumed.stderr
+    Path(first["model"]).unlink()
+    refused = run_cli(*line[:-1], "3")
+    assert refused.exit_code == 2
+    assert f"run cut was taught by {run.made_from.teacher}, which is not here" in refused.stderr
+
+
+def test_a_student_file_and_its_card_say_what_it_is_made_from(
+    run_cli: Callable[..., Any], store: RunStore, home: Path, tmp_path: Path
+) -> None:
+    city, teacher = (shelf.identify(home / shelf.folder / "smoke") for shelf in (CITIES, TEACHERS))
+    assert run_cli("train", "--name", "a", "--max-steps", "1", *SMOKE).exit_code == 0
+    first = Path(store.run("a").directory) / "best.safetensors"
+    assert run_cli("train", "--name", "b", "--max-steps", "1", "--init-from", first,
+                   *SMOKE).exit_code == 0
+    run = store.run("b")
+    assert (run.made_from.city, run.made_from.teacher) == (city, teacher)
+    (model,) = [each for each in store.artifacts(store.run("a").run_id) if each.kind == "model"]
+    assert run.made_from.student is not None
+    assert run.made_from.student.sha256 == model.sha256
+    trained_teacher = store.run("smoke", kind="train-teacher").run_id
+    assert run.parents == (trained_teacher, store.run("a").run_id)
+    with safe_open(Path(run.directory) / "best.safetensors", framework="np") as file:
+        header = json.loads(file.metadata()["hoserkd"])
+    assert header["made_from"] == run.made_from.to_json()
+    assert run_cli("bundle", "b", "-o", tmp_path / "b.zip").exit_code == 0
+    assert run_cli("bundle", "unpack", tmp_path / "b.zip", tmp_path / "open").exit_code == 0
+    record = json.loads((tmp_path / "open" / "run.json").read_text())
+    assert record["made_from"] == run.made_from.to_json()
+    card = (tmp_path / "open" / "MODEL_CARD.md").read_text()
+    assert f"| teacher | smoke, hash {teacher.sha256[:16]} |" in card  # type: ignore[union-attr]
+    name = store.run("a").run_id
+    assert f"| started from | {name}, hash {model.sha256[:16]} |" in card  # type: ignore[index]

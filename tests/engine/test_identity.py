@@ -59,7 +59,7 @@ def test_a_student_is_its_weights_and_settings_not_its_file(
     found = [student_identity(load_student(path, two_way_city), path) for path in files]
     assert found[0] == found[1]
     assert found[0].sha256 == student_sha256(student)
-    assert [identity.name for identity in found] == ["a", "b"]
+    assert [identity.name for identity in found] == ["first", "second"]
     assert city_identity(two_way_city).sha256 == two_way_city.sha256
 
 

@@ -19,7 +19,7 @@ from hoserkd.engine.city.storage import City
 from hoserkd.engine.config import DataConfig, StudentConfig
 from hoserkd.engine.config_base import field_findings
 from hoserkd.engine.files import parse_json, replacing
-from hoserkd.engine.identity import decisive_sha256
+from hoserkd.engine.identity import MadeFrom, decisive_sha256
 from hoserkd.engine.student.hoser import Hoser
 from hoserkd.engine.student.public_checkpoint import PublicCheckpoint, read_public_checkpoint
 from hoserkd.engine.teacher.pickles import is_torch_file
@@ -55,6 +55,9 @@ class StudentMeta:
     None: unknown."""
     best_by: str | None = None
     """The setting `train.best` that chose these weights among the epochs'; None: unknown."""
+    made_from: dict[str, Any] = field(default_factory=dict)
+    """Names and hashes of its city, its teacher and the student that it started from, as
+    `MadeFrom.to_json` gives them; empty: unknown."""
 
     def data(self, data: DataConfig) -> DataConfig:
         """Return `data` with the candidates that the student was trained to choose among."""
@@ -158,7 +161,8 @@ def _meta(path: Path, header: dict[str, Any]) -> StudentMeta:
         top_k = header.get("candidate_top_k")
         if top_k is not None and not (type(top_k) is int and top_k >= 1):
             raise ValueError(f"candidate_top_k is {top_k!r}, not a whole number from 1 up")
-        return StudentMeta(config=config, times=times, **header)
+        made_from = MadeFrom.from_json(header.pop("made_from", None)).to_json()
+        return StudentMeta(config=config, times=times, made_from=made_from, **header)
     except (KeyError, TypeError, ValueError) as error:
         why = ("; ".join(field_findings(error)) if isinstance(error, ValidationError)
                else str(error))

@@ -23,7 +23,9 @@ from hoserkd.engine.config import (
 )
 from hoserkd.engine.config_base import field_findings
 from hoserkd.engine.events import Note, Observer, Silent
+from hoserkd.engine.identity import Identity, MadeFrom, check_unchanged, city_identity
 from hoserkd.engine.student.storage import StudentMeta
+from hoserkd.engine.teacher.signal import TeacherSource
 from hoserkd.engine.training.checkpoint import Checkpoint
 from hoserkd.engine.training.schedule import Plan, epoch_steps
 from hoserkd.engine.trips.shares import share_size
@@ -99,15 +101,19 @@ def restored_config(
     Where they differ from what `config` says, a warning tells so.
 
     Raises:
-        CheckpointError: the city, the seed or the batches differ, so that the order of trips
-            would be another.
+        CheckpointError: the city is another one (shows both hashes), or the seed or the batches
+            differ, so that the order of trips would be another.
         ConfigError: the training has done more steps than it is to have now.
     """
     stored, asked = checkpoint.settings, settings_of(config, city)
+    # Before names and hashes stood together, the hash of the city stood alone.
+    trained_on = made_from_of(checkpoint).city or Identity(
+        "city", "of its start", str(stored["fixed"]["city"]))
+    check_unchanged("the run", trained_on, city_identity(city))
     top_k = stored["fixed"].get(TOP_K, config.data.candidate_top_k)
     wrong = [f"{key} was {value}, now {asked['fixed'][key]}"
              for key, value in stored["fixed"].items()
-             if key != TOP_K and asked["fixed"][key] != value]
+             if key not in (TOP_K, "city") and asked["fixed"][key] != value]
     if wrong:
         raise CheckpointError("the run cannot be resumed with other settings: " + "; ".join(wrong),
                               hint="give the settings of its start, or start a new run")
@@ -140,6 +146,32 @@ def _check_steps(done: int, config: EngineConfig, city: City) -> None:
             f"the run has done {done} optimiser steps; with train.epochs {train.epochs} and "
             f"train.max_steps {train.max_steps} it would have {plan.total_steps}",
             hint=f"give --max-steps {done} or more, or more train.epochs")
+
+
+def made_from_of(checkpoint: Checkpoint) -> MadeFrom:
+    """Return the city and the teacher of a training, and the student that it started from."""
+    return MadeFrom.from_json(checkpoint.settings.get("made_from"))
+
+
+def check_teacher(
+    checkpoint: Checkpoint, source: TeacherSource | None, observer: Observer = SILENT
+) -> None:
+    """Check that the teacher that answers now is the one that has taught so far.
+
+    Raises:
+        CheckpointError: it is another one, or there is none; shows both hashes.
+    """
+    taught_by = made_from_of(checkpoint).teacher
+    check_unchanged("the run", taught_by, None if source is None else source.identity)
+    if source is None:
+        return
+    if taught_by is None:
+        observer.notify(Note("the checkpoint does not say which teacher taught the run so far; it "
+                             f"continues with {source.identity}", level="warning"))
+    form = checkpoint.settings.get("signal", source.form)
+    if form != source.form:
+        observer.notify(Note(f"the teacher's signal was {form}, is now {source.form}: its last "
+                             "digits may differ, and so the weights", level="warning"))
 
 
 def differences(section: str, stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:

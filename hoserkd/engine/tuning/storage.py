@@ -67,7 +67,7 @@ def _open_journal(path: Path, create: bool) -> BaseStorage:
     if not create and not path.is_file():
         raise StoreError(f"{path}: there is no such study",
                          hint="`hoserkd tune --study NAME` begins one")
-    _check_journal(path)
+    check_place(str(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(StudyJournal(path))
@@ -80,13 +80,14 @@ def _open_journal(path: Path, create: bool) -> BaseStorage:
                          f"entry of this form ({error!r})", hint=ANOTHER) from error
 
 
-def _check_journal(path: Path) -> None:
+def check_place(place: str) -> None:
     """Refuse a file of the user's, to which a study would append.
 
     Raises:
         UsageError: it is there, and its first line is no journal entry.
     """
-    if not path.exists():
+    path = Path(place).expanduser()
+    if "://" in place or not path.exists():
         return
     try:
         with path.open("rb") as file:

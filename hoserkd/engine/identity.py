@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["city", "teacher", "student"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+NAMELESS = ("best", "model")
+"""How the student's file is called in every run and every bundle."""
 SHORT = 12
 """Digits of a hash in messages."""
 
@@ -110,8 +112,12 @@ def teacher_identity(card: "TeacherCard", directory: Path | None = None) -> Iden
 
 
 def student_identity(student: "LoadedStudent", path: Path, name: str | None = None) -> Identity:
-    """Return which student was loaded from `path`; without a name it is called as its run."""
-    called = name or student.meta.run_id or path.stem
+    """Return which student was loaded from `path`.
+
+    Without a name it is called as the file, or as its run where all files are called so.
+    """
+    run_id = student.meta.run_id if path.stem in NAMELESS else None
+    called = name or run_id or path.stem
     return Identity("student", called, student_sha256(student), path.absolute())
 
 

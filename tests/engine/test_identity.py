@@ -52,14 +52,14 @@ def test_a_damaged_record_says_nothing(value):
 def test_a_student_is_its_weights_and_settings_not_its_file(
         two_way_city, new_tiny_student, tmp_path):
     student = new_tiny_student(two_way_city)
-    for name, run in (("a.safetensors", "first"), ("b.safetensors", "second")):
+    for name, run in (("best.safetensors", "first"), ("b.safetensors", "second")):
         save_student(tmp_path / name, student.model, replace(student.meta, run_id=run))
-    files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    files = [tmp_path / name for name in ("best.safetensors", "b.safetensors")]
     assert files[0].read_bytes() != files[1].read_bytes()
     found = [student_identity(load_student(path, two_way_city), path) for path in files]
     assert found[0] == found[1]
     assert found[0].sha256 == student_sha256(student)
-    assert [identity.name for identity in found] == ["first", "second"]
+    assert [identity.name for identity in found] == ["first", "b"]
     assert city_identity(two_way_city).sha256 == two_way_city.sha256
 
 

@@ -44,7 +44,8 @@ class Limits:
 
     total_bytes: int = 16 << 30
     files: int = 20_000
-    manifest_bytes: int = 16 << 20
+    manifest_bytes: int = 4 << 20
+    """20,000 names with sizes and hashes take 3 MB."""
     ratio: float = 300.0
     """Unpacked bytes for each packed one; judged once `ratio_floor_bytes` have come out."""
     ratio_floor_bytes: int = 32 << 20

@@ -134,8 +134,6 @@ class StudentConfig(Section):
     @classmethod
     def quantiles_rise(cls, quantiles: tuple[float, ...]) -> tuple[float, ...]:
         """Check that the quantiles are rising shares with the median among them."""
-        if not all(0 < q < 1 for q in quantiles):
-            raise ValueError("each must lie between 0 and 1")
         if any(a >= b for a, b in pairwise(quantiles)):
             raise ValueError("each must be larger than the one before it")
         if MEDIAN not in quantiles:

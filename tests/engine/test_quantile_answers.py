@@ -53,7 +53,8 @@ def test_evaluation_says_what_the_training_loop_says(city):
 def test_a_lost_label_counts_in_no_figure_of_the_quantiles():
     four = np.ones(4)
     answers = StepAnswers(
-        np.array([0, 2, 4]), 0.9 * four, four > 0, np.array([True, False, True, True]), four, four,
+        np.array([0, 2, 4]), 0.9 * four, four > 0, np.array([True, False, True, True]), four > 0,
+        four, four, four,
         QuantileAnswers((0.25, 0.5, 0.75), np.array([True, True, False, False]),
                         np.array([1.0, 9.0, 2.0, 3.0])))
     found = judge_answers(answers, HOW).figures

@@ -38,7 +38,8 @@ def step(recorder: RunRecorder, number: int, total: int) -> None:
         "loss": 0.4 + 2 * fall, "loss_road": 0.3 + 1.5 * fall, "loss_time": 0.1 + 0.5 * fall,
         "loss_kl": 0.2 + fall, "accuracy": 0.9 - 0.5 * fall, "learning_rate": 1e-3,
         "grad_norm": 1.0, "temperature": 2.0, "lambda_kl": 0.01, "trips_per_s": 210.0,
-        "steps_per_s": 3400.0, "agreement": 0.8}, {"data": 2.0, "forward": 90.0, "backward": 130.0}
+        "trip_steps_per_s": 3400.0, "optimiser_steps_per_s": 10.0, "agreement": 0.8}, {
+            "data": 2.0, "forward": 90.0, "backward": 130.0}
         if number % 20 == 0 else {}))
 
 

@@ -59,7 +59,7 @@ class ProgressObserver:
         """Show `event` if the time has come."""
         match event:
             case StepDone():
-                self._advance("training", event.step, event.total_steps, "updates",
+                self._advance("training", event.step, event.total_steps, "optimiser steps",
                               event.metrics)
             case Done():
                 self._advance(event.job, event.done, event.total, event.unit, event.metrics)

@@ -85,7 +85,7 @@ def test_progress_in_a_pipe_tells_warnings_only(capsys: pytest.CaptureFixture[st
 
 def test_progress_in_a_pipe_with_v_tells_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     lines = observe(Console(verbosity=1), capsys).splitlines()
-    assert lines[0].startswith("training: 5 of 5 updates")
+    assert lines[0].startswith("training: 5 of 5 optimiser steps")
     assert lines[1] == "epoch 1: val_accuracy 0.5000"
     assert lines[2].startswith("searching: 3 of 3 trips")
     assert all("\x1b" not in line and "\r" not in line for line in lines)

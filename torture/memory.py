@@ -40,7 +40,7 @@ def long_run(folder: Path, ledger: Ledger, steps: int = STEPS) -> None:
     growth = held[-1] - held[1]
     tally.more = {"steps": steps, "rss_mb": [round(value) for value in held],
                   "growth_mb": round(growth, 1),
-                  "recorded_steps_per_s": round(steps / (time.monotonic() - began))}
+                  "recorded_optimiser_steps_per_s": round(steps / (time.monotonic() - began))}
     tally.judge(f"{steps} steps", [f"memory grew by {growth:.0f} MB: {held}"] * (
         growth > GROWTH_MB))
     ledger.enter(tally)
@@ -76,7 +76,7 @@ def long_training(folder: Path, ledger: Ledger, steps: int) -> None:
     growth = held[-1] - held[1]
     tally.more = {"steps": steps, "rss_mb": [round(value) for value in held],
                   "growth_mb": round(growth, 1),
-                  "steps_per_s": round(steps / (time.monotonic() - began))}
+                  "optimiser_steps_per_s": round(steps / (time.monotonic() - began))}
     tally.judge(f"{steps} steps", [f"memory grew by {growth:.0f} MB: {held}"] * (
         growth > GROWTH_MB))
     ledger.enter(tally)

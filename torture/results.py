@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-CLOCKED = frozenset({"trips_per_s", "steps_per_s", "tokens_per_s", "epoch_s", "seconds"})
+CLOCKED = frozenset({"trips_per_s", "trip_steps_per_s", "optimiser_steps_per_s",
+                     "tokens_per_s", "epoch_s", "seconds"})
 """Figures that the clock decides."""
 
 

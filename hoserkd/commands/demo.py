@@ -253,11 +253,11 @@ def _render(context: Context, way: Way, payload: Mapping[str, Any]) -> "Renderab
 def comparison_rows(evaluations: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """Return the headline figures of each student as a line of texts a metric."""
     from hoserkd.engine.metrics.catalogue import METRICS
-    from hoserkd.report.tables import label, value_text
+    from hoserkd.report.tables import value_text
 
     rows = []
     for metric in METRICS:
         found = [evaluation["metrics"].get(metric.name, {}) for evaluation in evaluations]
         if metric.headline and any(found):
-            rows.append((label(metric), *(value_text(f.get("value"), metric) for f in found)))
+            rows.append((metric.title, *(value_text(f.get("value"), metric) for f in found)))
     return rows

@@ -44,21 +44,10 @@ if TYPE_CHECKING:
     from hoserkd.store.recorder import RunRecorder
     from hoserkd.store.records import RunRecord
 
-SHOWN = (
-    ("accuracy", "accuracy, all steps"),
-    ("accuracy_kept", "accuracy, labels kept"),
-    ("loss_road", "road loss"),
-    ("loss_time", "time loss (log MAPE)"),
-    ("loss_pinball", "time loss (pinball)"),
-    ("time_mae_s", "time error, s (MAE)"),
-    ("time_mape", "time error, relative (MAPE)"),
-    ("time_coverage", "times within the interval"),
-    ("time_coverage_gap", "the same, minus nominal"),
-    ("ece", "calibration error"),
-    ("loss_kl", "KL to the teacher"),
-    ("agreement", "agreement with the teacher"),
-    ("teacher_accuracy", "teacher's own accuracy"),
-)
+SHOWN = ("accuracy", "accuracy_kept", "loss_road", "loss_time", "loss_pinball", "time_mae_s",
+         "time_mape", "time_coverage", "time_coverage_gap", "ece", "loss_kl", "agreement",
+         "teacher_accuracy")
+"""Figures of the validation and test trips that the terminal shows."""
 
 UNFINISHED = ("stopped", "failed", "dead")
 
@@ -350,14 +339,15 @@ def render(
     from rich.console import Group
     from rich.text import Text
 
+    from hoserkd.engine.metrics.catalogue import BY_NAME
     from hoserkd.text import duration_text
 
-    rows = [(title, result.metrics.get(f"val_{key}"), result.metrics.get(f"test_{key}"))
-            for key, title in SHOWN]
+    rows = [(BY_NAME[key].title, result.metrics.get(f"val_{key}"),
+             result.metrics.get(f"test_{key}")) for key in SHOWN]
     known = [row for row in rows if row[1] is not None or row[2] is not None]
     title = f"Run {run.name}: best epoch {result.best_epoch + 1}"
     return Group(
         context.console.table(title, ("metric", "validation", "test"), known),
         Text(f"best epoch: by validation {result.best_by} (train.best)"),
-        Text(f"{result.best}: {result.steps} steps in {duration_text(seconds)}"),
+        Text(f"{result.best}: {result.steps} optimiser steps in {duration_text(seconds)}"),
     )

@@ -36,8 +36,8 @@ class TuneConfig(Section):
     """Trials altogether, the vanilla baseline among them."""
     objectives: tuple[Objective, ...] = ("accuracy",)
     """What trials are judged by, on the validation trips: accuracy (of the next road),
-    calibration (its expected error, the smaller the better), throughput (steps a second that the
-    trained student judges). Several: the Pareto front is sought and nothing is pruned."""
+    calibration (its expected error, the smaller the better), throughput (trip steps a second that
+    the trained student judges). Several: the Pareto front is sought and nothing is pruned."""
     sampler: Sampler = "cmaes"
     """How settings are drawn; cmaes knows one objective only."""
     epochs: int = Field(8, ge=1, le=MAX_COUNT)

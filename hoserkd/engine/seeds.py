@@ -8,7 +8,8 @@ from typing import Literal
 
 from scipy import stats
 
-SMALLER_IS_BETTER = ("loss", "time", "ece")
+from hoserkd.engine.metrics.catalogue import metric_of
+
 CONFIDENCE = 0.95
 Verdict = Literal["better", "worse", "no difference", "one seed: no verdict"]
 
@@ -40,7 +41,8 @@ class Comparison:
 
 def smaller_is_better(metric: str) -> bool:
     """Return whether a metric is an error or a loss."""
-    return any(word in metric for word in SMALLER_IS_BETTER)
+    found = metric_of(metric)
+    return found is not None and found.better == "lower"
 
 
 def mean_interval(values: Sequence[float], resolution: float = 0.0) -> tuple[float, float] | None:

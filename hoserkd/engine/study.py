@@ -216,7 +216,7 @@ class _StepCount:
 
     def tell(self, steps: int) -> None:
         """Report `steps` of all."""
-        self._observer.notify(Progress("study", steps, self._total, "updates"))
+        self._observer.notify(Progress("study", steps, self._total, "optimiser steps"))
 
 
 def run_study(

@@ -234,7 +234,7 @@ def budget_table(report: StudyReport) -> Table:
     rows = tuple((share_text(p.share), f"{p.trips:,}", f"{p.epoch_steps:,}", f"{p.steps:,}",
                   f"{p.steps / p.epoch_steps:.1f}") for p in report.shares)
     return Table("Budget of a training, the same for every arm",
-                 ("share", "trips", "updates an epoch", "updates", "epochs"), rows)
+                 ("share", "trips", "optimiser steps an epoch", "optimiser steps", "epochs"), rows)
 
 
 def trainings_table(report: StudyReport) -> Table:

@@ -9,7 +9,6 @@ from hoserkd.engine.metrics.catalogue import (
     BY_NAME,
     LEVELS,
     METRICS,
-    PAIRED,
     Metric,
 )
 from hoserkd.engine.metrics.comparison import Comparison
@@ -62,11 +61,6 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def label(metric: Metric) -> str:
-    """Return the metric's name with its unit."""
-    return metric.label if metric.unit in ("", "share") else f"{metric.label}, {metric.unit}"
-
-
 def metric_table(
     report: Report, metrics: Sequence[Metric], title: str, *, floor_interval: bool = False
 ) -> Table:
@@ -80,7 +74,7 @@ def metric_table(
             continue
         beside = [_reference(first.references[name], metric,
                              interval=floor_interval and name == FLOOR) for name in shown]
-        rows.append((label(metric), *(figure_text(f, metric) for f in figures), *beside))
+        rows.append((metric.title, *(figure_text(f, metric) for f in figures), *beside))
     columns = ("metric", *(run.name for run in report.runs), *shown)
     return Table(title, columns, tuple(rows))
 
@@ -131,17 +125,16 @@ def scenario_table(report: Report, index: int) -> Table:
         floor = value_text((found.floor.get("distance_jsd") or Figure(None)).value)
         paired = found.figures["dtw_km"].count or 0
         rows.append((kind, f"{found.requests:,}", f"{paired:,}", *cells, floor))
-    figures = (label(BY_NAME[name]) for name in SCENARIO_METRICS)
+    figures = (BY_NAME[name].title for name in SCENARIO_METRICS)
     columns = ("trips", "requests", "with a partner", *figures, "floor of distance JSD")
     return Table(f"By kind of trip: {run.name}", columns, tuple(rows))
 
 
 def _test_row(name: str, test: PairedTest) -> tuple[str, ...]:
-    better, meaning = PAIRED[name]
-    won = ABSENT
+    metric, won = BY_NAME[name], ABSENT
     if test.p_holm < SIGNIFICANT and test.effect:
-        won = "first" if (test.effect < 0) == (better == "lower") else "second"
-    return (meaning, f"{test.count:,}", value_text(test.mean_a), value_text(test.mean_b),
+        won = "first" if (test.effect < 0) == (metric.better == "lower") else "second"
+    return (metric.title, f"{test.count:,}", value_text(test.mean_a), value_text(test.mean_b),
             figure_text(test.difference), p_text(test.p), p_text(test.p_holm),
             f"{test.effect:+.2f}", won)
 
@@ -188,7 +181,7 @@ def seeds_table(group: SeedGroup) -> Table:
     for metric in METRICS:
         if metric.headline and metric.name in group.mean:
             figure = group.mean[metric.name]
-            rows.append((label(metric), value_text(figure.value, metric),
+            rows.append((metric.title, value_text(figure.value, metric),
                          value_text(group.spread[metric.name], metric),
                          value_text(figure.low, metric), value_text(figure.high, metric)))
     return Table(f"Across seeds: {group.name} ({len(group.members)} runs)",

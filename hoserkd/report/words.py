@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hoserkd.engine.metrics.baselines import FLOOR, FREQUENT, SHORTEST
-from hoserkd.engine.metrics.catalogue import BY_NAME, ONE_TRAINING, PAIRED
+from hoserkd.engine.metrics.catalogue import BY_NAME, ONE_TRAINING
 from hoserkd.engine.metrics.comparison import Comparison
 from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.metrics.statistics import Figure
@@ -133,12 +133,12 @@ def comparison_sentence(found: Comparison) -> str:
     better: dict[str, list[str]] = {found.a: [], found.b: []}
     for name, test in found.tests.items():
         if test.p_holm < SIGNIFICANT and test.effect:
-            first = (test.effect < 0) == (PAIRED[name][0] == "lower")
-            what, _, unit = PAIRED[name][1].partition(", ")
+            metric = BY_NAME[name]
+            first = (test.effect < 0) == (metric.better == "lower")
+            unit = f" {metric.unit}" if metric.unit not in ("", "share") else ""
             better[found.a if first else found.b].append(
-                f"{what.removesuffix(' by')} ({value_text(test.mean_a)} against "
-                f"{value_text(test.mean_b)}{' ' + unit if unit else ''}, "
-                f"{_p_words(test.p_holm)})")
+                f"{metric.label.removesuffix(' by')} ({value_text(test.mean_a, metric)} against "
+                f"{value_text(test.mean_b, metric)}{unit}, {_p_words(test.p_holm)})")
     told = [f"{name} is better in {'; '.join(what)}" for name, what in better.items() if what]
     if not told:
         return (f"Over {found.queries:,} common requests no difference between {found.a} and "

@@ -9,6 +9,7 @@ from typing import Any
 
 from hoserkd.engine.bounded_json import parse_json
 from hoserkd.engine.identity import MadeFrom
+from hoserkd.engine.metrics.catalogue import RENAMED, current_name
 from hoserkd.store.records import (
     ArtifactRecord,
     EpochRecord,
@@ -18,10 +19,14 @@ from hoserkd.store.records import (
     Series,
 )
 
+PRESENT = " ".join(["CASE name", *(f"WHEN '{old}' THEN '{new}'" for old, new in RENAMED.items()),
+                    "ELSE name END"])
+"""What a recorded figure is called now."""
 SERIES = {
-    "metrics": "SELECT name, step, epoch_us(recorded_at) / 1e6, coalesce(value, 'NaN'::DOUBLE) "
+    "metrics": f"SELECT {PRESENT} AS present, step, epoch_us(recorded_at) / 1e6, "
+               "coalesce(value, 'NaN'::DOUBLE) "
                "FROM metrics WHERE run_id = ?1 AND step > ?2 AND (?3::VARCHAR[] IS NULL OR "
-               "list_contains(?3::VARCHAR[], name)) ORDER BY name, step, seq",
+               "list_contains(?3::VARCHAR[], present)) ORDER BY present, step, seq",
     "timings": "SELECT part, step, epoch_us(recorded_at) / 1e6, coalesce(ms, 'NaN'::DOUBLE) "
                "FROM timings WHERE run_id = ?1 ORDER BY part, step, seq",
     "system": "SELECT name, 0, epoch_us(recorded_at) / 1e6, coalesce(value, 'NaN'::DOUBLE) "
@@ -84,7 +89,7 @@ def read_notes(connection: Any, run_id: str) -> tuple[NoteRecord, ...]:
 def read_metric_names(connection: Any) -> tuple[str, ...]:
     """Return the names of all recorded figures."""
     return tuple(name for name, in connection.execute(
-        "SELECT name FROM metrics UNION SELECT name FROM epochs ORDER BY 1").fetchall())
+        f"SELECT {PRESENT} FROM metrics UNION SELECT name FROM epochs ORDER BY 1").fetchall())
 
 
 def read_runs(connection: Any, where: str, parameters: Sequence[Any]) -> list[dict[str, Any]]:
@@ -102,7 +107,7 @@ def _run_fields(row: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("tags", "parents", "argv"):
         values[key] = tuple(values[key] or ())
     for key in ("last_metrics", "last_epoch"):
-        values[key] = {name: math.nan if value is None else value
+        values[key] = {current_name(name): math.nan if value is None else value
                        for name, value in (values[key] or {}).items()}
     values["made_from"] = read_made_from(values["made_from"])
     return values

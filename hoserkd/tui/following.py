@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hoserkd.engine.metrics.catalogue import current_name
 from hoserkd.store.spool import SPOOL, tail_events
 from hoserkd.text import number_text
 from hoserkd.tui.snapshot import CURVE_POINTS, Curve, thinned
@@ -70,8 +71,12 @@ class Following:
         return {name: thinned(name, points) for name, points in sorted(self._points.items())}
 
     @property
-    def steps_per_s(self) -> float | None:
-        """Optimiser steps (or units of progress) a second, over the newest ones."""
+    def pace_per_s(self) -> float | None:
+        """Optimiser steps, or units of another work, a second by the clock of the newest events.
+
+        Validations and pauses count, so it tells when the run will end; how fast it trains tells
+        `optimiser_steps_per_s`.
+        """
         if len(self._clock) < 2:
             return None
         (first_at, first), (last_at, last) = self._clock[0], self._clock[-1]
@@ -110,7 +115,8 @@ class Following:
             self._note(event, kind)
 
     def _take_figures(self, kind: str, event: Mapping[str, Any]) -> None:
-        figures = {name: float(value) for name, value in (event.get("m") or {}).items()
+        figures = {current_name(name): float(value)
+                   for name, value in (event.get("m") or {}).items()
                    if value is not None}
         self.metrics |= figures
         if kind == "progress":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hoserkd.engine.files import read_json_object
-from hoserkd.engine.metrics.catalogue import METRICS, ONE_TRAINING, PAIRED, Metric
+from hoserkd.engine.metrics.catalogue import BY_NAME, METRICS, ONE_TRAINING, Metric
 
 FILE = "evaluation.json"
 SIGNIFICANT = 0.05
@@ -94,7 +94,7 @@ def judgement_of(document: Mapping[str, Any], run_id: str, title: str) -> Judgem
         figures = [one["metrics"].get(metric.name, {}) for one in found]
         if any(figure.get("value") is not None for figure in figures):
             lines.append(MetricLine(
-                _label(metric),
+                metric.title,
                 tuple(_value_text(figure.get("value"), metric) for figure in figures),
                 tuple(_figure_text(figure, metric) for figure in figures),
                 tuple(_value_text(reference.get(metric.name, {}).get("value"), metric)
@@ -115,7 +115,7 @@ def _test_lines(document: Mapping[str, Any]) -> list[Difference]:
             p = test["p_holm"]
             if p is None:
                 continue
-            measure = PAIRED[name][1] if name in PAIRED else name
+            measure = BY_NAME[name].title if name in BY_NAME else name
             lines.append(Difference(
                 measure, f"{comparison['a']} {test['mean_a']:.4g}",
                 f"{comparison['b']} {test['mean_b']:.4g}",
@@ -130,10 +130,6 @@ def _merged(shares: tuple[float, ...], step: int) -> tuple[float, ...]:
 def _shares(counts: list[float]) -> tuple[float, ...]:
     total = sum(counts) or 1.0
     return tuple(count / total for count in counts)
-
-
-def _label(metric: Metric) -> str:
-    return metric.label if metric.unit in ("", "share") else f"{metric.label}, {metric.unit}"
 
 
 def _figure_text(figure: Mapping[str, Any], metric: Metric) -> str:

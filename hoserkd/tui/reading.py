@@ -248,14 +248,12 @@ def row_of(record: RunRecord, figures: Mapping[str, float], follows: Following |
         follows: what its spool tells beyond the record, for a run at work.
         now: seconds since 1970, for a run at work.
     """
-    step, total, epoch, speed = record.step, record.total_steps, record.epoch, None
+    step, total, epoch, pace = record.step, record.total_steps, record.epoch, None
     if not total:
         step, total = record.done or record.step, record.total
     if follows is not None and follows.step is not None:
-        step, total, speed = follows.step, follows.total_steps, follows.steps_per_s
+        step, total, pace = follows.step, follows.total_steps, follows.pace_per_s
         epoch = follows.epoch if follows.epoch is not None else epoch
-    elif record.duration_s > 0 and step:
-        speed = step / record.duration_s
     best = record.best_value if record.best_name == "val_accuracy" else None
     accuracies = [value for value in (best, figures.get("val_accuracy")) if value is not None]
     started = record.started_at.timestamp()
@@ -264,7 +262,8 @@ def row_of(record: RunRecord, figures: Mapping[str, float], follows: Following |
         status=record.status, tags=record.tags, seed=record.seed, device=record.device,
         started_s=started,
         duration_s=record.duration_s if now is None else float(round(now - started)),
-        step=step, total_steps=total, epoch=epoch, steps_per_s=speed,
+        step=step, total_steps=total, epoch=epoch,
+        optimiser_steps_per_s=figures.get("optimiser_steps_per_s"),
         trips_per_s=figures.get("trips_per_s"), val_accuracy=max(accuracies, default=None),
         loss=figures.get("loss"), loss_kl=figures.get("loss_kl"),
-        eta_s=None if now is None else time_left_s(step, total, speed))
+        eta_s=None if now is None else time_left_s(step, total, pace))

@@ -39,7 +39,7 @@ class RunRow:
     step: int | None = None
     total_steps: int | None = None
     epoch: int | None = None
-    steps_per_s: float | None = None
+    optimiser_steps_per_s: float | None = None
     trips_per_s: float | None = None
     val_accuracy: float | None = None
     loss: float | None = None
@@ -185,11 +185,11 @@ def curves_of(rows: Iterable[tuple[int, str, float]]) -> dict[str, Curve]:
 
 
 def time_left_s(step: int | None, total_steps: int | None,
-                steps_per_s: float | None) -> float | None:
+                pace_per_s: float | None) -> float | None:
     """Return the seconds to go at the present speed."""
-    if step is None or not total_steps or not steps_per_s or steps_per_s <= 0:
+    if step is None or not total_steps or not pace_per_s or pace_per_s <= 0:
         return None
-    return max(total_steps - step, 0) / steps_per_s
+    return max(total_steps - step, 0) / pace_per_s
 
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -211,3 +211,21 @@ def test_a_model_file_that_is_missing_is_named(run_cli, places, tmp_path):
     answer = run_cli(*smoke(places, "--model", tmp_path / "none.pth"))
     assert answer.exit_code == 2
     assert "none.pth: no such file" in answer.stderr
+
+
+def test_all_that_is_recorded_is_in_the_catalogue(run_cli, places, tmp_path):
+    from hoserkd.engine.metrics.catalogue import metric_of
+    from hoserkd.store.runs import RunStore
+
+    answer = run_cli("generate", "--run", "first", "-o", tmp_path / "g.csv", *places)
+    assert answer.exit_code == 0, answer.stderr
+    store = RunStore(Path(places[3]))
+    names = set()
+    for run in store.runs():
+        names |= store.metrics(run.run_id).keys() | run.last_metrics.keys()
+        names |= {name for epoch in store.epochs(run.run_id) for name in epoch.metrics}
+        for judged in store.evaluations(run.run_id):
+            if run.kind in ("train", "generate"):
+                names |= judged.payload.keys()
+    assert {"trips_per_s", "val_accuracy", "test_accuracy", "completion"} <= names
+    assert {name for name in names if metric_of(name) is None} == set()

@@ -27,7 +27,7 @@ def test_a_vanilla_run_prints_its_figures_and_leaves_a_model(prepared, home):
     assert answer.exit_code == 0, answer.stderr
     assert "Run plain: best epoch" in answer.stdout
     assert "best epoch: by validation accuracy, then loss (train.best)" in answer.stdout
-    assert "accuracy, all steps" in answer.stdout
+    assert "Next-step accuracy" in answer.stdout
     assert len(list(home.glob("store/runs/*/best.safetensors"))) == 1
 
 

@@ -149,7 +149,8 @@ def test_training_learns_and_reports(city, trained):
     assert result.val_perplexity == pytest.approx(epochs[1].metrics["val_perplexity"])
     assert epochs[1].metrics["val_perplexity"] < result.card.vocab_size
     steps = listener.of(StepDone)
-    assert {"loss", "learning_rate", "grad_norm", "tokens_per_s"} == set(steps[0].metrics)
+    assert {"loss", "learning_rate", "grad_norm", "tokens_per_s",
+            "optimiser_steps_per_s"} == set(steps[0].metrics)
     assert steps[-1].step == steps[-1].total_steps == epochs[-1].step
     assert {e.kind for e in listener.of(CheckpointSaved)} == {"best", "last"}
 

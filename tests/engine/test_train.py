@@ -134,7 +134,8 @@ def test_every_step_is_reported_with_its_figures(undisturbed):
     for step in steps:
         assert step.metrics.keys() >= {
             "loss", "loss_road", "loss_time", "loss_kl", "learning_rate", "grad_norm",
-            "temperature", "lambda_kl", "accuracy", "trips_per_s", "steps_per_s",
+            "temperature", "lambda_kl", "accuracy", "trips_per_s", "trip_steps_per_s",
+            "optimiser_steps_per_s",
             "informative_share", "collision_share", "teacher_entropy", "student_entropy",
             "agreement", "teacher_accuracy"}
         m = step.metrics
@@ -187,7 +188,7 @@ def test_not_a_number_ends_the_run_and_names_the_last_good_checkpoint(city, tmp_
     with pytest.raises(DivergenceError, match="kl") as caught:
         train_student(toy_config(DistillConfig(), checkpoint_every=2), city, directory=tmp_path,
                       teacher_sources=sources)
-    assert "at step 7" in caught.value.message
+    assert "at optimiser step 7" in caught.value.message
     assert f"{tmp_path / 'last.ckpt'} (step 6)" in caught.value.message
     checkpoint = load_checkpoint(tmp_path / "last.ckpt")
     assert checkpoint.state.step == 6

@@ -627,3 +627,12 @@ def test_a_query_that_asks_for_gigabytes_or_hours_is_refused(store: RunStore) ->
     long = store.query("SELECT repeat('x', 100000) FROM range(9)", QueryLimits(text_bytes=450_000))
     assert (len(long.rows), long.truncated) == (4, True)
     assert not store.query("SELECT 1").truncated
+
+
+def test_figures_of_older_runs_are_told_by_their_present_names(store: RunStore) -> None:
+    with store.create_run("train", "demo", "old", "{}", 0, "cpu") as recorder:
+        recorder.notify(StepDone(1, 0, 2, {"steps_per_s": 3.0, "loss": 1.0}))
+        recorder.notify(StepDone(2, 0, 2, {"trip_steps_per_s": 4.0, "loss": 1.0}))
+    found = store.metrics(recorder.run_id, ["trip_steps_per_s"])
+    assert found["trip_steps_per_s"].value.tolist() == [3.0, 4.0]
+    assert "steps_per_s" not in store.metrics(recorder.run_id)

@@ -29,8 +29,8 @@ def row(number: int, **changes: object) -> RunRow:
         "run_id": f"2611{number:02d}-abc{number}", "name": f"run-{number}", "kind": "train",
         "profile": "demo", "status": "finished", "seed": number, "device": "cpu",
         "started_s": START_S + 60 * number, "duration_s": 125.0, "step": 400, "total_steps": 400,
-        "epoch": 9, "steps_per_s": 3.2, "trips_per_s": 204.8, "val_accuracy": 0.8 + number / 100,
-        "loss": 0.5, "loss_kl": None, "eta_s": None,
+        "epoch": 9, "optimiser_steps_per_s": 3.2, "trips_per_s": 204.8,
+        "val_accuracy": 0.8 + number / 100, "loss": 0.5, "loss_kl": None, "eta_s": None,
     }
     return RunRow(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -171,5 +171,5 @@ def store_of_every_state() -> LiteralSource:
         row(4, name="too hot", status="failed", step=17, val_accuracy=None),
         row(5, name="killed", status="dead", step=55, val_accuracy=None),
         row(6, name="demo evaluation", kind="evaluate", status="stopped", step=None,
-            total_steps=None, val_accuracy=None, trips_per_s=None, steps_per_s=None),
+            total_steps=None, val_accuracy=None, trips_per_s=None, optimiser_steps_per_s=None),
     ))

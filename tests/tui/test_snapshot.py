@@ -131,7 +131,7 @@ def test_following_spool_sees_growth_rewind_and_torn_line(tmp_path: Path) -> Non
     assert following.curves()["loss"].value == (1.0, 7.0)
     assert "warning: slow" in following.notes()[-2]
     assert (following.step, following.total_steps) == (2, 9)
-    assert following.steps_per_s is None
+    assert following.pace_per_s is None
 
 
 def test_following_speed_comes_from_the_clock_of_the_events(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_following_speed_comes_from_the_clock_of_the_events(tmp_path: Path) -> N
         for s in range(60)])
     following = Following(tmp_path, whole=False)
     following.advance()
-    assert following.steps_per_s == pytest.approx(4.0)
+    assert following.pace_per_s == pytest.approx(4.0)
 
 
 def test_following_newest_only_reads_the_end_of_a_long_spool(tmp_path: Path) -> None:

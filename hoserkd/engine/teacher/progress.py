@@ -64,20 +64,25 @@ class Meter:
         self.reported = (progress.reported_loss, progress.reported_tokens)
         """Loss and tokens up to the last report."""
         self._time, self._timed = time.perf_counter(), progress.token_sum
+        self._steps = 0
+        """Optimiser steps since the last report."""
 
     def add(self, loss: Tensor, norm: Tensor, tokens: int) -> None:
         """Count one step."""
         self._loss += loss
         self._norm = norm
         self._tokens += tokens
+        self._steps += 1
 
-    def window(self) -> tuple[float, float, float]:
-        """Return mean loss, last gradient norm and tokens a second since the last call."""
+    def window(self) -> tuple[float, float, dict[str, float]]:
+        """Return mean loss, last gradient norm and the speeds since the last call."""
         loss, now = float(self._loss), time.perf_counter()
         mean = (loss - self.reported[0]) / max(self._tokens - self.reported[1], 1)
-        speed = (self._tokens - self._timed) / max(now - self._time, 1e-9)
+        elapsed = max(now - self._time, 1e-9)
+        speed = {"tokens_per_s": (self._tokens - self._timed) / elapsed,
+                 "optimiser_steps_per_s": self._steps / elapsed}
         self.reported = (loss, self._tokens)
-        self._time, self._timed = now, self._tokens
+        self._time, self._timed, self._steps = now, self._tokens, 0
         return mean, float(self._norm), speed
 
     def sums(self) -> tuple[float, int]:

@@ -226,7 +226,7 @@ class _Training:
         loss, norm, speed = meter.window()
         self._check_figures({"loss": loss}, norm)
         self._observer.notify(StepDone(progress.step, progress.epoch, self._total, {
-            "loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens_per_s": speed}))
+            "loss": loss, "learning_rate": rate, "grad_norm": norm, **speed}))
 
     def _judge(self) -> None:
         """Measure the held-out figures, and note whether they are the best.

@@ -89,7 +89,8 @@ class Journal:
         timings = self._timer.collect()
         position = self._names.index("steps")
         speed = {"trips_per_s": sum(r.trips for r in records) / elapsed,
-                 "steps_per_s": sum(row[position] for row in rows) / elapsed}
+                 "trip_steps_per_s": sum(row[position] for row in rows) / elapsed,
+                 "optimiser_steps_per_s": len(records) / elapsed}
         for record, row in zip(records, rows, strict=True):
             named = dict(zip(self._names, row[:-1], strict=True))
             self._check(record, named, row[-1])
@@ -111,7 +112,7 @@ class Journal:
             return
         what = ", ".join(k for k, v in sums.items() if not math.isfinite(v)) or "gradient"
         raise DivergenceError(
-            f"training diverged at step {record.step} (epoch {record.epoch}): "
+            f"training diverged at optimiser step {record.step} (epoch {record.epoch + 1}): "
             f"not a number: {what}")
 
     @staticmethod

@@ -219,7 +219,7 @@ class Training:
         broken = not_finite({"weights": learner.state_dict(),
                              "optimiser": learner.optimiser.state_dict()})
         if broken is not None:
-            raise self._diverged(f"training diverged by step {self.state.step}: not finite: "
+            raise self._diverged(f"training diverged by optimiser step {self.state.step}: not finite: "
                                  f"{broken}")
 
     def _check_judged(self, metrics: Mapping[str, float]) -> None:
@@ -230,7 +230,7 @@ class Training:
         broken = [name for name, value in metrics.items()
                   if "loss" in name and not math.isfinite(value)]
         if broken:
-            raise self._diverged(f"training diverged by step {self.state.step}: not a number in "
+            raise self._diverged(f"training diverged by optimiser step {self.state.step}: not a number in "
                                  f"the validation: {', '.join(broken)}")
 
     def _diverged(self, message: str) -> DivergenceError:

@@ -9,6 +9,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hoserkd.engine.metrics.catalogue import current_name
 from hoserkd.engine.tuning.objectives import Objective, objectives_of
 from hoserkd.engine.tuning.rows import TrialRow, trial_row
 from hoserkd.engine.tuning.workers import Worker, workers_of
@@ -75,8 +76,7 @@ class Ledger:
         trial = self.fixed(key)
         if trial is None or trial.state != TrialState.COMPLETE:
             return None
-        found: dict[str, float] = trial.user_attrs["metrics"]
-        return found
+        return known_metrics(trial)
 
     def workers(self) -> dict[str, Worker]:
         """Return all processes that ever worked on the study, by id."""
@@ -111,7 +111,7 @@ class Ledger:
         worker = workers.get(trial.user_attrs.get("worker", ""))
         row = trial_row(trial, self.objectives, number, later,
                         "" if worker is None else f"{worker.host}:{worker.pid}")
-        metrics = trial.user_attrs.get("metrics", {})
+        metrics = known_metrics(trial)
         if number or not metrics:
             return row
         # The companion study knows one objective; the baseline has figures for all.
@@ -133,6 +133,12 @@ def open_ledger(storage: BaseStorage, name: str, patience_s: float, place: str) 
         raise StoreError(f"{place} holds no study {name} of hoserkd",
                          hint="`hoserkd tune --study NAME` begins one") from error
     return Ledger(name, found, runs, objectives_of(tuple(names)), patience_s)
+
+
+def known_metrics(trial: FrozenTrial) -> dict[str, float]:
+    """Return a trial's figures by their present names; empty where it has none."""
+    return {current_name(name): value
+            for name, value in trial.user_attrs.get("metrics", {}).items()}
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:

@@ -38,7 +38,7 @@ class Objective:
 OBJECTIVES = {
     "accuracy": Objective("accuracy", "val_accuracy", "maximize"),
     "calibration": Objective("calibration", "val_ece", "minimize"),
-    "throughput": Objective("throughput", "val_steps_per_s", "maximize", by_epoch=False),
+    "throughput": Objective("throughput", "val_trip_steps_per_s", "maximize", by_epoch=False),
 }
 
 
@@ -53,7 +53,7 @@ def values_of(objectives: tuple[Objective, ...], metrics: Mapping[str, float]) -
 
 
 def measure_throughput(config: EngineConfig, city: City, student: Path) -> dict[str, float]:
-    """Return `val_steps_per_s`: how many steps a second a student judges on this machine.
+    """Return `val_trip_steps_per_s`: how many trip steps a second a student judges here.
 
     The median of three passes over at most 512 validation trips, after one that warms up. Other
     work on the machine slows it, so that trials compare only where workers do not share a machine.
@@ -78,4 +78,4 @@ def measure_throughput(config: EngineConfig, city: City, student: Path) -> dict[
         judge_split(net, tables, source, kept, model.meta.times)
         if number:
             seconds.append(time.perf_counter() - began)
-    return {"val_steps_per_s": steps / statistics.median(seconds)}
+    return {"val_trip_steps_per_s": steps / statistics.median(seconds)}

@@ -55,7 +55,7 @@ LABELS = {
     "gpu_memory_percent": "GPU",
 }
 """What a curve is called beside its chart's title, where the metric's own name is long."""
-NOT_DRAWN = ("steps_per_s", "epoch_s")
+NOT_DRAWN = ("trip_steps_per_s", "optimiser_steps_per_s", "epoch_s")
 WIDE = 120
 NAME_WIDTH = 36
 CHARTS = 4
@@ -83,11 +83,19 @@ def headline(row: RunRow, wide: bool) -> Text:
     pairs = [("kind", row.kind), ("profile", row.profile), ("seed", figure(row.seed)),
              ("device", row.device or "-")]
     second = key_values([
-        ("step", f"{figure(row.step)}/{figure(row.total_steps)}"),
+        _done(row),
         ("epoch", figure(None if row.epoch is None else row.epoch + 1)),
-        ("it/s", figure(row.steps_per_s)), ("trips/s", figure(row.trips_per_s)),
+        ("trips/s", figure(row.trips_per_s)),
         ("val acc", figure(row.val_accuracy)), ("KL", figure(row.loss_kl))])
     return Text.assemble(first, "   " if wide else "\n", key_values(pairs), "\n", second)
+
+
+def _done(row: RunRow) -> tuple[str, str]:
+    """Return how far a training is in optimiser steps, with their rate, or another run's work."""
+    done = f"{figure(row.step)}/{figure(row.total_steps)}"
+    if row.optimiser_steps_per_s is not None:
+        done += f" at {figure(row.optimiser_steps_per_s)}/s"
+    return "done" if row.epoch is None else "optimiser step", done
 
 
 def settings_text(detail: RunDetail) -> Text:

@@ -219,8 +219,8 @@ class Training:
         broken = not_finite({"weights": learner.state_dict(),
                              "optimiser": learner.optimiser.state_dict()})
         if broken is not None:
-            raise self._diverged(f"training diverged by optimiser step {self.state.step}: not finite: "
-                                 f"{broken}")
+            raise self._diverged(f"training diverged by optimiser step {self.state.step}: "
+                                 f"not finite: {broken}")
 
     def _check_judged(self, metrics: Mapping[str, float]) -> None:
         """Refuse weights whose validation loss is not finite. (An error in seconds may overflow.)
@@ -230,8 +230,8 @@ class Training:
         broken = [name for name, value in metrics.items()
                   if "loss" in name and not math.isfinite(value)]
         if broken:
-            raise self._diverged(f"training diverged by optimiser step {self.state.step}: not a number in "
-                                 f"the validation: {', '.join(broken)}")
+            raise self._diverged(f"training diverged by optimiser step {self.state.step}: "
+                                 f"not a number in the validation: {', '.join(broken)}")
 
     def _diverged(self, message: str) -> DivergenceError:
         return DivergenceError(

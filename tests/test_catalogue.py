@@ -59,9 +59,9 @@ def test_every_figure_of_a_face_is_in_the_catalogue_by_its_present_name(face):
 
 
 def test_every_figure_of_training_and_machine_is_in_the_catalogue():
-    sums = dict.fromkeys((*SUPERVISED, *DISTILLED, "pinball"), 1.0)
+    sums = dict.fromkeys((*SUPERVISED, *DISTILLED, "pinball", "weighted_kl"), 1.0)
     heads = {f"{what}_3": 1.0 for what in ("gt_road", "gt_time", "soft_kl", "soft_time")}
-    made = {*loss_metrics(sums, 0.1),
+    made = {*loss_metrics(sums),
             *self_metrics({**sums, **heads}, (3,), DistillConfig(enabled=False))}
     process = SimpleNamespace(cpu_percent=lambda: 1.0, memory_info=lambda: SimpleNamespace(rss=1))
     machine = SimpleNamespace(cpu_percent=lambda: 1.0,

@@ -62,7 +62,7 @@ def study(home: Path) -> Any:
               for trial in told[-1]["trials"] if trial["state"] in ("complete", "pruned")]
     tuned = [run for run in _runs(home, "train") if run.study]
     return {"trials": trials, "finals": told[-1]["finals"],
-            "best": {k: told[-1]["best"][k] for k in ("values", "params")},
+            "leader": told[-1]["leader"], "best": told[-1]["best"] is not None,
             "statuses": sorted({run.status for run in tuned}),
             "trainings": sorted(json.dumps(_trained(home, run), sort_keys=True) for run in tuned)}
 

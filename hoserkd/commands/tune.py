@@ -69,28 +69,27 @@ def search(
     from hoserkd.engine.city.storage import load_city
 
     bench = Bench(context, load_city(context.city_dir(city)), resume=resume is not None,
-                  worker=worker)
+                  worker=worker, city=city)
     if worker:
         bench.help_out(parent)
         return
     team = Team(context, workers, profile, city)
     with bench.study.at_work(), bench.recording() as recorder, team.gathered(recorder):
         found = bench.work(team)
-        document = keep(bench, found, city, recorder)
+        document = keep(bench, found, recorder)
     if recorder is None and bench.is_orphaned():
         with bench.recording() as recorder:
-            document = keep(bench, found, city, recorder)
+            document = keep(bench, found, recorder)
     context.console.result(document, lambda: render(context.console, found, document))
 
 
-def keep(bench: "Bench", found: "TuneOutcome", city: str | None, recorder: "RunRecorder | None"
+def keep(bench: "Bench", found: "TuneOutcome", recorder: "RunRecorder | None"
          ) -> dict[str, Any]:
     """Return a study's document; write it and the page where this process records the study."""
-    from hoserkd.commands.tune_views import payload, write_report
+    from hoserkd.commands.tune_views import write_report
 
     folder = None if recorder is None else recorder.directory / "tune"
-    context = bench.context
-    document = payload(found, context.profile, context.config, city, folder)
+    document = bench.document(found, folder)
     if recorder is not None and folder is not None:
         for path in write_report(found, document, folder):
             recorder.artifact(path, "tune")

@@ -6,7 +6,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hoserkd.commands.context import Context
 from hoserkd.commands.trainings import Trainings
@@ -29,12 +30,15 @@ MIRROR_S = 5.0
 class Bench:
     """A study at work within the run store."""
 
-    def __init__(self, context: Context, town: "City", *, resume: bool, worker: int) -> None:
+    def __init__(self, context: Context, town: "City", *, resume: bool, worker: int,
+                 city: str | None) -> None:
         from hoserkd.engine.tuning.storage import check_place, study_place
         from hoserkd.engine.tuning.study import Study
 
         self.context = context
         self.town = town
+        self.city = city
+        """As the command line names it."""
         tune = context.config.tune
         # Before the teacher is asked for: a wrong file costs the user less time here.
         check_place(study_place(context.store.studies_directory, tune.study, tune.storage))
@@ -91,6 +95,12 @@ class Bench:
         return outcome(self.study.ledger, self.context.config, self.study.parameters,
                        self.study.place)
 
+    def document(self, found: "TuneOutcome", folder: Path | None) -> dict[str, Any]:
+        """Return what is told of the study; `folder` is where it is written."""
+        from hoserkd.commands.tune_views import payload
+
+        return payload(found, self.context.profile, self.context.config, self.city, folder)
+
     def prepare_signal(self) -> None:
         """Have the teacher's answers for every window stored, once for all workers."""
         from hoserkd.engine.build import compute_every_window
@@ -137,7 +147,10 @@ class Bench:
 
 
 class TrialRecorder:
-    """Records every change of a study's trials with the run that stands for it."""
+    """Records every change of a study's trials with the run that stands for it.
+
+    What the study has come to is written beside the run each time, for the dashboard.
+    """
 
     def __init__(self, bench: Bench, recorder: "RunRecorder") -> None:
         self._bench = bench
@@ -164,12 +177,23 @@ class TrialRecorder:
         except Exception as error:  # noqa: BLE001 - a storage out of reach: the next look may do
             self._bench.context.console.detail(f"the study cannot be read just now: {error}")
             return
-        for row in rows:
-            if self._known.get(row.number) != row:
-                self._known[row.number] = row
-                self._recorder.trial(
-                    row.number, row.state, row.values, row.params, trained=row.run or "",
-                    epochs=row.epochs, message=row.error)
+        changed = [row for row in rows if self._known.get(row.number) != row]
+        for row in changed:
+            self._known[row.number] = row
+            self._recorder.trial(
+                row.number, row.state, row.values, row.params, trained=row.run or "",
+                epochs=row.epochs, message=row.error)
+        if changed:
+            self._tell()
+
+    def _tell(self) -> None:
+        from hoserkd.commands.tune_views import write_document
+
+        folder = self._recorder.directory / "tune"
+        try:
+            write_document(self._bench.document(self._bench.outcome(), folder), folder)
+        except Exception as error:  # noqa: BLE001 - as above; and a full disk must end no study
+            self._bench.context.console.detail(f"the study cannot be told just now: {error}")
 
 
 class Team:

@@ -73,6 +73,8 @@ def profile_config(profile: str) -> "EngineConfig":
 def payload(found: "TuneOutcome", profile: str, config: "EngineConfig", city: str | None,
             output: Path | None) -> dict[str, Any]:
     """Return what `--json` prints and the store keeps."""
+    from hoserkd.report.tune import summary
+
     best = None if found.best is None else found.row(found.best)
     return {
         "study": found.name,
@@ -81,16 +83,22 @@ def payload(found: "TuneOutcome", profile: str, config: "EngineConfig", city: st
         "output": output,
         "objectives": [each.name for each in found.objectives],
         "planned": found.planned,
+        "counts": found.counts,
+        "summary": summary(found),
         "trials": [_row(row) for row in found.rows],
         "best": None if best is None else {
             "number": best.number, "values": dict(best.values), "params": dict(best.params),
             "run_id": best.run,
             "command": train_command(profile, config, dict(best.params), city)},
+        "leader": found.leader,
+        "best_so_far": [{"number": number, "value": value}
+                        for number, value in found.best_so_far(found.objectives[0])],
         "front": list(found.front),
         "importances": {name: dict(shares) for name, shares in found.importances.items()},
         "finals": [
             {"metric": c.metric, "best": c.arm, "vanilla": c.vanilla,
-             "difference": c.difference, "interval": c.interval, "p": c.p, "verdict": c.verdict}
+             "difference": c.difference, "interval": c.interval, "p": c.p, "p_holm": c.p_holm,
+             "verdict": c.verdict, "alone": c.alone}
             for c in found.comparisons],
     }
 
@@ -100,7 +108,7 @@ def render(console: "Console", found: "TuneOutcome", document: dict[str, Any]) -
     from rich.console import Group
     from rich.text import Text
 
-    from hoserkd.report.tune import remark
+    from hoserkd.report.tune import finals_table, remark
 
     names = [each.name for each in found.objectives]
     parts: list[RenderableType] = [console.table(
@@ -115,18 +123,11 @@ def render(console: "Console", found: "TuneOutcome", document: dict[str, Any]) -
             ("parameter", *found.importances),
             [(name, *(f"{shares.get(name, 0):.0%}" for shares in found.importances.values()))
              for name in next(iter(found.importances.values()))]))
-    if found.comparisons:
-        seeds = len(found.comparisons[0].arm)
-        parts.append(console.table(
-            f"Final runs, {seeds} seed{'s' if seeds > 1 else ''}: best against vanilla",
-            ("metric", "best", "vanilla", "difference", "95 % interval", "verdict"),
-            [(c.metric, sum(c.arm) / seeds, sum(c.vanilla) / seeds, c.difference,
-              None if c.interval is None else f"{c.interval[0]:+.4f} to {c.interval[1]:+.4f}",
-              c.verdict) for c in found.comparisons]))
-    ended = sum(row.state not in ("running", "waiting") and row.went_on_as is None
-                for row in found.rows)
-    if ended < found.planned:
-        parts.append(Text(f"{ended} of {found.planned} trials have ended", style="dim"))
+    finals = finals_table(found)
+    if finals is not None:
+        parts += [console.table(finals.title, finals.columns, finals.rows),
+                  Text(finals.caption + "\n", style="dim")]
+    parts += [Text(f"- {line}") for line in document["summary"]]
     if document["best"]:
         parts.append(Text(document["best"]["command"], overflow="fold"))
     if document["output"] is not None:
@@ -139,21 +140,34 @@ def write_report(found: "TuneOutcome", document: dict[str, Any], folder: Path) -
     from datetime import UTC, datetime
 
     from hoserkd import __version__
-    from hoserkd.console import SCHEMA_VERSION
-    from hoserkd.engine.files import replacing, write_json
-    from hoserkd.placeless import placeless_command, placeless_values
+    from hoserkd.engine.files import replacing
     from hoserkd.report.tune import TuneReport, render_tune
-    from hoserkd.text import plain
 
     made = f"Made by hoserkd {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
-    best = document["best"]
-    if best:
-        best = {**best, "command": placeless_command(shlex.split(best["command"]))}
     with replacing(folder / "tune.html", "w") as file:
-        file.write(render_tune(TuneReport(found, best["command"] if best else "", made)))
+        file.write(render_tune(TuneReport(found, _best_command(document), made)))
+    write_document(document, folder)
+    return [folder / name for name in FILES]
+
+
+def write_document(document: dict[str, Any], folder: Path) -> None:
+    """Write how a study is, without the places of who made it."""
+    from hoserkd.console import SCHEMA_VERSION
+    from hoserkd.engine.files import write_json
+    from hoserkd.placeless import placeless_values
+    from hoserkd.text import plain
+
+    best = document["best"] and {**document["best"], "command": _best_command(document)}
     write_json(folder / "tune.json", placeless_values(plain(
         {"schema_version": SCHEMA_VERSION, **document, "best": best})))
-    return [folder / name for name in FILES]
+
+
+def _best_command(document: dict[str, Any]) -> str:
+    """Return the command that trains the best setting, without places; empty where none is."""
+    from hoserkd.placeless import placeless_command
+
+    best = document["best"]
+    return placeless_command(shlex.split(best["command"])) if best else ""
 
 
 def _row(row: "TrialRow") -> dict[str, Any]:

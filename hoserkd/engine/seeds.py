@@ -3,14 +3,15 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from scipy import stats
 
 from hoserkd.engine.metrics.catalogue import metric_of
+from hoserkd.engine.metrics.paired import holm
 
-CONFIDENCE = 0.95
+CONFIDENCE, SIGNIFICANT = 0.95, 0.05
 Verdict = Literal["better", "worse", "no difference", "one seed: no verdict"]
 
 
@@ -28,15 +29,30 @@ class Comparison:
     """Of the mean difference, by Student's t; None for a single seed."""
     p: float | None = None
     """Two-sided, of the paired t test; None for a single seed."""
+    p_holm: float | None = None
+    """After Holm's correction over all that was compared together; None before `corrected`."""
 
     @property
     def verdict(self) -> Verdict:
+        """Say in words whether distillation helps here, with the correction where it was made."""
+        if self.p_holm is None or self.p_holm < SIGNIFICANT:
+            return self.alone
+        return "no difference"
+
+    @property
+    def alone(self) -> Verdict:
         """Say in words whether distillation helps here, by this interval alone."""
         if self.interval is None:
             return "one seed: no verdict"
         if self.interval[0] <= 0 <= self.interval[1]:
             return "no difference"
         return "better" if (self.difference < 0) == smaller_is_better(self.metric) else "worse"
+
+
+def corrected(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Return the comparisons of one table with Holm's correction over all of them."""
+    adjusted = iter(holm([c.p for c in comparisons if c.p is not None]))
+    return tuple(c if c.p is None else replace(c, p_holm=next(adjusted)) for c in comparisons)
 
 
 def smaller_is_better(metric: str) -> bool:

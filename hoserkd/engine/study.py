@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from hoserkd.engine.config import DistillConfig, EngineConfig
 from hoserkd.engine.events import Event, Note, Observer, Progress, StepDone, StopRequested
 from hoserkd.engine.identity import Identity
-from hoserkd.engine.metrics.paired import holm
-from hoserkd.engine.seeds import Comparison, Verdict, paired
+from hoserkd.engine.seeds import SIGNIFICANT as SIGNIFICANT
+from hoserkd.engine.seeds import Comparison, Verdict, corrected, paired
 from hoserkd.engine.tasks import Task, Train
 from hoserkd.engine.training.schedule import epoch_steps
 from hoserkd.engine.trips.shares import share_size
@@ -28,7 +28,6 @@ COUNTED = ("accuracy",)
 """Figures that are whole steps out of all."""
 VALIDATIONS = 10
 """A training is judged on the validation trips at most so often."""
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +107,17 @@ class ArmComparison:
     seeds: tuple[int, ...]
     """Those with which both were trained."""
     found: Comparison
-    p_holm: float | None
-    """After Holm's correction: over all comparisons of whole splits, or over all of parts."""
+    """With Holm's correction over all comparisons of whole splits, or over all of parts."""
+
+    @property
+    def p_holm(self) -> float | None:
+        """The p after the correction; None for a single seed."""
+        return self.found.p_holm
 
     @property
     def verdict(self) -> Verdict:
         """Say in words whether the arm is better, with the correction for many comparisons."""
-        alone = self.found.verdict
-        if self.p_holm is None or self.p_holm < SIGNIFICANT:
-            return alone
-        return "no difference"
+        return self.found.verdict
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as plain values."""
@@ -126,7 +126,7 @@ class ArmComparison:
             "share": self.share, "arm": self.arm, "part": self.part, "figure": self.figure,
             "seeds": list(self.seeds), "vanilla": found.vanilla, "values": found.arm,
             "difference": found.difference, "interval": found.interval, "p": found.p,
-            "p_holm": self.p_holm, "verdict": self.verdict, "alone": found.verdict,
+            "p_holm": self.p_holm, "verdict": self.verdict, "alone": found.alone,
         }
 
 
@@ -305,9 +305,6 @@ def _family(
                     whole_steps = 1 / sizes[share][part].steps if figure in COUNTED else 0.0
                     compared = paired(figure, [a for a, _ in pairs.values()],
                                       [b for _, b in pairs.values()], whole_steps)
-                    found.append(ArmComparison(share, arm, part, figure, tuple(pairs), compared,
-                                               None))
-    tested = [each for each in found if each.found.p is not None]
-    adjusted = iter(holm([each.found.p for each in tested if each.found.p is not None]))
-    return [each if each.found.p is None else replace(each, p_holm=next(adjusted))
-            for each in found]
+                    found.append(ArmComparison(share, arm, part, figure, tuple(pairs), compared))
+    return [replace(each, found=compared) for each, compared in zip(
+        found, corrected([each.found for each in found]), strict=True)]

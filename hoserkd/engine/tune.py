@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.events import EpochDone, Event, Note, Observer, Progress, Silent, StopRequested
-from hoserkd.engine.seeds import Comparison, paired
+from hoserkd.engine.seeds import Comparison, corrected, paired
 from hoserkd.engine.tasks import Task, Train
 from hoserkd.engine.tuning.ledger import VANILLA, Ledger
 from hoserkd.engine.tuning.objectives import Objective, values_of
-from hoserkd.engine.tuning.rows import TuneOutcome, importances
+from hoserkd.engine.tuning.rows import TuneOutcome, front_of, importances
 from hoserkd.engine.tuning.space import with_setting
 from hoserkd.engine.tuning.study import Study, made_from_of
 from hoserkd.errors import DivergenceError, InterruptedRunError
@@ -179,7 +179,7 @@ def run_job(study: Study, job: optuna.Trial, train: Train, stop: StopRequested) 
 
 def final_jobs(ledger: Ledger, config: EngineConfig) -> Iterator[Mapping[str, Any]]:
     """Yield the final runs: vanilla and the best setting with every final seed."""
-    best, epochs = ledger.best, config.tune.final_epochs
+    best, epochs = ledger.leader, config.tune.final_epochs
     if best is None:
         return
     for seed in config.tune.final_seeds:
@@ -198,8 +198,11 @@ def best_key(best: FrozenTrial, seed: int, epochs: int) -> str:
 
 
 def compare_finals(ledger: Ledger, seeds: tuple[int, ...], epochs: int) -> tuple[Comparison, ...]:
-    """Return best against vanilla, paired by seed; empty where the final runs are not done."""
-    best = ledger.best
+    """Return the leader against vanilla, paired by seed; empty where no final runs are done.
+
+    With Holm's correction over all figures compared.
+    """
+    best = ledger.leader
     if best is None:
         return ()
     pairs = [(ledger.metrics(best_key(best, seed, epochs)),
@@ -209,21 +212,22 @@ def compare_finals(ledger: Ledger, seeds: tuple[int, ...], epochs: int) -> tuple
         return ()
     metrics = [*COMPARED, *(each.metric for each in ledger.objectives
                             if each.metric not in COMPARED)]
-    return tuple(
+    return corrected([
         paired(metric, [ours[metric] for ours, _ in done], [plain[metric] for _, plain in done])
-        for metric in metrics if metric in done[0][0] and metric in done[0][1])
+        for metric in metrics if metric in done[0][0] and metric in done[0][1]])
 
 
 def outcome(ledger: Ledger, config: EngineConfig, parameters: tuple[str, ...], place: str
             ) -> TuneOutcome:
     """Return what a study has come to, at its end or on the way."""
-    best = ledger.best
+    best, leader, rows = ledger.best, ledger.leader, ledger.rows()
     tune = config.tune
     return TuneOutcome(
         name=ledger.name, place=place, made_from=made_from_of(ledger.settings()),
         objectives=ledger.objectives, parameters=parameters,
-        rows=ledger.rows(), best=None if best is None else best.number + 1,
-        front=tuple(t.number + 1 for t in ledger.front()),
+        rows=rows, leader=None if leader is None else leader.number + 1,
+        best=None if best is None else best.number + 1,
+        front=front_of(rows, ledger.objectives),
         importances=importances(ledger.optuna, ledger.objectives),
         comparisons=compare_finals(ledger, tune.final_seeds, tune.final_epochs),
         planned=tune.trials, final_seeds=tune.final_seeds)

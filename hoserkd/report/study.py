@@ -16,7 +16,7 @@ from hoserkd.engine.study import (
     Trained,
 )
 from hoserkd.report.markdown import table_text
-from hoserkd.report.tables import ABSENT, Table, p_text
+from hoserkd.report.tables import ABSENT, Table, p_text, verdict_text
 from hoserkd.text import markdown_text
 
 LABELS = {"accuracy": "accuracy", "loss_road": "negative log-likelihood",
@@ -137,7 +137,7 @@ def _counts(name: str, found: Sequence[ArmComparison]) -> list[str]:
     if not judged:
         return []
     better, worse = ([c for c in judged if c.verdict == word] for word in ("better", "worse"))
-    alone = sum(c.found.verdict != "no difference" for c in judged)
+    alone = sum(c.found.alone != "no difference" for c in judged)
     text = (f"{name}: of {len(judged)} comparisons {len(better)} better, {len(worse)} worse, "
             f"{len(judged) - len(better) - len(worse)} no difference")
     named = [f"{_where(c)}: {c.verdict}" for c in (*better, *worse)]
@@ -177,19 +177,13 @@ def _reach(interval: tuple[float, float]) -> float:
     return (interval[1] - interval[0]) / 2
 
 
-def verdict_text(c: ArmComparison) -> str:
-    """Return the verdict, and what the interval alone would say where that differs."""
-    alone = c.found.verdict
-    return c.verdict if alone == c.verdict else f"{c.verdict} (alone: {alone})"
-
-
 def _figures(c: ArmComparison) -> tuple[str, ...]:
     found = c.found
     reach = "" if found.interval is None else f" ± {_reach(found.interval):.4f}"
     return (f"{SHORT[c.figure]} {ARROWS.get(c.figure, '↓')}",
             f"{statistics.fmean(found.vanilla):.4f}", f"{statistics.fmean(found.arm):.4f}",
             _signed(found.difference) + reach,
-            ABSENT if c.p_holm is None else p_text(c.p_holm), verdict_text(c))
+            ABSENT if c.p_holm is None else p_text(c.p_holm), verdict_text(c.found))
 
 
 COLUMNS = ("figure", "vanilla", "arm's", "difference", "p", "verdict")

@@ -15,6 +15,7 @@ from hoserkd.engine.metrics.comparison import Comparison
 from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.metrics.paired import PairedTest
 from hoserkd.engine.metrics.statistics import Figure
+from hoserkd.engine.seeds import Comparison as SeedComparison
 from hoserkd.report.records import Report, SeedGroup
 
 ABSENT = "–"
@@ -59,6 +60,12 @@ def figure_text(figure: Figure | None, metric: Metric | None = None) -> str:
 def p_text(p: float) -> str:
     """Return a p value without pretending to know its tail."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def verdict_text(found: SeedComparison) -> str:
+    """Return the verdict, and what the interval alone would say where that differs."""
+    alone = found.alone
+    return found.verdict if alone == found.verdict else f"{found.verdict} (alone: {alone})"
 
 
 def metric_table(

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from hoserkd.engine.metrics.catalogue import ONE_TRAINING
 from hoserkd.engine.tuning.rows import TrialRow, TuneOutcome
-from hoserkd.report.tables import Table
+from hoserkd.report.tables import Table, p_text, verdict_text
 from hoserkd.report.tune_plots import (
     front_plot,
     history_plot,
@@ -42,29 +43,37 @@ def render_tune(report: TuneReport) -> str:
 
 def summary(found: TuneOutcome) -> list[str]:
     """Return what a study came to, in sentences."""
-    lines = []
-    states = [row.state for row in found.rows if row.went_on_as is None]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in
-                       ("complete", "pruned", "failed", "running", "waiting") if state in states)
-    lines.append(f"{len(states)} of {found.planned} trials: {counts}." if states
-                 else "No trial yet.")
-    if found.best is not None:
-        best, first = found.row(found.best), found.objectives[0]
-        params = ", ".join(f"{name} {cell_text(value)}" for name, value in best.params.items())
-        line = (f"Trial {best.number} is best: {first.name} {best.values[first.name]:.4f} "
-                f"with {params}")
-        vanilla = next((row for row in found.rows if row.number == 0), None)
-        if vanilla is not None and first.name in vanilla.values:
-            line += f"; vanilla has {vanilla.values[first.name]:.4f}"
-        lines.append(line + ".")
+    counts = ", ".join(f"{count} {state}" for state, count in found.counts.items())
+    lines = [f"{sum(found.counts.values())} of {found.planned} trials: {counts}." if counts
+             else "No trial yet."]
+    if found.leader is not None:
+        lines.append(_leader_sentence(found, found.row(found.leader)))
+    if not any(len(c.arm) > 1 for c in found.comparisons) and len(found.rows) > 1:
+        lines.append(ONE_TRAINING)
     if len(found.objectives) > 1:
         lines.append(f"{len(found.front)} trials make the Pareto front: none beats another in "
                      + " and ".join(each.name for each in found.objectives) + ".")
     for each in found.comparisons:
         if each.metric == "test_accuracy":
-            lines.append(f"Over {len(each.arm)} final seeds the best setting's test accuracy "
-                         f"differs from vanilla's by {each.difference:+.4f}: {each.verdict}.")
+            lines.append(f"Over {len(each.arm)} final seeds the test accuracy of trial "
+                         f"{found.leader} differs from vanilla's by {each.difference:+.4f}: "
+                         f"{each.verdict}.")
     return lines
+
+
+def _leader_sentence(found: TuneOutcome, leader: TrialRow) -> str:
+    """Return how the best searched trial stands to vanilla."""
+    first = found.objectives[0]
+    params = ", ".join(f"{name} {cell_text(value)}" for name, value in leader.params.items())
+    told = f"{first.name} {leader.values[first.name]:.4f} with {params}"
+    vanilla = next((row for row in found.rows if row.number == 0), None)
+    plain = None if vanilla is None else vanilla.value(first.name)
+    beside = "" if plain is None else f"; vanilla has {plain:.4f}"
+    if found.best is not None:
+        return f"Trial {leader.number} is best: {told}{beside}."
+    if plain is None:
+        return f"Trial {leader.number} leads: {told}; vanilla is not known yet."
+    return f"No trial beats vanilla: trial {leader.number} comes nearest, {told}{beside}."
 
 
 def trials_table(found: TuneOutcome) -> Table:
@@ -84,14 +93,18 @@ def finals_table(found: TuneOutcome) -> Table | None:
         return None
     seeds = len(found.comparisons[0].arm)
     return Table(
-        "Best against vanilla", ("metric", "best", "vanilla", "difference", "95 % interval",
-                                 "verdict"),
+        f"Final runs, {seeds} seed{'s' if seeds > 1 else ''}: trial {found.leader} against vanilla",
+        ("metric", f"trial {found.leader}", "vanilla", "difference", "95 % interval", "p (Holm)",
+         "verdict"),
         tuple((c.metric, cell_text(sum(c.arm) / seeds), cell_text(sum(c.vanilla) / seeds),
           f"{c.difference:+.4f}",
           "–" if c.interval is None else f"{c.interval[0]:+.4f} to {c.interval[1]:+.4f}",
-          c.verdict) for c in found.comparisons),
-        f"Means over {seeds} seeds, paired by seed; the interval is of the mean difference, by "
-        "Student's t.")
+          "–" if c.p_holm is None else p_text(c.p_holm), verdict_text(c))
+          for c in found.comparisons),
+        "Means over the seeds, paired by seed; the interval is of the mean difference, by "
+        "Student's t. p: paired t test, Holm's correction over this table; in brackets what the "
+        "interval alone would say."
+        + (f" {ONE_TRAINING}" if seeds == 1 else ""))
 
 
 def remark(found: TuneOutcome, row: TrialRow) -> str:

@@ -21,7 +21,6 @@ PALE, STRONG = 0.25, 1.0
 def history_plot(found: TuneOutcome, objective: Objective) -> str:
     """Return an objective trial by trial, the best so far, and vanilla's."""
     rows = told(found, objective)
-    ended = [row for row in rows if row.state == "complete" and row.number]
 
     def draw(axes: Axes) -> None:
         _vanilla(axes, found, objective, axes.axhline)
@@ -33,13 +32,10 @@ def history_plot(found: TuneOutcome, objective: Objective) -> str:
                 axes.plot(*zip(*points, strict=True), linestyle="", marker=marker, markersize=5,
                           color=colour(0), alpha=STRONG if state == "complete" else 0.5,
                           label=state)
-        best: list[float] = []
-        for row in ended:
-            value = row.values[objective.name]
-            best.append(value if not best or objective.better(value, best[-1]) else best[-1])
+        best = found.best_so_far(objective)
         if best:
-            axes.step([row.number for row in ended], best, where="post", color=colour(1),
-                      linewidth=1.4, label="best so far")
+            axes.step(*zip(*best, strict=True), where="post", color=colour(1), linewidth=1.4,
+                      label="best so far")
         axes.set_xlabel("trial")
         axes.set_ylabel(objective.name)
         axes.legend(fontsize=8)

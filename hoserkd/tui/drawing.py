@@ -13,6 +13,9 @@ STATES = {
     "stopped": ("■", YELLOW),
     "failed": ("✗", RED),
     "dead": ("†", RED),
+    "complete": ("✓", BLUE),
+    "pruned": ("✂", YELLOW),
+    "waiting": ("…", YELLOW),
 }
 SERIES_STYLES = (BLUE, "#e0822f", GREEN, "#b86bd6", YELLOW, RED)
 """Colours of curves, readable on dark and on light ground; a letter on each curve says which."""

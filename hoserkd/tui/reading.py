@@ -216,9 +216,7 @@ class StoreSource:
         from hoserkd.tui.studies import studies_of
 
         of_study = {record.run_id: record.study for record in self._records if record.study}
-        configs = {record.run_id: self._config(record) for record in self._records
-                   if record.study}
-        return studies_of(rows, of_study, configs)
+        return studies_of(rows, of_study, self._shelf.studies(self._records))
 
     def _config(self, record: RunRecord) -> Mapping[str, Any]:
         if record.run_id not in self._configs:

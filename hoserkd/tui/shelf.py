@@ -20,6 +20,7 @@ from hoserkd.tui.snapshot import RunRow, StoreHealth
 
 if TYPE_CHECKING:
     from hoserkd.tui.mapping import CityMap, MapData
+    from hoserkd.tui.studies import StudyRecord
 
 MOST_JUDGEMENTS = 30
 MOST_LARGEST = 5
@@ -43,6 +44,7 @@ class Shelf:
         self._store = store
         self._data_dir = data_dir
         self._judged: dict[tuple[Path, int], Judgement | None] = {}
+        self._studies: dict[tuple[Path, int], StudyRecord] = {}
         self._city: "tuple[object, CityMap] | None" = None
         self._map: "tuple[object, MapData] | None" = None
         self._sizes: _Sizes | None = None
@@ -57,6 +59,24 @@ class Shelf:
                 if judged is not None:
                     found.append(judged)
         return tuple(found)
+
+    def studies(self, records: Sequence[RunRecord]) -> "dict[str, StudyRecord]":
+        """Return what studies have written of themselves, by their names; the newest counts."""
+        from hoserkd.tui.studies import DOCUMENTS, read_record
+
+        found: dict[str, StudyRecord] = {}
+        for record in records:
+            if record.kind not in DOCUMENTS or record.study in found:
+                continue
+            path = Path(record.directory) / DOCUMENTS[record.kind]
+            try:
+                key = (path, path.stat().st_mtime_ns)
+            except OSError:
+                continue
+            if key not in self._studies:
+                self._studies[key] = read_record(path)
+            found[record.study] = self._studies[key]
+        return found
 
     def map(
         self, records: Mapping[str, RunRecord], run_id: str | None

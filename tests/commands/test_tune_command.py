@@ -13,6 +13,8 @@ from hoserkd.commands.tune_views import train_command
 from hoserkd.engine.config import EngineConfig
 from hoserkd.engine.tuning.storage import open_storage
 from hoserkd.engine.tuning.workers import workers_of
+from hoserkd.tui.reading import StoreSource
+from hoserkd.tui.views.page import Wanted
 
 SMALL = ("--set", "city.demo_roads=60", "--set", "city.demo_trips=50")
 
@@ -36,12 +38,25 @@ def test_a_study_runs_baseline_search_and_finals(ready, store):
     assert [trial["number"] for trial in document["trials"]] == [0, 1]
     assert {comparison["metric"] for comparison in document["finals"]} >= {
         "test_accuracy", "val_accuracy"}
-    words = shlex.split(document["best"]["command"])
+    vanilla, leader = (document["trials"][n] for n in (0, document["leader"]))
+    assert_one_best(document)
+    params = leader["params"]
+    run = store.run(leader["run_id"])
+    words = shlex.split(train_command("smoke", EngineConfig.model_validate(run.settings()), params,
+                                      None))
     assert words[:5] == ["hoserkd", "train", "--profile", "smoke", "--distill"]
-    params = document["best"]["params"]
     assert f"distill.lambda_kl={params['lambda_kl']}" in words
     # What differs from the profile belongs to the command too.
     assert "city.demo_roads=60" in words
+    # The dashboard shows what the study itself records.
+    shown = StoreSource(store, store.directory).read(Wanted("tune", None, ())).studies[0]
+    assert list(shown.record.summary) == document["summary"]
+    assert shown.record.best == (document["best"] and document["best"]["number"])
+    assert shown.record.importances == document["importances"].get("accuracy", {})
+    searched = {trial.number: trial.value for trial in shown.trials if trial.number is not None}
+    assert searched == {n: trial["values"]["accuracy"]
+                        for n, trial in enumerate(document["trials"])}
+    assert vanilla["params"] == {}
     runs = store.runs(study="s1")
     assert sorted(run.kind for run in runs) == ["train"] * 4 + ["tune"]
     parent = next(run for run in runs if run.kind == "tune")
@@ -60,16 +75,27 @@ def test_a_study_runs_baseline_search_and_finals(ready, store):
     more = ready("tune", "--profile", "smoke", "--study", "s1", "--trials", "3", "--resume",
                  "--store", store.directory, "--set", "tune.keep=best")
     assert more.exit_code == 0, more.stderr
-    assert "hoserkd train --profile smoke --distill" in more.stdout
+    assert "2 of 2" not in more.stdout
+    assert "3 of 3 trials: 3 complete." in more.stdout
     shown = json.loads(ready("tune", "show", "s1", "--json", "--store", store.directory).stdout)
     weights = {trial["number"]: (store.folder(trial["run_id"]) / "best.safetensors").is_file()
                for trial in shown["trials"]}
-    assert weights == {n: n in (0, shown["best"]["number"]) for n in range(3)}
+    assert weights == {n: n in (0, shown["leader"]) for n in range(3)}
     stripped = next(t["run_id"] for t in shown["trials"] if not weights[t["number"]])
     assert "tune.keep" in store.notes(stripped)[-1].message
     assert (store.folder(stripped) / "events.jsonl").is_file()
     newest = ready("tune", "show", "--store", store.directory)
     assert "Study s1: accuracy" in newest.stdout
+
+
+def assert_one_best(document):
+    """Hold `best` to the trials' own figures: the leader if it beats vanilla, else nothing."""
+    values = {trial["number"]: trial["values"]["accuracy"] for trial in document["trials"]}
+    leader = max((n for n in values if n), key=lambda n: (values[n], -n))
+    assert document["leader"] == leader
+    best = document["best"]
+    assert (best and best["number"]) == (leader if values[leader] > values[0] else None)
+    assert ("No trial beats vanilla" in " ".join(document["summary"])) == (best is None)
 
 
 def test_show_says_which_studies_there_are(ready, store):

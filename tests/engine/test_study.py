@@ -252,7 +252,7 @@ def test_verdicts_need_the_corrected_p():
             assert c.verdict == "better"
         elif c.p_holm >= 0.05:
             assert c.verdict == "no difference"
-    alone = [c for c in found if c.found.verdict != "no difference" and c.p_holm >= 0.05]
+    alone = [c for c in found if c.found.alone != "no difference" and c.p_holm >= 0.05]
     assert alone, "the made-up figures hold a difference that the correction takes back"
     assert all(c.verdict == "no difference" for c in alone)
 

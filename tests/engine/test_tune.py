@@ -330,11 +330,23 @@ def test_final_runs_are_paired_by_seed_and_done_once(tmp_path):
     assert {task.config.train.epochs for task in finals} == {2}
     found = result(study)
     by_metric = {c.metric: c for c in found.comparisons}
-    gain = 0.1 - abs(found.row(found.best).params["temperature"] - 3) / 20
+    gain = 0.1 - abs(found.row(found.leader).params["temperature"] - 3) / 20
     assert by_metric["test_accuracy"].difference == pytest.approx(gain)
     again = Formula()
     begin(tmp_path, again, trials=3, final_seeds=(1, 2, 3), resume=True)
     assert [task.config.seed for task in again.tasks] == [3, 3]
+
+
+def test_no_trial_is_best_where_vanilla_is_not_beaten(tmp_path):
+    train = Formula()
+    train.bad_above = 0.0
+    found = result(begin(tmp_path, train, trials=3, final_seeds=(1, 2)))
+    assert found.best is None
+    assert found.leader is not None
+    assert found.front == (0,)
+    # One seed decides nothing: the leader goes on to the final runs all the same.
+    assert [len(c.arm) for c in found.comparisons] == [2] * len(found.comparisons)
+    assert all(c.p_holm >= c.p for c in found.comparisons)
 
 
 def test_several_objectives_give_a_front_and_prune_nothing(tmp_path):
@@ -345,12 +357,13 @@ def test_several_objectives_give_a_front_and_prune_nothing(tmp_path):
     found = result(study)
     assert {row.state for row in found.rows} == {"complete"}
     figures = {row.number: (row.values["accuracy"], -row.values["calibration"])
-               for row in found.rows[1:]}
+               for row in found.rows}
     beaten = {n for n, a in figures.items() for b in figures.values()
               if b != a and b[0] >= a[0] and b[1] >= a[1]}
     assert set(found.front) == figures.keys() - beaten
     assert len(found.front) > 1
-    assert found.best == max(figures, key=lambda n: figures[n][0])
+    assert found.leader == max(set(figures) - {0}, key=lambda n: figures[n][0])
+    assert found.best == (found.leader if figures[found.leader][0] > figures[0][0] else None)
     assert found.importances.keys() == {"accuracy", "calibration"}
     assert found.rows[0].values.keys() == {"accuracy", "calibration"}
 
@@ -395,7 +408,7 @@ def test_retention_strips_all_but_the_best(tmp_path, keep, kept):
     stripped = runs_to_strip(study.ledger, study.config.tune)
     left = [row for row in found.rows[1:] if row.run not in stripped]
     assert len(left) == kept
-    assert found.best in [row.number for row in left]
+    assert found.leader in [row.number for row in left]
     assert not {found.rows[0].run} & set(stripped)
 
 

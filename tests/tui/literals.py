@@ -17,7 +17,7 @@ from hoserkd.tui.snapshot import (
     StoreHealth,
     curves_of,
 )
-from hoserkd.tui.studies import studies_of
+from hoserkd.tui.studies import StudyRecord, record_of, studies_of
 from hoserkd.tui.views.page import Wanted
 
 START_S = 1_780_000_000.0
@@ -90,17 +90,31 @@ def toy_map() -> MapData:
         MapTrip((2, 3), "2024-05-06T09:00:00Z", False, "max steps", -2.5)))
 
 
-def toy_study() -> tuple[tuple[RunRow, ...], dict[str, str], dict[str, dict[str, object]]]:
-    """Return rows, studies and settings of a study of six trials."""
+def toy_document() -> dict[str, object]:
+    """Return what a tuning study of vanilla and five trials writes of itself."""
+    values = [0.83, 0.81, 0.84, 0.82, 0.85, 0.8]
+    trials = [{"number": number, "state": "complete" if number < 5 else "pruned",
+               "values": {"accuracy": value}, "run_id": row(20 + number).run_id,
+               "params": {"lambda_kl": 0.01 * number, "temperature": 5.0 - number, "window": 4}
+               if number else {}} for number, value in enumerate(values)]
+    return {
+        "objectives": ["accuracy"], "planned": 6, "trials": trials, "best": {"number": 4},
+        "importances": {"accuracy": {"temperature": 0.7, "lambda_kl": 0.2, "window": 0.1}},
+        "best_so_far": [{"number": n, "value": v} for n, v in zip(
+            range(1, 5), (0.81, 0.84, 0.84, 0.85), strict=True)],
+        "summary": ["6 of 6 trials: 5 complete, 1 pruned.",
+                    "Trial 4 is best: accuracy 0.8500 with window 4; vanilla has 0.8300."]}
+
+
+def toy_study() -> tuple[tuple[RunRow, ...], dict[str, str], dict[str, StudyRecord]]:
+    """Return rows, studies and records of a study of six trials and a final run."""
     rows = [row(9, name="study", kind="tune", status="running")]
-    configs: dict[str, dict[str, object]] = {}
     for number in range(6):
-        role = "vanilla" if number == 0 else "trial"
+        role = "vanilla" if number == 0 else "search"
         rows.append(row(20 + number, name=f"study-{number}", tags=(role,)))
-        configs[rows[-1].run_id] = {"distill": {
-            "enabled": number > 0, "lambda_kl": 0.01 * number, "temperature": 5.0 - number,
-            "window": 4}}
-    return tuple(reversed(rows)), {one.run_id: "study" for one in rows}, configs
+    rows.append(row(30, name="study-final-best-42", tags=("final-best",)))
+    return (tuple(reversed(rows)), {one.run_id: "study" for one in rows},
+            {"study": record_of(toy_document())})
 
 
 @dataclass

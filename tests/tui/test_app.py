@@ -148,11 +148,13 @@ async def test_tune_page_shows_trials_and_what_accuracy_follows(source: LiteralS
         await _settle(pilot)
         await pilot.press("4")
         await _settle(pilot)
-        assert app.query_one("#tune-table", DataTable).row_count == 6
+        assert app.query_one("#tune-table", DataTable).row_count == 7
         told = str(app.query_one("#tune-importance", Static).render())
         assert "lambda_kl" in told
-        assert "↗ +1.00" in told
-        assert "↘ -1.00" in told
+        assert "70%" in told
+        head = str(app.query_one("#tune-head", Static).render())
+        assert "6 of 6 trials: 5 complete, 1 pruned." in head
+        assert "Trial 4 is best" in head
 
 
 async def test_evaluation_page_shows_figures_and_intervals_on_i(source: LiteralSource) -> None:

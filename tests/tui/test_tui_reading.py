@@ -22,7 +22,7 @@ from hoserkd.tui.judgements import Difference, judgement_of, read_judgement
 from hoserkd.tui.launching import Launch, Starter, launch_words
 from hoserkd.tui.mapping import read_city_map, read_trips
 from hoserkd.tui.reading import StoreSource
-from hoserkd.tui.studies import Study, Trial, studies_of
+from hoserkd.tui.studies import StudyRecord, read_record, studies_of
 from hoserkd.tui.views.page import Wanted
 
 RUNS = Wanted("runs", None, ())
@@ -121,55 +121,33 @@ def test_judgement_of_puts_headlines_first_and_tells_tests() -> None:
     assert coarse.real[0] == pytest.approx(sum(judged.distributions[0].real[:6]))
 
 
-def test_studies_of_rows_finds_best_and_importance() -> None:
+def test_a_study_is_shown_as_it_records_itself() -> None:
     (study,) = studies_of(*toy_study())
-    assert [trial.role for trial in study.trials] == ["vanilla"] + ["trial"] * 5
+    assert [trial.role for trial in study.trials] == [
+        "vanilla", *["search"] * 5, "final-best"]
     assert study.status == "running"
-    assert study.best is not None
-    assert study.best.name == "study-5"
-    found = study.importance()
-    assert {name: one.tie for name, one in found.items()} == pytest.approx(
-        {"lambda_kl": 1.0, "temperature": -1.0, "window": 0.0})
-    assert {name: one.share for name, one in found.items()} == pytest.approx(
-        {"lambda_kl": 1.0, "temperature": 1.0, "window": 0.0})
-    curve = study.best_so_far()
-    assert list(curve.value) == sorted(curve.value)
+    assert study.record.best == 4
+    assert study.parameters == ("lambda_kl", "temperature", "window")
+    assert [trial.number for trial in study.trials] == [0, 1, 2, 3, 4, 5, None]
+    assert [trial.status for trial in study.trials[4:]] == ["complete", "pruned", "finished"]
+    assert study.best_so_far().value == (0.81, 0.84, 0.84, 0.85)
+    assert study.each().value == (0.83, 0.81, 0.84, 0.82, 0.85, 0.8)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_importance_finds_a_hidden_optimum_and_nothing_in_noise(seed: int) -> None:
-    draw = np.random.default_rng(seed)
-    best, noise = draw.permutation(40), draw.permutation(40)
-    trials = tuple(Trial(str(i), str(i), "search", "finished", 0, -(best[i] - 20.0) ** 2,
-                         {"lambda_kl": float(best[i]), "window": float(noise[i])})
-                   for i in range(40))
-    found = Study("s", "finished", trials).importance()
-    assert next(iter(found)) == "lambda_kl"
-    assert found["lambda_kl"].share > 0.99
-    assert abs(found["lambda_kl"].tie) < 0.2
-    assert found["window"].share < 0.3
+def test_a_study_that_has_written_nothing_has_no_best_trial() -> None:
+    rows, studies, _ = toy_study()
+    (study,) = studies_of(rows, studies, {})
+    assert (study.record.best, study.record.importances) == (None, {})
+    assert len(study.trials) == 7
 
 
-def test_choices_that_a_study_searches_are_shown_and_weighed() -> None:
-    rows, studies, configs = toy_study()
-    for number, config in enumerate(configs.values()):
-        config["tune"] = {"choices": {"student.width": ["wide", "slim"]}}
-        config["student"] = {"width": "wide" if number >= 3 else "slim"}
-    (study,) = studies_of(rows, studies, configs)
-    assert study.parameters == ("lambda_kl", "temperature", "window", "student.width")
-    assert study.trials[0].parameters == {}
-    assert study.trials[5].parameters["student.width"] == "wide"
-    weighed = study.importance()["student.width"]
-    assert weighed.tie is None
-    assert 0.4 < weighed.share < 1
-
-
-def test_final_runs_of_a_study_are_not_its_best_trial() -> None:
-    trials = (Trial("1", "a", "search", "finished", 0, 0.8, {}),
-              Trial("2", "b", "final-best", "finished", 9, 0.9, {}))
-    study = Study("s", "finished", trials)
-    assert study.best == trials[0]
-    assert study.best_so_far().value == (0.8,)
+@pytest.mark.parametrize("text", [
+    "", "[]", "{", '{"trials": [1]}', '{"trials": 3}', '{"best": {"number": "x"}}',
+    '{"importances": []}', '{"best_so_far": [{}]}', '{"objectives": 1}', '{"summary": 5}'])
+def test_a_damaged_record_of_a_study_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tune.json").write_text(text)
+    assert read_record(tmp_path / "tune.json") == StudyRecord()
+    assert read_record(tmp_path / "missing.json") == StudyRecord()
 
 
 def _plain_dots(view: View, a: np.ndarray, b: np.ndarray) -> set[tuple[int, int]]:

@@ -34,12 +34,26 @@ class Ledger:
     patience_s: float
 
     @property
-    def best(self) -> FrozenTrial | None:
-        """The complete trial with the best first objective, or None."""
+    def leader(self) -> FrozenTrial | None:
+        """The complete searched trial with the best first objective: it goes on to the final runs.
+
+        Of the front where there are several objectives.
+        """
         return best_of(self.front(), self.objectives[0])
 
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The leader if it beats vanilla; None where vanilla is not beaten, or not known yet."""
+        leader, vanilla, first = self.leader, self.fixed(VANILLA), self.objectives[0]
+        if leader is None or vanilla is None or not vanilla.state.is_finished():
+            return None
+        known = known_metrics(vanilla).get(first.metric)
+        return leader if known is None or first.better(leader.values[0], known) else None
+
     def front(self) -> list[FrozenTrial]:
-        """Return the complete trials that none beats in every objective; one objective: the best.
+        """Return the complete searched trials that no other of them beats in every objective.
+
+        With one objective, the best.
 
         Of trials that came to the same, the oldest.
         """

@@ -59,10 +59,13 @@ class TuneOutcome:
     objectives: tuple[Objective, ...]
     parameters: tuple[str, ...]
     rows: tuple[TrialRow, ...]
+    leader: int | None
+    """Number of the searched trial with the best first objective; of the front where there are
+    several. It goes on to the final runs, whether it beats vanilla or not."""
     best: int | None
-    """Number of the best trial by the first objective; of the front where there are several."""
+    """The same if it beats vanilla; None where vanilla is not beaten, or not known yet."""
     front: tuple[int, ...]
-    """Numbers of the trials that none beats in every objective; the best alone for one."""
+    """Numbers of the trials, vanilla's (0) among them, that none beats in every objective."""
     importances: Mapping[str, Mapping[str, float]]
     """By objective: each parameter's share, the largest first; empty where trials are too few."""
     comparisons: tuple[Comparison, ...]
@@ -76,6 +79,25 @@ class TuneOutcome:
     def row(self, number: int) -> TrialRow:
         """Return the line of a trial."""
         return next(row for row in self.rows if row.number == number)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials are in each state, the baseline among them.
+
+        A trial that another one goes on with is not counted twice.
+        """
+        states = [row.state for row in self.rows if row.went_on_as is None]
+        return {state: states.count(state) for state in STATES.values() if state in states}
+
+    def best_so_far(self, objective: Objective) -> list[tuple[int, float]]:
+        """Return the best figure of the complete searched trials after each of them."""
+        best: list[tuple[int, float]] = []
+        for row in self.rows:
+            value = row.value(objective.name)
+            if row.number and row.state == "complete" and value is not None:
+                ahead = not best or objective.better(value, best[-1][1])
+                best.append((row.number, value if ahead else best[-1][1]))
+        return best
 
 
 def trial_row(trial: FrozenTrial, objectives: Sequence[Objective], number: int,
@@ -95,6 +117,24 @@ def trial_row(trial: FrozenTrial, objectives: Sequence[Objective], number: int,
     return TrialRow(number, STATES[trial.state], values, len(curve), dict(trial.params),
                     trial.user_attrs.get("run"), trial.user_attrs.get("error", ""), went_on_as,
                     curve, worker, trial.number if number else None)
+
+
+def front_of(rows: Sequence[TrialRow], objectives: Sequence[Objective]) -> tuple[int, ...]:
+    """Return the numbers of the complete trials that none beats in every objective.
+
+    Of trials that came to the same, the oldest.
+    """
+    done = [row for row in rows if row.state == "complete"
+            and all(each.name in row.values for each in objectives)]
+
+    def beaten(row: TrialRow, by: TrialRow) -> bool:
+        pairs = [(each, by.values[each.name], row.values[each.name]) for each in objectives]
+        if any(each.better(own, other) for each, other, own in pairs):
+            return False
+        return by.number < row.number or any(other != own for _, other, own in pairs)
+
+    return tuple(row.number for row in done
+                 if not any(beaten(row, by) for by in done if by is not row))
 
 
 def importances(study: optuna.Study, objectives: Sequence[Objective],

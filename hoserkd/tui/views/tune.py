@@ -11,32 +11,25 @@ from textual.widgets import DataTable, Static
 from hoserkd.text import printable
 from hoserkd.tui.drawing import BLUE, GROUND, bar, clipped, figure, state_text
 from hoserkd.tui.snapshot import Snapshot
-from hoserkd.tui.studies import LEAST_TRIALS, Study, Trial
+from hoserkd.tui.studies import Study, Trial
 from hoserkd.tui.views.chart import Chart
 from hoserkd.tui.views.page import Wanted
 from hoserkd.tui.views.tables import fill_table
 
-FLAT = 0.1
-"""A rank correlation below this is no direction."""
+MOST_LINES = 3
+"""Sentences of a study that the head of the page has room for."""
 
 
 def importance_text(study: Study, width: int = 12) -> Text:
-    """Return what share of the accuracy's spread each parameter explains, and which way it goes."""
-    found = study.importance()
-    if not found:
-        return Text(f"importance: after {LEAST_TRIALS} searched trials", style="dim")
-    lines = [Text("importance: share of accuracy's spread\n"
-                  "that each explains alone; rank tie ρ", style="dim")]
-    for name, one in found.items():
-        tie = "" if one.tie is None else f"  {_way(one.tie)} {one.tie:+.2f}"
+    """Return what share of the objective's variation each parameter explains."""
+    record = study.record
+    if not record.importances:
+        return Text("importance: after four complete trials", style="dim")
+    lines = [Text(f"importance for {record.objective}\n(PED-ANOVA, complete trials)", style="dim")]
+    for name, share in record.importances.items():
         lines.append(Text.assemble(f"{clipped(printable(name.rpartition('.')[2]), 11):<12}",
-                                   (bar(one.share, width), f"{BLUE} on {GROUND}"),
-                                   f" {one.share:4.0%}{tie}"))
+                                   (bar(share, width), f"{BLUE} on {GROUND}"), f" {share:4.0%}"))
     return Text("\n").join(lines)
-
-
-def _way(tie: float) -> str:
-    return "↗" if tie > FLAT else "↘" if tie < -FLAT else "→"
 
 
 class TuneView(Vertical):
@@ -80,32 +73,32 @@ class TuneView(Vertical):
             return
         number = self._chosen % len(self._studies)
         study = self._studies[number]
-        best = study.best
         head.update(Text.assemble(
             (printable(study.name), "bold"), "  ", state_text(study.status),
-            f"  {len(study.trials)} trials",
-            f"  best {figure(best.val_accuracy)} ({printable(best.name)})" if best else "",
-            f"  study {number + 1}/{len(self._studies)}"))
+            f"  study {number + 1}/{len(self._studies)}",
+            *(f"\n{printable(line)}" for line in study.record.summary[:MOST_LINES])))
         self.query_one(Chart).draw([("each", study.each()), ("best", study.best_so_far())],
-                                   "val accuracy", figures=False)
+                                   study.record.objective, figures=False)
         self.query_one("#tune-importance", Static).update(importance_text(study))
         self._fill(study)
 
     def _fill(self, study: Study) -> None:
-        if study.trials == self._drawn:
+        if study == self._drawn:
             return
-        self._drawn = study.trials
+        self._drawn = study
         fill_table(self.query_one(DataTable),
-                   ("state", "trial", "for", "val acc", "epoch", *study.parameters),
+                   ("state", "trial", "for", study.record.objective, "epoch", *study.parameters),
                    [_cells(study, trial) for trial in reversed(study.trials)])
 
 
 def _cells(study: Study, trial: Trial) -> list[Text | str]:
-    name = printable(trial.name) + (" ★ best" if trial == study.best else "")
-    return [state_text(trial.status), name, printable(trial.role), figure(trial.val_accuracy),
+    best = trial.number is not None and trial.number == study.record.best
+    return [state_text(trial.status), printable(trial.name) + (" ★ best" if best else ""),
+            printable(trial.role), figure(trial.value),
             figure(None if trial.epoch is None else trial.epoch + 1),
             *(_value(trial.parameters.get(parameter)) for parameter in study.parameters)]
 
 
-def _value(value: float | str | None) -> str:
-    return printable(value) if isinstance(value, str) else figure(value)
+def _value(value: object) -> str:
+    return figure(value) if isinstance(value, int | float) or value is None else printable(
+        str(value))

@@ -73,7 +73,7 @@ def test_reached_means_the_last_road_is_the_destination_where_roads_share_centro
     two_way_city, new_tiny_student, monkeypatch, settings
 ):
     opposite = [pair for pair in enumerate(two_way_town().opposite) if pair[1] >= 0][::7]
-    queries = any_queries(two_way_city.network.roads, 100, pairs=opposite)
+    queries = any_queries(two_way_city.network.roads, 70, pairs=opposite)
     student = new_tiny_student(two_way_city)
     trips = search(monkeypatch, student, two_way_city, queries, **settings)
     assert_reached_is_arrived(two_way_city, trips)
@@ -148,7 +148,6 @@ def test_reached_means_the_last_road_is_the_destination_on_real_roads(
     city = load_city(tmp_path / "city")
     queries = generate.draw_queries(city, "test-trips", 100, 0)
     student = new_tiny_student(city)
-    for settings in ({"search": "sample"}, {"search": "greedy"}, {"search": "beam"},
-                     {"search": "sample", "temperature": 3.0, "attempts": 4},
-                     {"max_steps": 200}):
+    for settings in ({"search": "sample", "attempts": 3}, {"search": "greedy"},
+                     {"max_steps": 100}):
         assert_reached_is_arrived(city, search(monkeypatch, student, city, queries, **settings))

@@ -148,7 +148,7 @@ def _parquet(path: Path) -> Content | None:
         table = table.set_column(names.index("pair"), "pair", pa.nulls(len(table), pa.int64()))
     metadata = dict(table.schema.metadata or {})
     if b"geo" in metadata:
-        geo = json.loads(metadata[b"geo"])
+        geo = parse_json(metadata[b"geo"])
         for column in geo["columns"].values():
             column.pop("bbox", None)  # of all trips, the recorded ones too
         metadata[b"geo"] = json.dumps(geo).encode()

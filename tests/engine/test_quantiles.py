@@ -192,8 +192,8 @@ def test_nominal_coverage_is_what_lies_between_the_outermost():
 
 
 @pytest.mark.parametrize(("quantiles", "message"), [
-    ([0.0, 0.5], "between 0 and 1"),
-    ([0.5, 1.0], "between 0 and 1"),
+    ([0.0, 0.5], "greater than 0"),
+    ([0.5, 1.0], "less than 1"),
     ([0.5, float("nan")], "finite number"),
     ([0.5, 0.1], "larger than the one before it"),
     ([0.1, 0.5, 0.5], "larger than the one before it"),

@@ -36,7 +36,7 @@ from hoserkd.errors import InterruptedRunError
 # The checks of shapes would take most of the time here, and other tests have them.
 pytestmark = pytest.mark.usefixtures("unchecked")
 STEPS = 6
-CLOCK = ("epoch_s", "trips_per_s", "steps_per_s")
+CLOCK = ("epoch_s", "trips_per_s", "trip_steps_per_s", "optimiser_steps_per_s")
 OTHER_TIMES = TimeStatistics(2.25, 1.5)
 DROPOUT = STUDENT.model_copy(update={"dropout": 0.2})
 QUANTILE = DROPOUT.model_copy(update={"time_head": "quantile", "quantiles": LEVELS})

@@ -107,7 +107,7 @@ def test_bar_and_figures_have_their_widths() -> None:
 def _write(path: Path, events: list[dict[str, object]], mode: str = "w") -> None:
     with path.open(mode) as file:
         for number, event in enumerate(events):
-            file.write(json.dumps({"seq": number, "t": 1.7e9, **event}) + "\n")
+            file.write(json.dumps({"seq": number + 1, "t": 1.7e9, **event}) + "\n")
 
 
 def test_following_spool_sees_growth_rewind_and_torn_line(tmp_path: Path) -> None:

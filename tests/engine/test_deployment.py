@@ -1,6 +1,7 @@
 """The next-step predictor as a program answers as the student does, without hoserkd."""
 
 import json
+import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,6 +114,9 @@ def test_saved_program_answers_trips_of_any_number_and_length(tmp_path: Path):
     save_next_roads(tmp_path / "it.pt2", export)
     extra = {"hoserkd.json": ""}
     loaded = torch.export.load(tmp_path / "it.pt2", extra_files=extra).module()
+    with zipfile.ZipFile(tmp_path / "it.pt2") as archive:
+        here = str(Path(program.__file__).parents[3]).encode()
+        assert not [name for name in archive.namelist() if here in archive.read(name)]
     about = json.loads(extra["hoserkd.json"])
     assert (about["candidates"], about["quantiles"]) == (5, [0.1, 0.5, 0.9])
     module = module_of(student, city, 64)

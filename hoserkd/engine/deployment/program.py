@@ -83,6 +83,10 @@ def export_next_roads(
 
 def save_next_roads(path: str | Path, export: NextRoadsExport) -> None:
     """Write the program with its description, whole or not at all."""
+    for module in export.program.graph_module.modules():
+        for node in getattr(getattr(module, "graph", None), "nodes", ()):
+            # Whoever gets the program need not know where its maker's Python lies.
+            node.meta.pop("stack_trace", None)
     with replacing(Path(path)) as file:
         torch.export.save(export.program, file, extra_files={
             ABOUT: json.dumps(export.about, indent=2, ensure_ascii=False)})

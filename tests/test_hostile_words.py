@@ -13,9 +13,9 @@ from hoserkd.console import Console, json_text
 from hoserkd.engine.bundle_contents import csv_bytes, run_members
 from hoserkd.engine.model_card import _cell
 from hoserkd.engine.trips.generated import _quoted
-from hoserkd.report.html import _script_json
 from hoserkd.report.markdown import _code
 from hoserkd.report.plots import curve_plot
+from hoserkd.report.recorded import script_json
 from hoserkd.report.records import Curve
 from hoserkd.text import markdown_text, no_formula
 
@@ -73,7 +73,7 @@ class Tags(HTMLParser):
 
 @pytest.mark.parametrize("word", [*HOSTILE, "</script><img src=x>", "<!--", "]]>"])
 def test_json_in_the_page_cannot_end_its_element(word: str) -> None:
-    text = _script_json({"names": [word]})
+    text = script_json({"names": [word]})
     tags = Tags()
     tags.feed(f"<script>{text}</script>")
     assert tags.found == ["script"]

@@ -168,7 +168,6 @@ def _results(context: Context, record: "RunRecord", *, real_trips: bool) -> "dic
     Without `real_trips` no file comes in that could hold a recorded trip.
     """
     from hoserkd.engine.bundle_contents import FOLDERS, folder_members
-    from hoserkd.report.recorded import without_recorded_trips
 
     found: dict[str, Content] = {}
     for run in (record, *_current_children(context, record)):
@@ -181,7 +180,7 @@ def _results(context: Context, record: "RunRecord", *, real_trips: bool) -> "dic
     kept: dict[str, Content] = {}
     left_out = []
     for name, path in found.items():
-        content = without_recorded_trips(Path(str(path)))
+        content = _shared(name, Path(str(path)))
         if content is None:
             left_out.append(name)
         else:
@@ -223,6 +222,22 @@ def _check_city(record: "RunRecord", manifest: Mapping[str, Any]) -> None:
     if wanted not in (None, found):
         raise BundleError(f"run {record.name} was made with {wanted}, not with {found}",
                           hint="leave --city out, or name the city of that hash")
+
+
+def _shared(name: str, path: Path) -> "Content | None":
+    """Return a member without recorded trips; None where it is not known to be without them."""
+    from hoserkd.commands.exports import ENDS
+    from hoserkd.report.recorded import unmade_exports, without_recorded_trips
+
+    ends = [end for export in ENDS.values() for end in export.values()]
+    if name.startswith("evaluation/") and name.endswith(tuple(ends)):
+        try:
+            unmade = unmade_exports(path.with_name("evaluation.json"), ends)
+        except ValueError:
+            return None
+        if path.name in unmade:
+            return None
+    return without_recorded_trips(path)
 
 
 def _elsewhere(context: Context, run: "RunRecord", folder: str) -> "dict[str, Content]":

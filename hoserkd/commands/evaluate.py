@@ -150,11 +150,21 @@ def _evaluate(
             judge = (None if teacher is None
                      else trip_judge(context, town, teacher, device, bench.observer))
             report = replace(_judge(context, bench, targets, judge), real_trips=wanted.real_trips)
+            _tell_unmade(context, report)
             judgements.append(Judgement(report, _folder(folder, od, split)))
             record(recorder, targets, judgements[-1], write(judgements[-1], wanted.exports))
     payload = {"run_id": recorder.run_id, "output": folder, "report": folder / "report.html",
                **document(judgements)}
     context.console.result(payload, lambda: render(context, judgements))
+
+
+def _tell_unmade(context: Context, report: "Report") -> None:
+    """Say which trips a report without recorded trips leaves out, as they could be such."""
+    unmade = [run.name for run in report.runs if not run.made]
+    if unmade and not report.real_trips:
+        context.console.warn(
+            f"{', '.join(unmade)}: no model is known to have made these trips, so that they could "
+            "be recorded ones: map and exports leave them out")
 
 
 def _files(

@@ -55,7 +55,7 @@ def export_trips(report: "Report", folder: Path, kind: str) -> dict[str, Path]:
     """Write every run's trips in one form and return the files by kind and run."""
     from hoserkd.report.recorded import without_partners
 
-    names = [run.name for run in report.runs]
+    names = [run.name for run in report.runs if run.made or report.real_trips]
     evaluations = {run.name: run.evaluation if report.real_trips
                    else without_partners(run.evaluation) for run in report.runs}
     files = export_files(names, folder, (kind,))

@@ -310,7 +310,7 @@ def judged_run(
     if target.run is None:
         if target.model is not None:
             facts |= {"model": placeless_path(target.source or target.model)}
-        return JudgedRun(evaluation, placeless_path(path), facts=facts)
+        return JudgedRun(evaluation, placeless_path(path), facts=facts, made=maker is not None)
     run = target.run
     facts |= {"trained": run.started_at.strftime("%Y-%m-%d %H:%M UTC"), "device": run.device,
               "profile": run.profile, "revision": run.git_revision or "not from a checkout",

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from hoserkd.engine.metrics.baselines import FLOOR, FREQUENT, SHORTEST
 from hoserkd.engine.metrics.catalogue import METRICS
 from hoserkd.report.plots import curve_plot, distribution_plot, reliability_plot
-from hoserkd.report.recorded import FEWEST, WITHOUT
+from hoserkd.report.recorded import FEWEST, WITHOUT, only_made, script_json
 from hoserkd.report.records import Report
 from hoserkd.report.roadmap import ZONE_TONES, MapView, map_view
 from hoserkd.report.strips import strip
@@ -64,8 +64,8 @@ def render_html(report: Report) -> str:
         groups=[seeds_table(group) for group in report.groups],
         view=view,
         tones=range(ZONE_TONES),
-        map_data=Markup(_script_json(_map_data(report, view))),
-        recorded=Markup(_script_json(view.recorded)),
+        map_data=Markup(script_json(_map_data(report, view))),
+        recorded=Markup(script_json(view.recorded)),
         without=WITHOUT,
         fewest=FEWEST,
         settings=_settings(report),
@@ -125,13 +125,9 @@ def _comparison_tables(found: Any) -> list[Table]:
 
 
 def _map_data(report: Report, view: MapView) -> dict[str, Any]:
-    return {"trips": view.trips, "names": [run.name for run in report.runs]}
-
-
-def _script_json(value: Any) -> str:
-    """Return JSON that cannot end the script element that holds it."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    data = {"trips": view.trips, "names": [run.name for run in report.runs],
+            "made": [run.made for run in report.runs]}
+    return data if report.real_trips else only_made(data)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "evaluate.") -> list[tuple[str, str]]:

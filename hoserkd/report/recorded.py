@@ -14,15 +14,16 @@ from jaxtyping import Int64
 
 from hoserkd.engine.files import parse_json
 from hoserkd.engine.metrics.evaluation import Evaluation
-from hoserkd.engine.outputs import is_own
+from hoserkd.engine.outputs import file_stems, is_own
 from hoserkd.engine.types import TrajectorySet
 
 REAL = "real-"
 """How the `traj_id` of a recorded trip begins in every export."""
 FEWEST = 5
 """Visits of fewer recorded trips than this are told of no road: they would tell single trips."""
-_COUNT = re.compile(rb'<meta name="recorded-trips" content="(\d+)">')
+_COUNT = re.compile(rb'<meta name="recorded-trips" content="\d+">')
 _TRIPS = re.compile(rb'(<script id="recorded" type="application/json">).*?(</script>)', re.DOTALL)
+_DATA = re.compile(rb'(<script id="data" type="application/json">)(.*?)(</script>)', re.DOTALL)
 _NOTE = re.compile(rb'<p class="recorded">.*?</p>', re.DOTALL)
 WITHOUT = "This page holds no recorded trip."
 
@@ -42,6 +43,41 @@ def few_visited(trips: TrajectorySet, roads: int) -> Int64[np.ndarray, " n"]:
     return np.flatnonzero((count > 0) & (count < FEWEST))
 
 
+def only_made(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a page's map shows without trips that no model is known to have made."""
+    return {**data, "trips": [
+        {**trip, "runs": [line if made else None
+                          for line, made in zip(trip["runs"], data["made"], strict=True)]}
+        for trip in data["trips"]]}
+
+
+def script_json(value: Any) -> str:
+    """Return JSON that cannot end the script element that holds it."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def unmade_exports(evaluation: Path, ends: Iterable[str]) -> frozenset[str]:
+    """Return the names of exports whose trips no model is known to have made.
+
+    Args:
+        evaluation: The `evaluation.json` beside them.
+        ends: How the names of exports end.
+
+    Raises:
+        ValueError: It is none, so that nothing is known of what lies beside it.
+    """
+    try:
+        judged = parse_json(evaluation.read_bytes())["evaluations"]
+        names = {str(each["name"]): "trips made by" in each["facts"] or bool(each["run_id"])
+                 for each in judged}
+    except (OSError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{evaluation}: {error}") from error
+    stems = file_stems(list(names))
+    return frozenset(f"{stems[name]}{end}" for name, made in names.items() if not made
+                     for end in ends)
+
+
 def without_recorded_trips(path: Path) -> Content | None:
     """Return what a file made by `generate` or `evaluate` holds but for recorded trips.
 
@@ -57,15 +93,18 @@ def without_recorded_trips(path: Path) -> Content | None:
 
 
 def _page(path: Path) -> Content | None:
-    page = path.read_bytes()
-    count = _COUNT.search(page)
-    if count is None:
+    page = before = path.read_bytes()
+    if _COUNT.search(page) is None:
         return None
-    if int(count[1]) == 0:
-        return path
     page = _COUNT.sub(b'<meta name="recorded-trips" content="0">', page, count=1)
+    shown = _DATA.search(page)
+    if shown is None:
+        return None
+    data = script_json(only_made(parse_json(shown[2]))).encode()
+    page = page[:shown.start(2)] + data + page[shown.end(2):]
     page = _NOTE.sub(b'<p class="recorded">' + WITHOUT.encode() + b"</p>", page, count=1)
-    return _TRIPS.sub(rb"\1[]\2", page, count=1)
+    page = _TRIPS.sub(rb"\1[]\2", page, count=1)
+    return path if page == before else page
 
 
 def _own(path: Path) -> Content | None:

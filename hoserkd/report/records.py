@@ -35,6 +35,8 @@ class JudgedRun:
     """Resolved settings of the run, by dotted key."""
     curves: Mapping[str, Curve] = field(default_factory=dict)
     """Training curves by metric name (`train_loss`, `val_accuracy`, ...)."""
+    made: bool = True
+    """Whether a model is known to have made the trips; those of other files may be recorded."""
 
     @property
     def name(self) -> str:

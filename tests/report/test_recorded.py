@@ -13,7 +13,12 @@ import pytest
 from hoserkd.commands.exports import EXPORTS, export_trips
 from hoserkd.engine.types import TrajectorySet
 from hoserkd.report.html import render_html
-from hoserkd.report.recorded import FEWEST, few_visited, without_recorded_trips
+from hoserkd.report.recorded import (
+    FEWEST,
+    few_visited,
+    unmade_exports,
+    without_recorded_trips,
+)
 from hoserkd.report.records import Report
 
 
@@ -70,6 +75,29 @@ def test_an_export_is_packed_without_recorded_trips(
         assert packed is not None
         assert rows(before) == rows(after)
         assert not [row for row in rows(after) if str(row.get("traj_id")).startswith("real-")]
+
+
+def test_trips_that_no_model_is_known_to_have_made_are_left_out(
+    report: Report, tmp_path: Path
+) -> None:
+    unknown = replace(report, runs=(report.runs[0], replace(report.runs[1], made=False)))
+    discreet = replace(unknown, real_trips=False)
+    assert len(export_trips(unknown, tmp_path, "kepler")) == 2
+    assert len(export_trips(discreet, tmp_path, "kepler")) == 1
+    shown = json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>',
+                                  page := render_html(discreet))[0])["trips"]
+    assert {trip["runs"][1] for trip in shown} == {None}
+    path = tmp_path / "report.html"
+    path.write_text(render_html(unknown))
+    assert without_recorded_trips(path) == page.encode()
+    evaluation = tmp_path / "evaluation.json"
+    evaluation.write_text(json.dumps({"evaluations": [
+        {"name": "mine", "run_id": "", "facts": {}}, {"name": "run", "run_id": "1", "facts": {}},
+        {"name": "made", "run_id": "", "facts": {"trips made by": "student x"}}]}))
+    assert unmade_exports(evaluation, ["-a.csv"]) == {"mine-a.csv"}
+    evaluation.write_text("{}")
+    with pytest.raises(ValueError, match="evaluation"):
+        unmade_exports(evaluation, ["-a.csv"])
 
 
 def rows(path: Path) -> list[dict[str, object]]:

@@ -60,7 +60,7 @@
     city.style.setProperty("--near", nearness());
   }
 
-  function told(box, colour, name, trip) {
+  function told(box, colour, name, trip, made) {
     var item = document.createElement("span");
     var bar = document.createElement("i");
     bar.className = "bar";
@@ -69,7 +69,7 @@
     item.appendChild(document.createTextNode(trip
       ? name + ": " + trip.km + " km, " + trip.minutes + " min, " + trip.roads + " roads"
         + (trip.dtw === undefined ? "" : "; DTW " + trip.dtw + " km, Hausdorff " + trip.hausdorff + " km, EDR " + trip.edr)
-      : name + ": not asked for this trip"));
+      : name + (made === false ? ": not shown, as it could be a recorded trip" : ": not asked for this trip")));
     box.appendChild(item);
   }
 
@@ -96,7 +96,7 @@
       ends(shown);
     }
     if (real) { told(box, "var(--ink)", "real", real); }
-    trip.runs.forEach(function (made, k) { told(box, "var(--run" + (k % 6 + 1) + ")", data.names[k], made); });
+    trip.runs.forEach(function (made, k) { told(box, "var(--run" + (k % 6 + 1) + ")", data.names[k], made, data.made[k]); });
   }
 
   function step(by) {

@@ -216,7 +216,8 @@ def _judge(
         context.console.warn(line)
     found = evaluate_runs(
         {name: each.trips for name, each in taken.items()}, bench.city, context.config.evaluate,
-        bench.od, seed=context.config.seed, models=models, teacher=judge, observer=bench.observer)
+        bench.od, seed=context.config.seed, models=models, teacher=judge, observer=bench.observer,
+        loopless={name for name, each in taken.items() if each.loopless})
     names = list(found)
     pairs = (list(combinations(names, 2)) if len(names) <= MOST_COMPARED
              else [(names[0], name) for name in names[1:]])

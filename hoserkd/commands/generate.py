@@ -211,7 +211,9 @@ class GenerateJob:
             self.ranks.from_first(path)
             snapping, watch, began = self._snapping(), _Watch(), time.perf_counter()
             parts = self._search(path, context.observing(recorder, watch))
-            quality = Quality(self.town.network, may_revisit(context.config.generate))
+            settings = context.config.generate
+            quality = Quality(self.town.network, may_revisit(
+                settings.search, settings.forbid_loops))
             self._save(path, _counted(parts.chunks(), quality))
             snapped = save_snapping(path, self.queries, self.town.network)
             content = file_sha256(path)

@@ -129,6 +129,14 @@ class TakenTrips:
     model_sha256: str | None = None
     """Hash of the student file that made them; None: the target is a file of trips."""
 
+    @property
+    def loopless(self) -> bool:
+        """Whether the search that made them is known to enter no road twice."""
+        from hoserkd.engine.search.quality import may_revisit
+
+        return self.maker is not None and not may_revisit(
+            self.maker.search, self.maker.settings.get("forbid_loops") is not False)
+
 
 @dataclass(frozen=True, slots=True)
 class Bench:

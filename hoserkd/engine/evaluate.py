@@ -1,6 +1,6 @@
 """Judging generated trips against the real ones of a city."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from hoserkd.engine.events import Note, Observer, Progress, Silent
 from hoserkd.engine.metrics.baselines import (
     FLOOR,
     FREQUENT,
+    NO_LOOPS,
     SHORTEST,
     STRAIGHTEST,
     by_construction,
@@ -75,6 +76,7 @@ def evaluate_runs(
     seed: int = 0,
     models: Mapping[str, ModelJudgement] | None = None,
     teacher: TripJudge | None = None,
+    loopless: Collection[str] = (),
     observer: Observer | None = None,
 ) -> dict[str, Evaluation]:
     """Return the judgement of several sets of trips against the real trips of one split.
@@ -85,6 +87,8 @@ def evaluate_runs(
             other split's are the floor.
         models: What the models behind the sets say step by step, by the same names.
         teacher: Gives the teacher's surprise at each trip, in nats, and the tokens it is over.
+        loopless: Names of the sets whose search cannot enter a road twice, so that their share of
+            revisits is 0 by construction.
 
     Raises:
         DataError: a set or a split holds no trip of at least two roads.
@@ -96,7 +100,8 @@ def evaluate_runs(
     result = {}
     for name, generated in runs.items():
         listener.notify(Progress(f"judging {name}", 0, len(generated), "trips"))
-        result[name] = _evaluation(bench, name, generated, (models or {}).get(name))
+        result[name] = _evaluation(bench, name, generated, (models or {}).get(name),
+                                   loopless=name in loopless)
         for note in result[name].notes:
             listener.notify(Note(note, "warning"))
     return result
@@ -177,7 +182,8 @@ def _splits(city: City, od: Split) -> tuple[TrajectorySet, TrajectorySet, Trajec
 
 
 def _evaluation(
-    bench: _Bench, name: str, generated: GeneratedTrips, model: ModelJudgement | None
+    bench: _Bench, name: str, generated: GeneratedTrips, model: ModelJudgement | None,
+    *, loopless: bool,
 ) -> Evaluation:
     """Return the judgement of one run."""
     real, config, rating = bench.real, bench.config, bench.ratings[name]
@@ -190,7 +196,8 @@ def _evaluation(
         name=name, od=bench.od, city=_about(bench.city), seed=bench.how.seed, settings=config,
         counts=_counts(generated, rating, real) | fault_counts(faults),
         reasons=_reasons(generated),
-        figures={**rating.figures, **(model.figures if model else {})},
+        figures={**rating.figures, **(model.figures if model else {}),
+                 **({"revisit_share": NO_LOOPS} if loopless else {})},
         real=bench.means,
         references=rows,
         scenarios=scenario_results(real, bench.places, bench.sets, bench.ratings, name,

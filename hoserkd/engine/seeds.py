@@ -8,10 +8,10 @@ from typing import Literal
 
 from scipy import stats
 
-from hoserkd.engine.metrics.catalogue import metric_of
+from hoserkd.engine.metrics.catalogue import SIGNIFICANT, metric_of
 from hoserkd.engine.metrics.paired import holm
 
-CONFIDENCE, SIGNIFICANT = 0.95, 0.05
+CONFIDENCE = 0.95
 Verdict = Literal["better", "worse", "no difference", "one seed: no verdict"]
 
 

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from hoserkd.engine.config import DistillConfig, EngineConfig
 from hoserkd.engine.events import Event, Note, Observer, Progress, StepDone, StopRequested
 from hoserkd.engine.identity import Identity
-from hoserkd.engine.seeds import SIGNIFICANT as SIGNIFICANT
 from hoserkd.engine.seeds import Comparison, Verdict, corrected, paired
 from hoserkd.engine.tasks import Task, Train
 from hoserkd.engine.training.schedule import epoch_steps

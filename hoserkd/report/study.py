@@ -4,10 +4,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hoserkd.engine.metrics.catalogue import SIGNIFICANT
 from hoserkd.engine.seeds import mean_interval
 from hoserkd.engine.study import (
     ALL,
-    SIGNIFICANT,
     VANILLA,
     ArmComparison,
     PartSize,

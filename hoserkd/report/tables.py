@@ -9,6 +9,7 @@ from hoserkd.engine.metrics.catalogue import (
     BY_NAME,
     LEVELS,
     METRICS,
+    SIGNIFICANT,
     Metric,
 )
 from hoserkd.engine.metrics.comparison import Comparison
@@ -22,7 +23,6 @@ ABSENT = "–"
 REFERENCES = (FLOOR, SHORTEST, FREQUENT, STRAIGHTEST)
 SCENARIO_METRICS = ("completion", "distance_jsd", "radius_jsd", "trip_duration_jsd",
                     "hausdorff_km", "dtw_km", "edr")
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from hoserkd.engine.metrics.baselines import FLOOR, FREQUENT, SHORTEST
-from hoserkd.engine.metrics.catalogue import BY_NAME, ONE_TRAINING
+from hoserkd.engine.metrics.catalogue import BY_NAME, ONE_TRAINING, SIGNIFICANT
 from hoserkd.engine.metrics.comparison import Comparison
 from hoserkd.engine.metrics.evaluation import Evaluation
 from hoserkd.engine.metrics.statistics import Figure
 from hoserkd.report.records import Report
-from hoserkd.report.tables import SIGNIFICANT, figure_text, p_text, value_text
+from hoserkd.report.tables import figure_text, p_text, value_text
 
 DIVERGENCES = (("distance_jsd", "trip length"), ("radius_jsd", "trip radius"),
                ("step_duration_jsd", "time on a road"), ("road_usage_jsd", "use of the roads"))

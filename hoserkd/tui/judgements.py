@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from hoserkd.engine.files import read_json_object
-from hoserkd.engine.metrics.catalogue import BY_NAME, METRICS, ONE_TRAINING, Metric
+from hoserkd.engine.metrics.catalogue import BY_NAME, METRICS, ONE_TRAINING, SIGNIFICANT, Metric
 
 FILE = "evaluation.json"
-SIGNIFICANT = 0.05
 REFERENCES = {"floor": "floor", "shortest path": "shortest", "most frequent turns": "frequent"}
 """What runs are held against, and what the narrow columns call it."""
 

@@ -86,6 +86,21 @@ def test_a_run_without_trips_generates_them_and_says_so(run_cli, places):
     assert json.loads(again.stdout)["evaluations"][0]["metrics"] == judged["metrics"]
 
 
+@pytest.mark.parametrize(("search", "settings", "measured"), [
+    ("astar", (), False), ("sample", ("--set", "generate.forbid_loops=false"), True)])
+def test_no_revisits_are_told_of_a_search_that_cannot_come_back(
+    run_cli, places, tmp_path, search, settings, measured
+):
+    made = tmp_path / "made.csv"
+    answer = run_cli("generate", "--run", "first", "--num", "5", "--search", search, *settings,
+                     "-o", made, *places)
+    assert answer.exit_code == 0, answer.stderr
+    answer = run_cli(*smoke(places, made, "-o", tmp_path / "out", "--json"))
+    found = json.loads(answer.stdout)["evaluations"][0]["metrics"]["revisit_share"]
+    assert (found["value"] is not None) == measured
+    assert ("by construction" in found.get("note", "")) != measured
+
+
 def test_both_splits_are_judged_apart(run_cli, places, trip_files, tmp_path):
     answer = run_cli(*smoke(places, trip_files[0], "--od", "both", "--output", tmp_path, "--json",
                             "--set", "evaluate.bootstrap=10"))

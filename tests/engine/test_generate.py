@@ -205,10 +205,10 @@ def test_quality_counts_reached_revisits_and_lengths(city):
 
 
 @pytest.mark.parametrize(("settings", "told"), [
-    ({"search": "astar"}, False), ({"search": "beam"}, False), ({"search": "sample"}, False),
-    ({"search": "sample", "forbid_loops": False}, True)])
+    (("astar", False), False), (("beam", False), False), (("sample", True), False),
+    (("sample", False), True)])
 def test_a_search_that_cannot_come_back_tells_no_share_of_revisits(settings, told):
-    assert may_revisit(GenerateConfig(**settings)) == told
+    assert may_revisit(*settings) == told
 
 
 def test_a_request_for_the_road_where_it_starts_counts_as_nothing(city):

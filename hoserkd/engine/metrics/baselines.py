@@ -27,6 +27,7 @@ FLOOR = "floor"
 SHORTEST = "shortest path"
 FREQUENT = "most frequent turns"
 STRAIGHTEST = "straightest turns"
+NO_LOOPS = Figure(None, note="by construction: the search enters no road twice")
 STEP_TRIPS = 20_000
 """Real trips on which the rules for the next road are judged."""
 

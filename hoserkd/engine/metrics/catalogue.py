@@ -229,6 +229,8 @@ RENAMED: Mapping[str, str] = {"steps_per_s": "trip_steps_per_s",
                               "val_steps_per_s": "val_trip_steps_per_s"}
 """Names that older runs recorded, and what they are called now."""
 
+SIGNIFICANT = 0.05
+"""A p below this, after Holm's correction, is more than chance."""
 ONE_TRAINING = (
     "One training each: this says nothing about the method that trained them; `hoserkd study` "
     "compares methods over several seeds.")

@@ -4,15 +4,18 @@ from collections import Counter
 
 import numpy as np
 
-from hoserkd.engine.config import GenerateConfig
 from hoserkd.engine.metrics.packed import answered, as_trajectories, take_trips
 from hoserkd.engine.metrics.task import asked_queries, length_ratios, revisits
 from hoserkd.engine.types import GeneratedTrips, RoadNetwork
 
 
-def may_revisit(config: GenerateConfig) -> bool:
-    """Return whether the search can enter a road twice; where not, that none does says nothing."""
-    return config.search == "sample" and not config.forbid_loops
+def may_revisit(search: str, forbid_loops: bool) -> bool:
+    """Return whether the search can enter a road twice; where not, that none does says nothing.
+
+    Args:
+        forbid_loops: The setting of `sample`.
+    """
+    return search == "sample" and not forbid_loops
 
 
 class Quality:

@@ -20,7 +20,7 @@ COMMANDS = {
     "evaluate trips.csv -o .": "report.html",
     "evaluate trips.csv -o out --od both --export points-csv": "out/train/trips-points.csv",
     "study --name s --shares 1 --seeds 1 -o .": "study.md",
-    "tune --study s --storage notes.txt": "notes.txt",
+    "tune --study s --set distill.source=self --storage notes.txt": "notes.txt",
     "tune show --profile smoke -o .": "tune.html",
     "runs export x --csv .": "metrics.csv",
     "runs export x --parquet .": "runs.parquet",

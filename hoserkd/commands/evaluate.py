@@ -20,6 +20,7 @@ from hoserkd.commands.exports import EXPORTS, check_exports, export_files
 from hoserkd.commands.judged import (
     Bench,
     Target,
+    TeacherJudge,
     find_targets,
     is_trip_file,
     judged_run,
@@ -43,7 +44,6 @@ from hoserkd.engine.outputs import check_outputs
 from hoserkd.errors import UsageError
 
 if TYPE_CHECKING:
-    from hoserkd.engine.evaluate import TripJudge
     from hoserkd.engine.metrics.evaluation import Split
     from hoserkd.report.records import Report
 
@@ -140,15 +140,16 @@ def _evaluate(
     tell_other_cities(context, targets, town)
     device = resolve_device(context.config.device)
     parents = [target.run.run_id for target in targets if target.run is not None]
-    with context.start_run("evaluate", parents=parents, made_from=context.made_from(town),
+    judge = None if teacher is None else trip_judge(context, town, teacher, device,
+                                                    context.observer)
+    made_from = context.made_from(town, None if judge is None else judge.identity)
+    with context.start_run("evaluate", parents=parents, made_from=made_from,
                            device=device.type) as recorder:
         folder = wanted.output or recorder.directory / "evaluation"
         judgements = []
         for split in _splits(od):
             bench = Bench(context, town, split, device, context.observing(recorder),
                           recorder.directory / "generated")
-            judge = (None if teacher is None
-                     else trip_judge(context, town, teacher, device, bench.observer))
             report = replace(_judge(context, bench, targets, judge), real_trips=wanted.real_trips)
             _tell_unmade(context, report)
             judgements.append(Judgement(report, _folder(folder, od, split)))
@@ -190,7 +191,7 @@ def _splits(od: str) -> "tuple[Split, ...]":
 
 
 def _judge(
-    context: Context, bench: Bench, targets: Sequence[Target], judge: "TripJudge | None"
+    context: Context, bench: Bench, targets: Sequence[Target], judge: TeacherJudge | None
 ) -> "Report":
     """Return the whole report on the targets."""
     from itertools import combinations
@@ -216,14 +217,15 @@ def _judge(
         context.console.warn(line)
     found = evaluate_runs(
         {name: each.trips for name, each in taken.items()}, bench.city, context.config.evaluate,
-        bench.od, seed=context.config.seed, models=models, teacher=judge, observer=bench.observer,
+        bench.od, seed=context.config.seed, models=models,
+        teacher=None if judge is None else judge.score, observer=bench.observer,
         loopless={name for name, each in taken.items() if each.loopless})
     names = list(found)
     pairs = (list(combinations(names, 2)) if len(names) <= MOST_COMPARED
              else [(names[0], name) for name in names[1:]])
     return Report(
         title=" and ".join(names) if len(names) <= 2 else f"{len(names)} runs",
-        runs=tuple(judged_run(context, t, found[t.name], taken[t.name]) for t in targets),
+        runs=tuple(judged_run(context, t, found[t.name], taken[t.name], judge) for t in targets),
         comparisons=compare_pairs([(found[a], found[b]) for a, b in pairs]),
         groups=tuple(seed_groups(targets, found)),
         unlike=unlike,

@@ -9,8 +9,9 @@ from hoserkd.commands.options import City
 
 
 def export_teacher(
-    checkpoint: Path = typer.Argument(..., help="A public LM-TAD checkpoint, last.ckpt of "
-                                      "train-teacher, or an export."),
+    checkpoint: Path = typer.Argument(..., metavar="FILE|NAME|DIR", help="A public LM-TAD "
+                                      "checkpoint, last.ckpt of train-teacher, or an exported "
+                                      "teacher."),
     output: Path = typer.Option(..., "--output", help="Folder of the export; must not exist."),
     grid_rows: int | None = typer.Option(None, "--grid-rows", min=1, help="Rows of the grid."),
     grid_cols: int | None = typer.Option(None, "--grid-cols", min=1, help="Columns of the grid."),
@@ -46,6 +47,8 @@ def export_teacher(
         from hoserkd.engine.city.storage import load_city
 
         town = load_city(context.city_dir(city))
+    if not checkpoint.is_file():
+        checkpoint = context.teacher_dir(str(checkpoint))
     card = export_checkpoint(checkpoint, output, options)
     payload, rows = card_payload(output, card), card_rows(card)
     if town is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hoserkd.engine.city.storage import City
     from hoserkd.engine.evaluate import TripJudge
     from hoserkd.engine.events import Observer
+    from hoserkd.engine.identity import Identity
     from hoserkd.engine.metrics.evaluation import Split
     from hoserkd.engine.metrics.model import ModelJudgement
     from hoserkd.engine.search.queries import Queries
@@ -278,30 +279,41 @@ def tell_other_cities(context: Context, targets: Sequence[Target], town: "City")
                                  f"{found}")
 
 
+@dataclass(frozen=True, slots=True)
+class TeacherJudge:
+    """Scores trips by a teacher."""
+
+    identity: "Identity"
+    score: "TripJudge"
+
+
 def trip_judge(
     context: Context, city: "City", reference: str, device: "torch.device", observer: "Observer"
-) -> "TripJudge":
+) -> TeacherJudge:
     """Return what scores trips by the teacher that `reference` names.
 
     Raises:
         TeacherError: no such teacher, or one of another place.
     """
+    from hoserkd.engine.identity import teacher_identity
     from hoserkd.engine.teacher.fit import check_grid_fit
     from hoserkd.engine.teacher.perplexity import score_trips
     from hoserkd.engine.teacher.storage import load_teacher
 
-    found = load_teacher(context.teacher_dir(reference), device)
+    place = context.teacher_dir(reference)
+    found = load_teacher(place, device)
     check_grid_fit(found.grid, city.network, teacher=reference, city=city.name)
 
     def judge(trips: "TrajectorySet") -> "tuple[np.ndarray, np.ndarray]":
         scores = score_trips(found, city.network, trips, observer=observer, stop=context.stop)
         return scores.surprise, scores.tokens
 
-    return judge
+    return TeacherJudge(teacher_identity(found.card, place), judge)
 
 
 def judged_run(
-    context: Context, target: Target, evaluation: Any, taken: TakenTrips
+    context: Context, target: Target, evaluation: Any, taken: TakenTrips,
+    judge: TeacherJudge | None = None,
 ) -> "JudgedRun":
     """Return the evaluation with where it comes from, for the report."""
     from hoserkd.engine.files import file_sha256
@@ -315,6 +327,8 @@ def judged_run(
                   "search": maker.search, "seed of the trips": str(maker.seed)}
     if taken.model_sha256 is not None:
         facts |= {"model sha256": taken.model_sha256}
+    if judge is not None:
+        facts |= {"perplexity by": str(judge.identity)}
     if target.run is None:
         if target.model is not None:
             facts |= {"model": placeless_path(target.source or target.model)}

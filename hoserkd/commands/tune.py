@@ -113,7 +113,14 @@ def show(
 
     Example: hoserkd tune show first
     """
-    from hoserkd.commands.tune_views import FILES, payload, read_outcome, render, write_report
+    from hoserkd.commands.tune_views import (
+        FILES,
+        city_option,
+        payload,
+        read_outcome,
+        render,
+        write_report,
+    )
     from hoserkd.engine.outputs import check_outputs
 
     folder = None if output is None else output.expanduser().absolute()
@@ -133,8 +140,8 @@ def show(
         "tune.study": study, "tune.storage": full_storage(storage)},
         run=run.run_id if run else None)
     found = read_outcome(store.studies_directory, context.config)
-    document = payload(found, run.profile if run else context.profile, context.config, None,
-                       folder)
+    document = payload(found, run.profile if run else context.profile, context.config,
+                       None if run is None else city_option(context, run), folder)
     if folder is not None:
         write_report(found, document, folder)
     console.result(document, lambda: render(console, found, document))

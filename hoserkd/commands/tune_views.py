@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from hoserkd.commands.context import Context
     from hoserkd.console import Console
     from hoserkd.engine.config import EngineConfig
     from hoserkd.engine.tuning.rows import TrialRow, TuneOutcome
+    from hoserkd.store.records import RunRecord
 
 SECTIONS = ("city", "data", "student", "teacher", "distill", "precompute", "train", "device",
             "seed")
@@ -54,6 +56,20 @@ def train_command(
             text = value if isinstance(value, str) else json.dumps(value)
             words += ["--set", f"{key}={text}"]
     return shlex.join(words + (["--city", city] if city else []))
+
+
+def city_option(context: "Context", run: "RunRecord") -> str | None:
+    """Return the `--city` of a study's run; None where its settings name that city already."""
+    from hoserkd.engine.places import CITIES
+
+    city = run.made_from.city
+    if city is None or city.place is None:
+        return None
+    folder = context.paths.data_dir.absolute() / CITIES.folder
+    if city.place.parent != folder:
+        return str(city.place)
+    name = city.place.name
+    return None if name == context.config.city.name else name
 
 
 def profile_config(profile: str) -> "EngineConfig":

@@ -215,3 +215,34 @@ def test_a_student_file_and_its_card_say_what_it_is_made_from(
     assert f"| teacher | smoke, hash {teacher.sha256[:16]} |" in card  # type: ignore[union-attr]
     name = store.run("a").run_id
     assert f"| started from | {name}, hash {model.sha256[:16]} |" in card  # type: ignore[index]
+
+
+@pytest.mark.parametrize("line", [
+    "train --teacher smoki", "precompute --teacher smoki", "tune --teacher smoki",
+    "study --teacher smoki", "teachers show smoki", "teachers judge smoki",
+    "export-teacher smoki --output out", "train --set teacher.name=smoki"])
+def test_an_unknown_teacher_is_told_alike_by_every_command(
+    run_cli: Callable[..., Any], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    profile = () if line.startswith(("teachers show", "export")) else SMOKE
+    answer = run_cli(*line.split(), *profile)
+    assert answer.exit_code == 2
+    assert answer.stderr.splitlines()[0] == (
+        f"error: no teacher 'smoki': tried {home}/teachers/smoki, {tmp_path}/smoki; did you mean "
+        "smoke?")
+
+
+def test_a_teacher_is_taken_by_name_and_by_folder(
+    run_cli: Callable[..., Any], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # A folder of that name which holds no teacher hides none.
+    (tmp_path / "smoke").mkdir()
+    for teacher in ("smoke", home / "teachers" / "smoke", "copy", "./copy"):
+        made = run_cli("train", "--teacher", teacher, "--max-steps", "1", *SMOKE, "--json")
+        assert made.exit_code == 0, made.stderr
+        if teacher == "smoke":
+            exported = run_cli("export-teacher", "smoke", "--output", "copy")
+            assert exported.exit_code == 0, exported.stderr

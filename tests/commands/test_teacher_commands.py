@@ -87,7 +87,7 @@ def test_export_warns_of_a_city_outside_the_grid(prepared, tmp_path):
 @pytest.mark.parametrize(("arguments", "said"), [
     (("export-teacher", DATA / "lmtad" / "plain" / "ckpt.pt", "--output", "out"), "--bounds"),
     (("export-teacher", DATA / "hoser" / "best.pth", "--output", "out"), "no training checkpoint"),
-    (("export-teacher", "missing.pt", "--output", "out"), "no such file"),
+    (("export-teacher", "missing.pt", "--output", "out"), "no teacher 'missing.pt'"),
     (("export-teacher", DATA / "lmtad" / "plain" / "ckpt.pt", "--output", "out", "--bounds",
       "1,2,3"), "--bounds"),
     (("precompute", "--window", "9"), "--window"),

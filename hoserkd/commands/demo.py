@@ -36,7 +36,8 @@ def demo(
                                 help="Where all of it goes; default: `demo` in the home folder."),
     profile: str = typer.Option("demo", "--profile", metavar="NAME|FILE",
                                 help="A profile with a made-up city."),
-    force: bool = typer.Option(False, "--force", help="Do again what is done."),
+    force: bool = typer.Option(
+        False, "--force", help="Do again what is done, and replace files of others."),
 ) -> None:
     """Go the whole way on a made-up city: prepare, distil, generate, judge, bundle.
 
@@ -91,10 +92,11 @@ class Way:
             self.stage("generate", name, {"run": name, "od": "test"}, run=ids[name])
         judged = self.stage(
             "evaluate", "", {"trips": list(STUDENTS), "od": "test", "export": ["geojson"],
-                             "output": self.home / "report"}, trips=[*ids.values()])
+                             "output": self.home / "report"}, trips=[*ids.values()],
+            force=self.anew)
         bundle = self.home / "distilled.tar.zst"
         self.stage("bundle", "", {"run": "distilled", "output": bundle}, function="create",
-                   run=ids["distilled"])
+                   run=ids["distilled"], force=self.anew)
         return {"trained": {name: payload["metrics"] for name, payload in trained.items()},
                 "evaluation": judged, "report": judged["report"], "bundle": str(bundle)}
 
